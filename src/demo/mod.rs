@@ -1,0 +1,3 @@
+//! The demo and its scripted upstream.
+
+pub mod upstream;

@@ -1,0 +1,6 @@
+//! The words of the design as types: pure values, no async, no I/O.
+
+pub mod endpoint;
+pub mod ids;
+pub mod limits;
+pub mod time;

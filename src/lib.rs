@@ -1,0 +1,21 @@
+//! Sluicegate: one gate in front of an organisation's LLM providers.
+
+pub mod clock;
+pub mod domain;
+pub mod shutdown;
+pub mod wakeup;
+
+pub mod config;
+pub mod metrics;
+
+pub mod gate;
+pub mod ingest;
+pub mod store;
+pub mod upstream;
+
+pub mod api;
+pub mod engine;
+
+pub mod app;
+pub mod cli;
+pub mod demo;
