@@ -1,6 +1,11 @@
 //! The words of the design as types: pure values, no async, no I/O.
 
+pub mod batch;
 pub mod endpoint;
+pub mod file;
 pub mod ids;
 pub mod limits;
+pub mod output_line;
+pub mod result;
+pub mod segment;
 pub mod time;
