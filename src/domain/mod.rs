@@ -7,6 +7,7 @@ pub mod ids;
 pub mod limits;
 pub mod output_line;
 pub mod progress;
+pub mod quantity;
 pub mod result;
 pub mod segment;
 pub mod time;

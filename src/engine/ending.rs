@@ -11,7 +11,6 @@ use super::attempt::Ended;
 use super::dispatcher::{Dispatcher, Stage};
 use super::item::{LaneId, LeaseKey, ReadyItem};
 use super::judge::{RetryAfter, Verdict};
-use super::lanes::Lane;
 
 impl Dispatcher {
     pub(super) fn ended(&mut self, ended: Ended, now: Timestamp) {
@@ -200,13 +199,13 @@ impl Dispatcher {
             }
         }
         for lane in self.lanes.ids() {
-            while let Some((feed, item)) = self.next_retry(lane, now) {
+            while let Some((feed, item)) = self.next_retry(lane) {
                 self.wake_item(feed, item);
             }
         }
     }
 
-    fn next_retry(&mut self, lane_id: LaneId, now: Timestamp) -> Option<(super::item::FeedId, ReadyItem)> {
+    fn next_retry(&mut self, lane_id: LaneId) -> Option<(super::item::FeedId, ReadyItem)> {
         let lane = self.lanes.get_mut(lane_id);
         lane.due.front()?;
         let feeds = &self.batches.feeds;
@@ -215,9 +214,11 @@ impl Dispatcher {
         });
         let waiting =
             super::retry_budget::Waiting { first_attempts, delayed_retries: self.delayed.len() + lane.due.len() };
-        if !lane.retry_budget.allows(now, waiting) {
+        if !lane.retry_budget.allows(waiting) {
             return None;
         }
+        // Charged here, not at the send: else everything due would leave on one credit.
+        lane.retry_budget.started(true);
         lane.due.pop_front()
     }
 
@@ -250,12 +251,5 @@ impl Dispatcher {
         let wanted =
             super::loader::Wanted { batch: key.batch, file, head, resumed: false, duplicates: false };
         self.spawn_load(key, wanted);
-    }
-}
-
-impl Lane {
-    /// When the retry budget is worth asking again, if something waits for it.
-    pub(super) fn retry_due(&self, now: Timestamp) -> Option<Timestamp> {
-        (!self.due.is_empty()).then(|| self.retry_budget.next_at(now))
     }
 }

@@ -186,7 +186,7 @@ impl Lanes {
             level,
             path,
             metrics,
-            retry_budget: RetryBudget::new(now),
+            retry_budget: RetryBudget::default(),
             due: VecDeque::new(),
             feeds: Vec::new(),
             succeeded: false,

@@ -92,5 +92,5 @@ impl Recorder {
 
 fn ledger_entry(state: &crate::gate::LevelState) -> Option<LedgerEntry> {
     let json = serde_json::to_vec(state).ok()?;
-    Some(LedgerEntry { name: state.ledger_name(), state: json })
+    Some(LedgerEntry { name: format!("{}/{}", state.kind.as_str(), state.name), state: json })
 }

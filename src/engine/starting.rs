@@ -95,7 +95,9 @@ impl Dispatcher {
         let open = lease.open.as_ref()?;
         let entry = open.entries().get(item.entry)?;
         let lane = self.lanes.get_mut(lane_id);
-        lane.retry_budget.started(item.attempts > 0, now);
+        if item.attempts == 0 {
+            lane.retry_budget.started(false);
+        }
         lane.metrics.queue_waited(Kind::Batch, now.since(item.ready_at));
         lane.metrics.in_flight().inc();
         lane.metrics.admitted(Dimension::Requests, 1);
