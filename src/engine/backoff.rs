@@ -39,9 +39,14 @@ mod tests {
     #[test]
     fn the_range_doubles_up_to_the_maximum() {
         let backoff = Backoff::default();
-        for (attempts, seconds) in [(0, 1), (1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (40, 60), (u32::MAX, 60)] {
+        for (attempts, seconds) in
+            [(0, 1), (1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (40, 60), (u32::MAX, 60)]
+        {
             let longest = backoff.delay(attempts, u64::MAX);
-            assert!(Duration::from_secs(seconds) - longest <= Duration::from_nanos(1), "{attempts}: {longest:?}");
+            assert!(
+                Duration::from_secs(seconds) - longest <= Duration::from_nanos(1),
+                "{attempts}: {longest:?}"
+            );
             assert_eq!(backoff.delay(attempts, 0), Duration::ZERO);
             let middle = backoff.delay(attempts, u64::MAX / 2).as_secs_f64();
             assert!((middle - seconds as f64 / 2.0).abs() < 1e-6, "{attempts}: {middle}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::result::{ItemStatus, NewResult, RetryRecord};
 use crate::domain::time::Timestamp;
-use crate::gate::{Grant, Refusal};
+use crate::gate::{Grant, Refusal, StopReason};
 use crate::metrics::{Outcome, RetryReason, TokenType};
 
 use super::attempt::Ended;
@@ -59,6 +59,10 @@ impl Dispatcher {
                 self.put_back(item);
             }
             (Verdict::LaneStopped { reason, detail }, _) => {
+                let reason = match reason {
+                    super::judge::StopReason::Credential => StopReason::Credential,
+                    super::judge::StopReason::Quota => StopReason::Quota,
+                };
                 self.stop_lane(ended.lane, (reason, detail), &grant, now);
                 self.gate.recorded(grant, now);
                 self.put_back(item);

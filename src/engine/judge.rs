@@ -6,15 +6,14 @@ mod fault;
 mod retry_on;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::time::Duration;
-
-use bytes::Bytes;
 
 pub use self::retry_on::RetryOn;
 
 use self::body::Reading;
-use self::fault::{Fault, Speaks};
+use self::fault::{Fault, Subject};
 use crate::domain::batch::Usage;
 use crate::domain::result::{ErrorCode, Payload};
 use crate::domain::time::Timestamp;
@@ -130,57 +129,141 @@ pub fn judge(attempt: Result<Reply, CallError>, context: &JudgeContext<'_>) -> J
 }
 
 fn judge_error(error: &CallError, context: &JudgeContext<'_>) -> Judgement {
-    let retried = match error {
+    let (reason, code) = match error {
         CallError::Credential { detail } => {
             let verdict = Verdict::LaneStopped { reason: StopReason::Credential, detail: detail.clone() };
             return Judgement { class: None, refusal: None, usage: None, charged: false, verdict };
         }
-        CallError::TooLarge { .. } => None,
-        CallError::Timeout { phase, .. } if *phase != Phase::Connect => {
-            Some((RetryReason::Timeout, ErrorCode::RequestTimeout))
+        CallError::TooLarge { .. } => (None, ErrorCode::ResponseTooLarge),
+        CallError::Connect { .. }
+        | CallError::BrokenOff { .. }
+        | CallError::Timeout { phase: Phase::Connect, .. } => {
+            (Some(RetryReason::Network), ErrorCode::ConnectionError)
         }
-        CallError::Timeout { .. } | CallError::Connect { .. } | CallError::BrokenOff { .. } => {
-            Some((RetryReason::Network, ErrorCode::ConnectionError))
-        }
+        CallError::Timeout { .. } => (Some(RetryReason::Timeout), ErrorCode::RequestTimeout),
     };
-    let (reason, code) = retried.unzip();
-    let payload = Payload::Error { code: code.unwrap_or(ErrorCode::ResponseTooLarge), message: error.to_string() };
-    let verdict = retry_or_fail(reason, None, context, || payload);
+    let verdict = retry_or_fail(reason, code, context, || error.to_string());
     Judgement { class: error.class(), refusal: None, usage: None, charged: true, verdict }
 }
 
 fn judge_reply(reply: Reply, context: &JudgeContext<'_>) -> Judgement {
-    let reading = Reading::of(&reply.body);
-    let usage = reading.usage;
     let fine = (200..300).contains(&reply.status);
-    if fine && reading.is_object && reading.fault.is_none() {
-        let payload = response(reply.status, reply, true);
-        let class = Some(AttemptClass::Ok);
-        return Judgement { class, refusal: None, usage, charged: true, verdict: Verdict::Succeeded { payload } };
+    let Reading { is_json, is_object, usage, fault } = Reading::of(&reply.body, fine);
+    let judged =
+        |class, verdict| Judgement { class: Some(class), refusal: None, usage, charged: true, verdict };
+    match fault {
+        None if fine && is_object => {
+            let payload = response(reply.status, reply, true);
+            judged(AttemptClass::Ok, Verdict::Succeeded { payload })
+        }
+        None if fine => {
+            let reason = Some(RetryReason::InvalidResponse);
+            let verdict = retry_or_fail(reason, ErrorCode::InvalidResponse, context, || {
+                format!("the upstream answered {} with a body that is no JSON object", reply.status)
+            });
+            judged(AttemptClass::ServerError, verdict)
+        }
+        fault => {
+            let fault = fault.unwrap_or_default();
+            let status = if fine { fault.status() } else { reply.status };
+            if status == 429 {
+                return judge_429(&fault, reply.retry_after, usage, context);
+            }
+            if let Some(reason) = fault.stops_lane(status, context.lane_succeeded) {
+                let verdict = Verdict::LaneStopped { reason, detail: fault.detail(status) };
+                return Judgement { charged: false, ..judged(class_of(status), verdict) };
+            }
+            let reason = retried(status, &fault, reply.should_retry);
+            let verdict = match reason.and_then(|reason| again(reason, reply.retry_after, context)) {
+                Some((after, reason)) => Verdict::Retry { after, reason, error: format!("http_{status}") },
+                None => Verdict::Failed { payload: response(status, reply, is_json) },
+            };
+            judged(class_of(status), verdict)
+        }
     }
-    if fine && reading.fault.is_none() {
-        let code = ErrorCode::InvalidResponse;
-        let message = format!("the upstream answered {} with a body that is no JSON object", reply.status);
-        let verdict = retry_or_fail(Some(RetryReason::InvalidResponse), None, context, || {
-            Payload::Error { code, message }
-        });
-        let class = Some(AttemptClass::ServerError);
-        return Judgement { class, refusal: None, usage, charged: true, verdict };
+}
+
+fn judge_429(
+    fault: &Fault,
+    retry_after: Option<Duration>,
+    usage: Option<Usage>,
+    context: &JudgeContext<'_>,
+) -> Judgement {
+    let judged = |refusal, charged, verdict| {
+        let class = Some(AttemptClass::RateLimited);
+        Judgement { class, refusal: Some(refusal), usage, charged, verdict }
+    };
+    let subject = fault.subject();
+    let (refusal, patience) = match subject {
+        Subject::Quota => {
+            let verdict = Verdict::LaneStopped { reason: StopReason::Quota, detail: fault.detail(429) };
+            return judged(Upstream429::Quota, false, verdict);
+        }
+        Subject::Concurrency => (Upstream429::Concurrency, HOPELESS_AFTER),
+        Subject::Requests => (Upstream429::Rate, HOPELESS_AFTER),
+        Subject::Other => (Upstream429::Rate, TOO_LARGE_AFTER),
+    };
+    let hopeless = context.others_passed && context.refusals.saturating_add(1) >= patience;
+    if !hopeless && !fault.names_more_than_the_limit() {
+        return judged(refusal, false, Verdict::LaneRateLimited { retry_after });
     }
-    let fault = reading.fault.unwrap_or_default();
-    let status = if fine { fault.status() } else { reply.status };
-    let class = Some(class_of(status));
-    let is_json = reading.is_json;
-    if status == 429 {
-        let (refusal, charged, verdict) = judge_429(&fault, &reply, context);
-        return Judgement { class, refusal: Some(refusal), usage, charged, verdict };
+    let message = format!("the upstream refuses the request as above its limit: {}", fault.detail(429));
+    let payload = Payload::Error { code: ErrorCode::TokenBudgetExceeded, message };
+    judged(refusal, true, Verdict::Failed { payload })
+}
+
+/// Why an answer of this status is asked for again; `None`: it is final.
+fn retried(status: u16, fault: &Fault, should_retry: Option<bool>) -> Option<RetryReason> {
+    let reason = match status {
+        408 | 425 => RetryReason::Conflict,
+        409 if fault.names_a_lock() => RetryReason::Conflict,
+        498 | 503 | 529 => RetryReason::Overloaded,
+        500..=599 => RetryReason::ServerError,
+        400..=499 if should_retry == Some(true) => RetryReason::Conflict,
+        _ => return None,
+    };
+    // The upstream knows better than its status.
+    (should_retry != Some(false)).then_some(reason)
+}
+
+fn class_of(status: u16) -> AttemptClass {
+    match status {
+        429 => AttemptClass::RateLimited,
+        498 | 503 | 529 => AttemptClass::Overloaded,
+        400..=499 => AttemptClass::ClientError,
+        _ => AttemptClass::ServerError,
     }
-    if let Some(reason) = stops_lane(status, &fault, context) {
-        let verdict = Verdict::LaneStopped { reason, detail: fault.detail(status) };
-        return Judgement { class, refusal: None, usage, charged: false, verdict };
+}
+
+fn retry_or_fail(
+    reason: Option<RetryReason>,
+    code: ErrorCode,
+    context: &JudgeContext<'_>,
+    message: impl FnOnce() -> String,
+) -> Verdict {
+    match reason.and_then(|reason| again(reason, None, context)) {
+        Some((after, reason)) => Verdict::Retry { after, reason, error: code.as_str().to_owned() },
+        None => Verdict::Failed { payload: Payload::Error { code, message: message() } },
     }
-    let reason = retried(status, &fault, reply.should_retry);
-    let verdict =
-        retry_or_fail(reason.map(|reason| (reason, status)), reply.retry_after, context, || response(status, reply, is_json));
-    Judgement { class, refusal: None, usage, charged: true, verdict }
+}
+
+/// When the item is sent again, if attempts are left and this kind of failure is tried again.
+fn again(
+    reason: RetryReason,
+    retry_after: Option<Duration>,
+    context: &JudgeContext<'_>,
+) -> Option<(RetryAfter, RetryReason)> {
+    let left = context.attempts.saturating_add(1) < context.max_attempts;
+    if !left || !context.retry_on.contains(reason) {
+        return None;
+    }
+    // "At once" is said by servers that send the header always; the backoff is better advice.
+    let named = retry_after.filter(|wait| !wait.is_zero());
+    let at = |wait| RetryAfter::At((context.now + wait).min(context.deadline));
+    Some((named.map_or(RetryAfter::Backoff, at), reason))
+}
+
+fn response(status: u16, reply: Reply, is_json: bool) -> Payload {
+    let body = if is_json { body::one_line(reply.body) } else { body::quoted(&reply.body) };
+    Payload::Response { status, request_id: reply.request_id, body }
 }

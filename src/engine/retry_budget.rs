@@ -31,9 +31,7 @@ impl RetryBudget {
     /// Whether a retry may start now. A refused one can be asked about again when a first attempt has
     /// started or none waits any more.
     pub const fn allows(&self, waiting: Waiting) -> bool {
-        !waiting.first_attempts
-            || waiting.delayed_retries > DELAYED_RETRIES_CAP
-            || self.credit >= RETRY_COST
+        !waiting.first_attempts || waiting.delayed_retries > DELAYED_RETRIES_CAP || self.credit >= RETRY_COST
     }
 
     /// A first attempt or a retry has started.
