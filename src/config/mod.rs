@@ -11,6 +11,7 @@ mod limits;
 mod nearest;
 mod pairs;
 mod problem;
+mod provider_key;
 mod providers;
 mod reader;
 mod secret;

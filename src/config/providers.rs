@@ -11,6 +11,7 @@ use super::limits::read_limits;
 use super::nearest::nearest;
 use super::pairs::Pairs;
 use super::problem::Origin;
+use super::provider_key::{key_source, resolve_auth};
 use super::reader::{Reader, Report, keys};
 use super::secret::Secret;
 use super::sections::{Retry, Timeouts};
@@ -58,7 +59,7 @@ choice! {
 }
 
 impl Kind {
-    fn default_auth(self) -> AuthScheme {
+    pub(super) fn default_auth(self) -> AuthScheme {
         match self {
             Self::OpenAi => AuthScheme::Bearer,
             Self::Anthropic => AuthScheme::XApiKey,
@@ -116,11 +117,11 @@ keys! {
     /// A provider's own keys as given; its sections are read apart.
     pub(super) struct ProviderKeys {
         kind: Option<Kind> = None,
-        base_url: Option<Url> = None,
-        api_key_env: Option<String> = None,
-        api_key_file: Option<PathBuf> = None,
-        api_key_command: Option<String> = None,
-        auth: Option<AuthScheme> = None,
+        pub(super) base_url: Option<Url> = None,
+        pub(super) api_key_env: Option<String> = None,
+        pub(super) api_key_file: Option<PathBuf> = None,
+        pub(super) api_key_command: Option<String> = None,
+        pub(super) auth: Option<AuthScheme> = None,
         headers: Pairs = Pairs::default(),
         query: Pairs = Pairs::default(),
         proxy: Option<Url> = None,
@@ -246,103 +247,6 @@ fn missing_base_url(name: &str, origin: &Origin, names: &[String], report: &mut 
     let message =
         "is missing: the provider's URL with its version prefix, such as \"https://api.example.com/v1\"";
     report.problem_at(&format!("providers.{name}.base_url"), origin, message, meant);
-}
-
-fn resolve_auth(
-    keys: &ProviderKeys,
-    kind: Kind,
-    has_key: bool,
-    path: &str,
-    report: &mut Report,
-) -> AuthScheme {
-    match keys.auth {
-        Some(AuthScheme::None) | None if !has_key => AuthScheme::None,
-        None => kind.default_auth(),
-        Some(auth) => {
-            if !has_key
-                && !["env", "file", "command"]
-                    .iter()
-                    .any(|it| report.is_reported(&format!("{path}.api_key_{it}")))
-            {
-                let message =
-                    "needs a key: one of api_key_env, api_key_file and api_key_command, or auth = \"none\"";
-                report.problem(&format!("{path}.auth"), Some(format!("{:?}", auth.as_str())), message);
-            }
-            auth
-        }
-    }
-}
-
-/// The key's source: of several given, the one that the strongest source gave.
-fn key_source(
-    keys: &ProviderKeys,
-    path: &str,
-    preset: Option<&Preset>,
-    environment: &Environment,
-    report: &mut Report,
-) -> Option<KeySource> {
-    let given = [
-        ("api_key_env", keys.api_key_env.is_some()),
-        ("api_key_file", keys.api_key_file.is_some()),
-        ("api_key_command", keys.api_key_command.is_some()),
-    ];
-    let given = given.into_iter().filter(|(_, is_given)| *is_given);
-    let paths = given.map(|(key, _)| (format!("{path}.{key}"), key)).collect::<Vec<_>>();
-    let strength = |path: &str| report.origins.get(path).map(strength);
-    let strongest = paths.iter().map(|(path, _)| strength(path)).max().flatten();
-    let chosen: Vec<_> = paths.iter().filter(|(path, _)| strength(path) == strongest).cloned().collect();
-    if let [(_, first), (second, _), ..] = chosen.as_slice() {
-        report.problem(second, None, format!("is given beside {first}: a provider has one key"));
-    }
-    match chosen.first().map(|(_, key)| *key) {
-        Some("api_key_env") => {
-            from_variable(&format!("{path}.api_key_env"), keys.api_key_env.as_deref()?, environment, report)
-        }
-        Some("api_key_file") => keys.api_key_file.clone().map(KeySource::File),
-        Some(_) => keys.api_key_command.clone().map(|command| KeySource::Command(Secret::new(command))),
-        // A URL of one's own must not be sent OpenAI's key just because of the table's name.
-        None if keys.base_url.is_some() || keys.auth == Some(AuthScheme::None) => None,
-        None => {
-            let name = preset?.key_variable?;
-            let key = Secret::new(environment.get(name)?);
-            Some(KeySource::Variable { name: name.to_owned(), key })
-        }
-    }
-}
-
-/// File, then a well-known variable, then our own, then a flag.
-fn strength(origin: &Origin) -> u8 {
-    match origin {
-        Origin::File { .. } => 0,
-        Origin::Variable { name } if !name.starts_with("SLUICEGATE__") => 1,
-        Origin::Variable { .. } => 2,
-        Origin::Flag { .. } => 3,
-    }
-}
-
-fn from_variable(
-    path: &str,
-    name: &str,
-    environment: &Environment,
-    report: &mut Report,
-) -> Option<KeySource> {
-    // Whoever puts the key itself here must not find it in the message: only usual names are quoted.
-    let is_usual = name.len() <= 64
-        && name.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
-        && !name.starts_with(|first: char| first.is_ascii_digit());
-    let shown = if is_usual { format!("{name:?}") } else { super::secret::MASK.to_owned() };
-    match environment.get(name) {
-        Some(key) => Some(KeySource::Variable { name: name.to_owned(), key: Secret::new(key) }),
-        None if is_usual => {
-            report.problem(path, Some(shown), "this variable is not set");
-            None
-        }
-        None => {
-            let message = "expected the name of a variable that is set, such as \"OPENAI_API_KEY\", never the key itself";
-            report.problem(path, Some(shown), message);
-            None
-        }
-    }
 }
 
 impl Preset {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::problem::{Origin, Problem};
-use super::tree::{self, Table};
+use super::tree::{self, Node, Table, Value};
 use super::wellknown::{self, Found};
 
 /// What every variable that sets a key starts with.
@@ -96,7 +96,8 @@ impl Sources<'_> {
                 Err(problems) => merged.problems.extend(problems),
             },
         }
-        if !merged.table.contains_key("providers") {
+        let names_none = |node: &Node| matches!(&node.value, Value::Table(named) if named.is_empty());
+        if merged.table.get("providers").is_none_or(names_none) {
             merged.add_well_known(&self.environment);
         }
         for (name, value) in &self.environment.0 {
@@ -159,7 +160,7 @@ impl Merged {
         let tables = std::mem::take(&mut self.found.tables);
         let first_origin = tables.values().next().map(|node| node.origin.clone());
         if let Some(origin) = first_origin {
-            let node = tree::Node { value: tree::Value::Table(tables), origin };
+            let node = Node { value: Value::Table(tables), origin };
             self.table.insert("providers".to_owned(), node);
         }
     }

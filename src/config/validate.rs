@@ -185,7 +185,11 @@ pub(super) fn resolve_store(keys: StoreKeys, read_file: &ReadFile<'_>, report: &
     let mut url = url;
     if let Some(path) = url_file {
         if report.origins.contains_key("store.url") {
-            report.problem("store.url_file", path.shown(), "is given beside store.url: expected one of them");
+            report.problem(
+                "store.url_file",
+                path.shown(),
+                "is given beside store.url: only one of them can be",
+            );
         }
         key = "store.url_file";
         match read_file(&path) {

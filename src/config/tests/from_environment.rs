@@ -78,6 +78,12 @@ fn a_file_that_names_a_provider_stands_alone() {
 }
 
 #[test]
+fn an_empty_section_names_no_provider() {
+    let given = Given { file: "[providers]", variables: &[("OPENAI_API_KEY", "sk-1")], ..NOTHING };
+    assert_eq!(given.load().unwrap().providers[0].name, "openai");
+}
+
+#[test]
 fn variables_overlay_providers_of_every_source() {
     let config = variables(&[
         ("OPENAI_API_KEY", "sk-1"),
