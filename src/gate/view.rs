@@ -140,16 +140,17 @@ impl Gate {
 
     fn waiting_of(&self, wait: Wait, now: Timestamp) -> Option<Waiting> {
         let level = &self.levels[wait.level];
-        // A closure is known since it began, which may be before the head came.
-        let closed = level.closure.probe(now).is_err_and(|blocked| blocked.reason == wait.reason);
-        let since = level.closure.since(now).filter(|_| closed).unwrap_or(wait.since);
+        // A level that closed while heads waited at it for something else holds them back by that now.
+        let closed = level.closure.probe(now).err();
+        let (reason, until) = closed.map_or((wait.reason, wait.until), |closed| (closed.reason, closed.until));
+        let since = level.closure.since(now).filter(|_| closed.is_some()).unwrap_or(wait.since);
         Some(Waiting {
             level: LevelId(self.levels.key(wait.level)),
             kind: level.kind,
             name: Arc::clone(&level.name),
-            reason: wait.reason,
+            reason,
             since,
-            until: wait.until,
+            until,
         })
     }
 }
