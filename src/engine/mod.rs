@@ -1,1 +1,4 @@
 //! Stub: see docs/architecture.md.
+pub mod backoff;
+pub mod judge;
+pub mod retry_budget;
