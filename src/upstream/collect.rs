@@ -100,9 +100,9 @@ impl<M: ReplyMemory> Collector<'_, M> {
             *charged += more;
         }
         if needed > whole.capacity() {
-            let within = announced.unwrap_or(needed).max(needed).min(*charged);
-            let within = if *charged > FREE_REPLY { *charged } else { within };
-            whole.reserve(within - whole.len());
+            let unannounced = if *charged > FREE_REPLY { *charged } else { needed };
+            let capacity = announced.unwrap_or(unannounced).clamp(needed, *charged);
+            whole.reserve(capacity - whole.len());
         }
         whole.extend_from_slice(piece);
     }

@@ -116,7 +116,8 @@ impl Credential {
             self.begun.fetch_add(1, Ordering::AcqRel);
             let read = Arc::clone(read);
             let key = tokio::task::spawn_blocking(move || read()).await;
-            let key = key.unwrap_or_else(|_| Err(CredentialError("reading the API key broke off".to_owned())));
+            let key =
+                key.unwrap_or_else(|_| Err(CredentialError("reading the API key broke off".to_owned())));
             self.hold(key.and_then(|key| self.header_value(&key)))?;
         }
         drop(turn);

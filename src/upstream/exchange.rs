@@ -62,12 +62,7 @@ impl Upstream {
             *request.headers_mut() = template.headers().clone();
             request
         });
-        Ok(Self {
-            templates,
-            shards: Shards::new(settings, &base)?,
-            credential,
-            settings: settings.clone(),
-        })
+        Ok(Self { templates, shards: Shards::new(settings, &base)?, credential, settings: settings.clone() })
     }
 
     /// The provider's key.
@@ -151,7 +146,8 @@ pub(super) fn innermost(error: &reqwest::Error) -> String {
 
 fn base_url(settings: &UpstreamSettings) -> Result<Url, UpstreamError> {
     let refused = |reason: &str| UpstreamError::BaseUrl(reason.to_owned());
-    let mut base = Url::parse(&settings.base_url).map_err(|error| UpstreamError::BaseUrl(error.to_string()))?;
+    let mut base =
+        Url::parse(&settings.base_url).map_err(|error| UpstreamError::BaseUrl(error.to_string()))?;
     if !matches!(base.scheme(), "http" | "https") {
         return Err(refused("it has to start with http:// or https://"));
     }
