@@ -67,7 +67,6 @@ fn settings(provider: &config::Provider) -> UpstreamSettings {
         pairs.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
     };
     let mut settings = UpstreamSettings::new(provider.base_url.as_str());
-    settings.auth = auth(provider.auth);
     settings.headers = plain(&provider.headers);
     settings.query = plain(&provider.query);
     settings.proxy = provider.proxy.as_ref().map(|proxy| proxy.as_str().to_owned());
@@ -103,7 +102,7 @@ fn credential(provider: &config::Provider) -> Arc<Credential> {
 
 /// Reads a key file again when it changed.
 fn watch_key(provider: &config::Provider, credential: Arc<Credential>, shutdown: &Shutdown) {
-    let Some(source) = provider.key.clone().filter(|source| source.fingerprint().is_some() || source.is_file())
+    let Some(source) = provider.key.clone().filter(|source| matches!(source, config::KeySource::File(_)))
     else {
         return;
     };

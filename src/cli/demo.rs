@@ -106,9 +106,9 @@ fn config(provider: &Running, folder: &std::path::Path) -> Result<Config, CliErr
         ("LOG__LEVEL", "warn".to_owned()),
         ("LIMITS__REQUESTS", format!("{PER_MINUTE}/min")),
     ];
-    let mut environment: Environment =
-        settings.into_iter().map(|(key, value)| (format!("SLUICEGATE__{key}"), value)).collect();
-    environment.insert("OPENAI_BASE_URL".to_owned(), provider.base_url());
+    let ours = settings.into_iter().map(|(key, value)| (format!("SLUICEGATE__{key}"), value));
+    let base_url = ("OPENAI_BASE_URL".to_owned(), provider.base_url());
+    let environment: Environment = ours.chain([base_url]).collect();
     let read_file = |_: &std::path::Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
     let sources = Sources { file: None, environment, overrides: Vec::new(), read_file: &read_file };
     Ok(Config::load(&sources)?)

@@ -19,7 +19,7 @@ use crate::logs;
 
 /// Runs the input's lines and writes their results in input order.
 pub(super) fn run(run: &Run, global: &Global, environment: Environment) -> Result<Exit, CliError> {
-    let server = global.url.clone().or_else(|| environment.get("SLUICEGATE_URL").cloned());
+    let server = global.url.clone().or_else(|| environment.get("SLUICEGATE_URL").map(str::to_owned));
     let key = api_key(global, &environment)?;
     let runtime = super::runtime()?;
     let outcome = async {
@@ -39,7 +39,7 @@ pub(super) fn run(run: &Run, global: &Global, environment: Environment) -> Resul
 
 fn api_key(global: &Global, environment: &Environment) -> Result<Option<String>, CliError> {
     let Some(path) = &global.api_key_file else {
-        return Ok(environment.get("SLUICEGATE_API_KEY").cloned());
+        return Ok(environment.get("SLUICEGATE_API_KEY").map(str::to_owned));
     };
     let key = std::fs::read_to_string(path).map_err(|error| CliError::Local { path: path.clone(), error })?;
     Ok(Some(key.trim().to_owned()))
