@@ -178,7 +178,7 @@ impl Dispatcher {
         let Some(lease) = self.batches.leases.get_mut(&key) else {
             return;
         };
-        if lease.ahead && lease.entered && lease.busy == 0 {
+        if lease.ahead && lease.entered && lease.ready == 0 {
             lease.ahead = false;
             self.ahead -= lease.held;
         }

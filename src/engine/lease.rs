@@ -18,13 +18,15 @@ pub(super) struct Lease {
     pub(super) unfinished: u32,
     /// Items ready or in flight: what needs the bytes.
     pub(super) busy: u32,
+    /// Of these, not started.
+    pub(super) ready: u32,
     /// Due retries that wait for the bytes.
     pub(super) waiting_for_bytes: Vec<super::item::ReadyItem>,
     /// Whether the bytes are being loaded.
     pub(super) loading: bool,
     /// Whether its items were sorted into ready, done and waiting.
     pub(super) entered: bool,
-    /// Whether its bytes count as held ahead: not all of its ready items have started.
+    /// Whether its bytes count as held ahead: it has items that have not started.
     pub(super) ahead: bool,
 }
 
@@ -38,6 +40,7 @@ impl Lease {
             held: 0,
             turn,
             busy: 0,
+            ready: 0,
             waiting_for_bytes: Vec::new(),
             loading: true,
             entered: false,

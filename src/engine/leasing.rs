@@ -265,6 +265,7 @@ impl Dispatcher {
         for item in &items {
             if let Some(lease) = self.batches.leases.get_mut(&item.lease) {
                 lease.busy += 1;
+                lease.ready += 1;
             }
         }
         if let Some(feed) = self.batches.feeds.get_mut(&feed_id) {
@@ -278,6 +279,7 @@ impl Dispatcher {
         for item in items.into_iter().rev() {
             if let Some(lease) = self.batches.leases.get_mut(&item.lease) {
                 lease.busy += 1;
+                lease.ready += 1;
             }
             if let Some(feed) = self.batches.feeds.get_mut(&feed_id) {
                 feed.queue.push_front(item);

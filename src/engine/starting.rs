@@ -70,6 +70,10 @@ impl Dispatcher {
             self.gate.unused(admitted.grant, now);
             return;
         };
+        let lease = item.lease;
+        if let Some(lease) = self.batches.leases.get_mut(&lease) {
+            lease.ready -= 1;
+        }
         let permit = self.gate.permit(admitted.grant);
         match self.attempt(feed_id, item, permit, now) {
             Some(attempt) => {
@@ -78,6 +82,7 @@ impl Dispatcher {
             }
             None => tracing::error!("an admitted item had lost its batch or its bytes"),
         }
+        self.settle_lease(lease, now);
         self.enqueue(feed_id);
     }
 

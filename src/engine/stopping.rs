@@ -90,6 +90,7 @@ impl Dispatcher {
             for item in feed.queue {
                 if let Some(lease) = self.batches.leases.get_mut(&item.lease) {
                     lease.busy -= 1;
+                    lease.ready -= 1;
                 }
             }
         }
