@@ -112,9 +112,7 @@ impl App {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| AppError::Listen { address, reason: error.to_string() })
+    TcpListener::bind(address).await.map_err(|error| AppError::Listen { address, reason: error.to_string() })
 }
 
 async fn open_store(config: &Config, clock: Clock, metrics: &Metrics) -> Result<Store, AppError> {
@@ -156,10 +154,7 @@ fn api_board(config: &Arc<Config>, progress: engine::Board, metrics: &Metrics) -
 fn models(config: &Config) -> Vec<ModelEntry> {
     let lanes = config.providers.iter().flat_map(|provider| {
         let exact = provider.lanes.iter().filter(|lane| lane.pattern.is_exact());
-        exact.map(|lane| ModelEntry {
-            id: lane.pattern.as_str().to_owned(),
-            owned_by: provider.name.clone(),
-        })
+        exact.map(|lane| ModelEntry { id: lane.pattern.as_str().to_owned(), owned_by: provider.name.clone() })
     });
     let mut models: Vec<ModelEntry> = lanes.collect();
     models.sort_by(|one, other| one.id.cmp(&other.id));

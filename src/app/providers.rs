@@ -121,7 +121,9 @@ fn watch_key(provider: &config::Provider, credential: Arc<Credential>, shutdown:
             match credential.refresh().await {
                 Ok(true) => tracing::info!(provider = %name, "the provider's key changed and is in use"),
                 Ok(false) => {}
-                Err(error) => tracing::warn!(provider = %name, error = %error, "the changed key can't be read"),
+                Err(error) => {
+                    tracing::warn!(provider = %name, error = %error, "the changed key can't be read")
+                }
             }
         }
     });
@@ -134,7 +136,9 @@ fn retry_on(on: &[config::RetryOn]) -> RetryOn {
         match on {
             config::RetryOn::Status(503 | 529) => reasons.push(RetryReason::Overloaded),
             config::RetryOn::Status(409) => reasons.push(RetryReason::Conflict),
-            config::RetryOn::Status(408 | 425) | config::RetryOn::Timeout => reasons.push(RetryReason::Timeout),
+            config::RetryOn::Status(408 | 425) | config::RetryOn::Timeout => {
+                reasons.push(RetryReason::Timeout)
+            }
             config::RetryOn::Status(_) => reasons.push(RetryReason::ServerError),
             config::RetryOn::AnyServerError => {
                 reasons.extend([RetryReason::ServerError, RetryReason::Overloaded]);

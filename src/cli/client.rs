@@ -120,7 +120,11 @@ impl Client {
     }
 
     /// Creates a batch; with a key, the same one again.
-    pub(super) async fn create(&self, body: &Value, idempotency_key: Option<&str>) -> Result<Batch, CliError> {
+    pub(super) async fn create(
+        &self,
+        body: &Value,
+        idempotency_key: Option<&str>,
+    ) -> Result<Batch, CliError> {
         let mut request = self.request(reqwest::Method::POST, "/v1/batches").json(body);
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key);

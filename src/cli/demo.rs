@@ -12,7 +12,7 @@ use super::progress::follow;
 use super::say;
 use crate::app::App;
 use crate::config::{Config, Environment, Sources};
-use crate::demo::upstream::{Running, Script, ScriptedUpstream};
+use crate::demo::upstream::{Ending, Running, Script, ScriptedUpstream};
 use crate::logs;
 
 /// Items of the demo's batch.
@@ -45,7 +45,10 @@ async fn show(demo: &Demo, global: &Global, folder: &std::path::Path) -> Result<
     logs::start(&config.log)?;
     let app = App::start(config).await?;
     let url = format!("http://{}", app.address);
-    say(&format!("A scripted provider listens on {}, limited to {PER_MINUTE} requests a minute.", provider.addr()));
+    say(&format!(
+        "A scripted provider listens on {}, limited to {PER_MINUTE} requests a minute.",
+        provider.addr()
+    ));
     say(&format!("Sluicegate listens on {url}, with one budget of {PER_MINUTE} a minute.\n"));
 
     let client = Client::new(&url, None)?;
@@ -77,7 +80,7 @@ async fn report(client: &Client, batch: &Batch, provider: &Running, took: Durati
     }
     let details = &batch.sluicegate;
     let seconds = took.as_secs_f64();
-    let refused = provider.log().answered.get(&429).copied().unwrap_or(0);
+    let refused = provider.log().endings.get(&Ending::Status(429)).copied().unwrap_or(0);
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
     say(&format!(
         "\nsuccess rate   {:.1} %\nitems/s        {:.1}\nitem seconds   mean {}, min {}, max {}\nbudget used    {:.1} %\n429s           {refused}",
@@ -118,7 +121,8 @@ fn lines() -> String {
     let subjects = ["a lock", "a sluice", "a weir", "a canal", "a mill race"];
     let mut lines = String::new();
     for item in 0..ITEMS {
-        let prompt = format!("[[id=demo-{item:03}]] Describe {} in one line.", subjects[item % subjects.len()]);
+        let prompt =
+            format!("[[id=demo-{item:03}]] Describe {} in one line.", subjects[item % subjects.len()]);
         let body = json!({"model": "demo-small", "messages": [{"role": "user", "content": prompt}]});
         let line = json!({"custom_id": format!("demo-{item:03}"), "method": "POST", "url": "/v1/chat/completions", "body": body});
         lines.push_str(&format!("{line}\n"));

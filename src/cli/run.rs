@@ -75,7 +75,15 @@ async fn work(client: &Client, run: &Run, global: &Global) -> Result<Exit, CliEr
     let name = run.input.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let batch = match client.find(&key).await? {
         Some(batch) => {
-            super::tell(global, &format!("going on with {} ({} of {} done)", batch.id, batch.done(), batch.request_counts.total));
+            super::tell(
+                global,
+                &format!(
+                    "going on with {} ({} of {} done)",
+                    batch.id,
+                    batch.done(),
+                    batch.request_counts.total
+                ),
+            );
             batch
         }
         None => {
@@ -112,10 +120,15 @@ async fn finish(client: &Client, batch: &Batch, run: &Run, global: &Global) -> R
             let lines = client.download(&batch.id, path).await?;
             super::tell(global, &format!("{lines} results in {}", path.display()));
         }
-        None => super::print(&client.text(&format!("/v1/batches/{}/results?order=input&limit=10000", batch.id)).await?)?,
+        None => super::print(
+            &client.text(&format!("/v1/batches/{}/results?order=input&limit=10000", batch.id)).await?,
+        )?,
     }
     if global.json {
-        super::print(&format!("{}\n", json!({"batch": batch.id, "status": batch.status, "succeeded": counts.succeeded, "failed": counts.failed})))?;
+        super::print(&format!(
+            "{}\n",
+            json!({"batch": batch.id, "status": batch.status, "succeeded": counts.succeeded, "failed": counts.failed})
+        ))?;
     }
     Ok(match batch.status.as_str() {
         "completed" if counts.failed == 0 => Exit::Success,

@@ -16,7 +16,7 @@ use super::event::Event;
 use super::item::FeedId;
 use super::loader::items_of;
 use super::rate::ResultRate;
-use super::refresh::{Fresh, Found, find};
+use super::refresh::{Found, Fresh, find};
 
 impl Dispatcher {
     /// Asks the store which batches there are; one question at a time.

@@ -81,8 +81,7 @@ pub(super) async fn run(attempt: Attempt, reporter: Reporter) {
         None => attempt.body.clone(),
     };
     let max_reply = MAX_REPLY;
-    let call =
-        Call { endpoint: attempt.endpoint, body, headers: &[], timeouts: attempt.timeouts, max_reply };
+    let call = Call { endpoint: attempt.endpoint, body, headers: &[], timeouts: attempt.timeouts, max_reply };
     let reply = attempt.provider.upstream.call(call, &memory).await;
     let now = reporter.clock.now();
     let context = JudgeContext {

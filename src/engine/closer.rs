@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::domain::batch::{BatchRecord, BatchStatus};
 use crate::domain::result::{ErrorCode, ItemStatus, NewResult, Payload};
-use crate::domain::segment::{EntryKind, SegmentHead};
+use crate::domain::segment::SegmentHead;
 use crate::metrics::{LaneMetrics, Outcome};
 use crate::store::{Flush, Recorded, Store, StoreError};
 
@@ -66,26 +66,20 @@ impl Closer {
 
     async fn close_segment(&mut self, head: SegmentHead, leased: bool) -> Result<(), StoreError> {
         let batch = self.record.key;
-        let wanted = Wanted {
-            batch,
-            file: self.record.file,
-            head: head.clone(),
-            resumed: leased,
-            duplicates: false,
-        };
+        let wanted =
+            Wanted { batch, file: self.record.file, head: head.clone(), resumed: leased, duplicates: false };
         let loaded = load(&self.store, &wanted).await;
         let (now, ending) = (self.clock.now(), self.ending());
         let mut results: Vec<NewResult> = Vec::new();
-        for entry in loaded.open.entries() {
-            if entry.kind == EntryKind::Blank || loaded.done.contains(&entry.line) {
+        for entry in loaded.open.items() {
+            if loaded.done.contains(&entry.line) {
                 continue;
             }
             let custom_id = loaded.open.custom_id(entry);
             results.push(unsent(batch, entry.line, custom_id, ending.clone(), now));
         }
         if let Some(metrics) = self.metrics.get(&*head.model) {
-            let outcome =
-                if ending.0 == ItemStatus::Expired { Outcome::Expired } else { Outcome::Cancelled };
+            let outcome = if ending.0 == ItemStatus::Expired { Outcome::Expired } else { Outcome::Cancelled };
             results.iter().for_each(|_| metrics.item_ended(outcome, None));
         }
         let finished_segments = if leased { vec![(batch, head.no)] } else { Vec::new() };
@@ -106,7 +100,8 @@ impl Closer {
 
     fn ending(&self) -> (ItemStatus, Payload) {
         let error = |code, message: &str| Payload::Error { code, message: message.to_owned() };
-        let failed_fast = self.record.errors.first().is_some_and(|first| first.code == ErrorCode::FailFast.as_str());
+        let failed_fast =
+            self.record.errors.first().is_some_and(|first| first.code == ErrorCode::FailFast.as_str());
         match self.record.status {
             BatchStatus::Expiring => {
                 let message = "This request could not be executed before the completion window expired.";

@@ -35,7 +35,9 @@ const ROUND: usize = 512;
 pub(super) enum Stage {
     Running,
     /// What is in flight finishes, up to a moment.
-    Draining { until: Timestamp },
+    Draining {
+        until: Timestamp,
+    },
 }
 
 /// An item that was alone in flight at earlier deaths of the process.
@@ -217,7 +219,10 @@ impl Dispatcher {
         };
         let idle = self.in_flight == 0 && self.recorder.is_idle();
         if !idle && now >= until {
-            tracing::warn!(in_flight = self.in_flight, "the drain's time is up; what is in flight will be sent again");
+            tracing::warn!(
+                in_flight = self.in_flight,
+                "the drain's time is up; what is in flight will be sent again"
+            );
         }
         idle || now >= until
     }

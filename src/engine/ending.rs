@@ -109,7 +109,13 @@ impl Dispatcher {
         }
     }
 
-    fn retry(&mut self, lane: LaneId, item: ReadyItem, how: (RetryAfter, RetryReason, String), now: Timestamp) {
+    fn retry(
+        &mut self,
+        lane: LaneId,
+        item: ReadyItem,
+        how: (RetryAfter, RetryReason, String),
+        now: Timestamp,
+    ) {
         let (after, reason, last_error) = how;
         let lane = self.lanes.get(lane);
         lane.metrics.retried(reason);
@@ -213,11 +219,15 @@ impl Dispatcher {
         let lane = self.lanes.get_mut(lane_id);
         lane.due.front()?;
         let feeds = &self.batches.feeds;
-        let first_attempts = lane.feeds.iter().filter_map(|feed| feeds.get(feed)).any(|feed| {
-            feed.has_more() || feed.queue.iter().any(|item| item.attempts == 0)
-        });
-        let waiting =
-            super::retry_budget::Waiting { first_attempts, delayed_retries: self.delayed.len() + lane.due.len() };
+        let first_attempts = lane
+            .feeds
+            .iter()
+            .filter_map(|feed| feeds.get(feed))
+            .any(|feed| feed.has_more() || feed.queue.iter().any(|item| item.attempts == 0));
+        let waiting = super::retry_budget::Waiting {
+            first_attempts,
+            delayed_retries: self.delayed.len() + lane.due.len(),
+        };
         if !lane.retry_budget.allows(waiting) {
             return None;
         }

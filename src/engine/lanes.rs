@@ -113,8 +113,13 @@ impl Lanes {
         let Shared { service, memory, ceiling, now } = shared;
         let providers = providers.into_iter().map(|setup| {
             let limits = setup.limits.clone();
-            let spec =
-                LevelSpec { kind: LevelKind::Provider, name: setup.name.clone(), limits, memory: None, parent: None };
+            let spec = LevelSpec {
+                kind: LevelKind::Provider,
+                name: setup.name.clone(),
+                limits,
+                memory: None,
+                parent: None,
+            };
             Provider { level: gate.add_level(spec, now), setup: Arc::new(setup) }
         });
         let providers = providers.collect();
@@ -167,7 +172,8 @@ impl Lanes {
         let parent = provider.level;
         let setup = Arc::clone(&provider.setup);
         let full_name = format!("{}/{}", setup.name, key.1);
-        let max_concurrent = choice.limits.max_concurrent.or(setup.limits.max_concurrent).unwrap_or(self.ceiling);
+        let max_concurrent =
+            choice.limits.max_concurrent.or(setup.limits.max_concurrent).unwrap_or(self.ceiling);
         let spec = LevelSpec {
             kind: LevelKind::Lane,
             name: full_name.clone(),

@@ -59,8 +59,14 @@ impl Dispatcher {
                 continue;
             };
             // A batch of few slots is not worth more of the window than it can use.
-            let most = batch.record.options.max_concurrency.map_or(window, |most| 2 * most as usize).min(window - ready);
-            let mut have = feed.queue.len() + feed.loads as usize * crate::domain::segment::MAX_ITEMS as usize;
+            let most = batch
+                .record
+                .options
+                .max_concurrency
+                .map_or(window, |most| 2 * most as usize)
+                .min(window - ready);
+            let mut have =
+                feed.queue.len() + feed.loads as usize * crate::domain::segment::MAX_ITEMS as usize;
             while have < most && self.lease_next(feed_id, now) {
                 have += crate::domain::segment::MAX_ITEMS as usize;
             }
@@ -125,7 +131,8 @@ impl Dispatcher {
     }
 
     fn load_heads(&mut self, feed_id: FeedId) {
-        let Some(feed) = self.batches.feeds.get_mut(&feed_id).filter(|feed| !feed.exhausted && !feed.loading_heads)
+        let Some(feed) =
+            self.batches.feeds.get_mut(&feed_id).filter(|feed| !feed.exhausted && !feed.loading_heads)
         else {
             return;
         };
@@ -192,7 +199,7 @@ impl Dispatcher {
         let duplicates: HashSet<u32> = loaded.duplicates.into_iter().collect();
         let mut ready = Vec::with_capacity(open.entries().len());
         for (place, entry) in open.entries().iter().enumerate() {
-            if entry.kind == EntryKind::Blank {
+            if matches!(entry.kind, EntryKind::Blank | EntryKind::Continuation) {
                 continue;
             }
             if done.contains(&entry.line) {
@@ -249,7 +256,8 @@ impl Dispatcher {
         }
         let feed = self.batches.feeds.get(&feed_id)?;
         if feed.lane.is_none() {
-            let message = format!("No provider serves the model '{}'; GET /v1/models lists those served.", feed.model);
+            let message =
+                format!("No provider serves the model '{}'; GET /v1/models lists those served.", feed.model);
             return Some((ErrorCode::ModelNotFound, message));
         }
         let suspect = self.suspect?;

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::domain::ids::BatchKey;
 use crate::domain::result::{NewResult, RetryRecord};
-use crate::gate::{Gate, Grant, SaveNeed};
 use crate::domain::time::Timestamp;
+use crate::gate::{Gate, Grant, SaveNeed};
 use crate::store::{Flush, LedgerEntry, Recorded, Store, StoreError};
 
 /// What a flush carried, given back when it is durable.

@@ -28,7 +28,8 @@ pub(super) struct Fresh {
 pub(super) async fn find(store: &Store, known: HashSet<BatchKey>) -> Result<Vec<Found>, StoreError> {
     let mut found = Vec::new();
     for record in store.active_batches().await? {
-        let fresh = if known.contains(&record.key) { None } else { Some(Box::new(read(store, &record).await?)) };
+        let fresh =
+            if known.contains(&record.key) { None } else { Some(Box::new(read(store, &record).await?)) };
         found.push(Found { record, fresh });
     }
     Ok(found)

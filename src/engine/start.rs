@@ -59,8 +59,17 @@ pub enum EngineError {
 /// # Errors
 /// If the store can't be read or written.
 pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
-    let EngineParts { store, clock, metrics, shutdown, drain_timeout, limits, memory_budget, providers, route } =
-        parts;
+    let EngineParts {
+        store,
+        clock,
+        metrics,
+        shutdown,
+        drain_timeout,
+        limits,
+        memory_budget,
+        providers,
+        route,
+    } = parts;
     let now = clock.now();
     let boot = store.begin_boot(now).await?;
     let saved = store.ledger().await?;
@@ -80,7 +89,8 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
         parent: None,
     };
     let service = gate.add_level(level(LevelKind::Service, "service", limits, None), now);
-    let memory = gate.add_level(level(LevelKind::Memory, "memory", Limits::default(), Some(memory_budget)), now);
+    let memory =
+        gate.add_level(level(LevelKind::Memory, "memory", Limits::default(), Some(memory_budget)), now);
     let shared = Shared { service, memory, ceiling, now };
     let lanes = Lanes::new(route, providers, metrics.clone(), shared, &mut gate);
 
