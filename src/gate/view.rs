@@ -142,7 +142,8 @@ impl Gate {
         let level = &self.levels[wait.level];
         // A level that closed while heads waited at it for something else holds them back by that now.
         let closed = level.closure.probe(now).err();
-        let (reason, until) = closed.map_or((wait.reason, wait.until), |closed| (closed.reason, closed.until));
+        let (reason, until) =
+            closed.map_or((wait.reason, wait.until), |closed| (closed.reason, closed.until));
         let since = level.closure.since(now).filter(|_| closed.is_some()).unwrap_or(wait.since);
         Some(Waiting {
             level: LevelId(self.levels.key(wait.level)),
