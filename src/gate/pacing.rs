@@ -46,7 +46,6 @@ pub(super) struct Paced {
     arrival: Arrival,
     sum: WindowSum,
     jitter: i64,
-    /// Whether more than the pace's tolerance may leave at once.
     bursts: bool,
 }
 
@@ -126,6 +125,11 @@ impl Paced {
     /// What counts of the last period.
     pub(super) fn sum(&mut self, now: Timestamp) -> u64 {
         self.sum.sum(now)
+    }
+
+    /// Whether more than the pace's tolerance may leave at once.
+    pub(super) fn bursts(&self) -> bool {
+        self.bursts
     }
 
     /// What to save of the last period: nothing where calls leave evenly, for then a restart may take
