@@ -52,8 +52,11 @@ impl Gate {
         }
         let was_first = self.paths[head.path].heads.first().is_some_and(|(_, first)| first == index);
         self.paths[head.path].heads.remove(index, &mut self.head_places);
+        self.paths[head.path].members -= 1;
         if was_first {
             self.first_changed(head.path, now);
+        } else {
+            self.drop_unused_path(head.path);
         }
         true
     }
@@ -105,6 +108,7 @@ impl Gate {
                     self.ready.push(turn, path, &mut self.path_places);
                 }
             }
+            PathState::Trying => {}
             PathState::Ready { .. } => {
                 // An emptied one stays, so that the level that lent it is asked again.
                 if let Some((turn, _)) = first {
@@ -196,10 +200,13 @@ impl Gate {
     fn try_path(&mut self, path: u32, now: Timestamp) -> Option<Admitted> {
         let from = match self.paths[path].state {
             PathState::Ready { from } => from,
-            PathState::Idle | PathState::Waiting { .. } => None,
+            PathState::Idle | PathState::Trying | PathState::Waiting { .. } => None,
         };
-        self.paths[path].state = PathState::Idle;
+        self.paths[path].state = PathState::Trying;
         let admitted = self.try_first(path, now);
+        if self.paths[path].state == PathState::Trying {
+            self.paths[path].state = PathState::Idle;
+        }
         if let Some(from) = from {
             self.levels[from].lent = false;
             self.offer(from, now);

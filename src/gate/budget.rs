@@ -180,6 +180,9 @@ impl Budget {
     }
 
     /// Resumes after a restart at `at`, from what was saved, if anything was.
+    ///
+    /// Where every charge counts by itself, what may have been charged and not saved is charged again, and
+    /// is not durable either: or one that dies early again and again would forget a little each time.
     pub(super) fn resume(&mut self, saved: Option<&BudgetState>, at: Timestamp) {
         let period = micros_of(self.rate.period);
         match &mut self.meter {
@@ -189,12 +192,19 @@ impl Budget {
                 let resumed = arrival.max(at.micros()).saturating_add(UNSAVED.cast_signed());
                 let parts = saved.map_or(&[][..], |state| &state.parts);
                 paced.resume(Timestamp::from_micros(resumed), parts, unsaved_units(self.rate), at);
+                self.charged += if paced.bursts() { UNSAVED } else { 0 };
             }
             Meter::Counted(counter) => {
                 counter.restore(saved.map_or(&[][..], |state| &state.parts), at);
                 counter.add(unsaved_units(self.rate), at);
+                self.charged += unsaved_units(self.rate);
             }
         }
+    }
+
+    /// Whether anything charged is in no snapshot.
+    pub(super) fn has_news(&self) -> bool {
+        self.charged > self.in_snapshot
     }
 
     /// Starts on a level that ran without this limit: its last period is not known.

@@ -15,6 +15,8 @@ pub(super) const LONGEST_PACED: Duration = Duration::from_secs(120);
 const PARTS: i64 = 1_000;
 /// Parts of a period that are saved, where they are.
 const SAVED_PARTS: i64 = 64;
+/// How long a ramp lasts, in microseconds.
+const RAMP: u64 = 5_000_000;
 const LEAST_TOLERANCE: u64 = 2_000;
 const MOST_TOLERANCE: u64 = 25_000;
 /// The tolerance wanted, in intervals between calls.
@@ -44,7 +46,6 @@ pub(super) struct Paced {
     arrival: Arrival,
     sum: WindowSum,
     jitter: i64,
-    /// Whether more than the pace's tolerance may leave at once.
     bursts: bool,
 }
 
@@ -81,12 +82,15 @@ impl Paced {
 
     /// What an amount costs in microseconds of pace.
     pub(super) fn cost(&self, amount: u64, speed: Speed) -> u64 {
-        scaled_up(amount, self.stretched(speed), self.limit)
+        let cost = scaled_up(amount, self.stretched(speed), self.limit);
+        // A call costs no more than the whole ramp, or one sent at its foot would outlast it by far.
+        scaled_up(cost, 100, u64::from(speed.ramp.max(1))).min(cost.saturating_add(RAMP))
     }
 
     /// Units per second at a speed.
     pub(super) fn pace(&self, speed: Speed) -> f64 {
-        self.limit as f64 * 1e6 / self.stretched(speed) as f64
+        let whole = self.limit as f64 * 1e6 / self.stretched(speed) as f64;
+        whole * f64::from(speed.ramp) / 100.0
     }
 
     /// Whether an amount may leave now; else the earliest moment for it.
@@ -121,6 +125,11 @@ impl Paced {
     /// What counts of the last period.
     pub(super) fn sum(&mut self, now: Timestamp) -> u64 {
         self.sum.sum(now)
+    }
+
+    /// Whether more than the pace's tolerance may leave at once.
+    pub(super) fn bursts(&self) -> bool {
+        self.bursts
     }
 
     /// What to save of the last period: nothing where calls leave evenly, for then a restart may take
@@ -160,9 +169,8 @@ impl Paced {
         self.sum.assume(now, self.limit);
     }
 
+    /// The period over which a limit's worth of calls is spread, before any ramp.
     fn stretched(&self, speed: Speed) -> u64 {
-        let slowed = scaled_up(self.period, WHOLE, u64::from(speed.factor));
-        let paced = slowed.max(self.guarded);
-        if speed.ramp >= 100 { paced } else { scaled_up(paced, 100, u64::from(speed.ramp)) }
+        scaled_up(self.period, WHOLE, u64::from(speed.factor)).max(self.guarded)
     }
 }

@@ -63,6 +63,8 @@ pub(super) enum PathState {
     Idle,
     /// About to try, sent by a level that opened or by a change of its first head.
     Ready { from: Option<u32> },
+    /// Trying: who comes first is looked at again before anything is decided.
+    Trying,
     /// At one level, in its order of turns.
     Waiting { level: u32 },
 }

@@ -122,12 +122,21 @@ pub(super) struct Blocked {
 }
 
 impl Blocked {
-    /// Whether this holds a head back for longer than `other`: what only a release ends comes last.
+    /// Whether a head that both refuse should rather wait here.
+    ///
+    /// A closed lane comes first, then what only a release ends, then the later moment. Memory comes
+    /// last: its first waiter keeps smaller ones back, which is fair only if nothing else stops it.
     pub(super) fn outlasts(self, other: Self) -> bool {
-        match (self.until, other.until) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(own), Some(other)) => own >= other,
-        }
+        self.rank() >= other.rank()
+    }
+
+    fn rank(self) -> (u8, Timestamp) {
+        let class = match (self.reason, self.until) {
+            (Reason::Memory, _) => 0,
+            (Reason::Rate | Reason::Tokens | Reason::Concurrency, Some(_)) => 1,
+            (Reason::Rate | Reason::Tokens | Reason::Concurrency, None) => 2,
+            _ => 3,
+        };
+        (class, self.until.unwrap_or(Timestamp::ZERO))
     }
 }

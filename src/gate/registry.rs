@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::budget::Budget;
 use super::grant::{Permit, Releases};
 use super::ledger::{Ledger, LevelState};
 use super::level::{Level, LevelId, LevelSpec};
@@ -102,7 +103,13 @@ impl Gate {
         };
         level.set_limits(&spec.limits, self.jitter, None);
         self.ledger.resume(&mut level, now);
-        LevelId(self.levels.insert(level))
+        let unsaved = level.budgets.iter().any(Budget::has_news);
+        let key = self.levels.insert(level);
+        if unsaved {
+            self.mark_changed(key.index);
+            self.want_save();
+        }
+        LevelId(key)
     }
 
     /// Removes a level. It goes once no path, head or grant names it; until then it holds its limits.

@@ -7,6 +7,7 @@ use super::*;
 /// A disk that makes snapshots durable some time after they were taken.
 #[derive(Default)]
 struct Disk {
+    commit: Duration,
     durable: Vec<LevelState>,
     writing: Option<(Timestamp, Snapshot)>,
 }
@@ -23,14 +24,7 @@ impl Disk {
 }
 
 /// One life of the process: sends as fast as it may until it is killed at `until`.
-fn live(
-    gate: &mut Gate,
-    path: PathId,
-    disk: &mut Disk,
-    from: Timestamp,
-    until: Timestamp,
-    commit: Duration,
-) -> Vec<Timestamp> {
+fn live(gate: &mut Gate, path: PathId, disk: &mut Disk, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
     let mut sent = Vec::new();
     let mut now = from;
     gate.enqueue(head(path, 0), now).unwrap();
@@ -40,7 +34,7 @@ fn live(
             gate.saved(snapshot.version, done.max(now));
         }
         if disk.writing.is_none() && gate.save_need() == SaveNeed::Now {
-            disk.writing = gate.snapshot_dirty(now).map(|snapshot| (now + commit, snapshot));
+            disk.writing = gate.snapshot_dirty(now).map(|snapshot| (now + disk.commit, snapshot));
         }
         if let Some(admitted) = gate.poll(now) {
             sent.push(now);
@@ -80,18 +74,18 @@ proptest! {
     fn no_window_is_over_across_kills(
         (amount, period) in limits(),
         burst in proptest::option::of(1_u32..200),
-        lives in proptest::collection::vec((0_u64..20_000, 0_u64..3_000), 1..12),
-        commit in 1_u64..100,
+        lives in proptest::collection::vec((prop_oneof![0_u64..20_000, 0_u64..1_000], 0_u64..3_000), 1..30),
+        commit in prop_oneof![1_u64..100, 1_u64..3_000],
     ) {
         let limits = Limits { burst, ..per(amount, period) };
-        let mut disk = Disk::default();
+        let mut disk = Disk { commit: millis(commit), ..Disk::default() };
         let mut sent = Vec::new();
         let mut now = START;
         let mut start = Boot::First;
         for (length, pause) in lives {
             let (mut gate, _, path) = boot(&limits, start, now);
             let end = now + millis(length);
-            sent.extend(live(&mut gate, path, &mut disk, now, end, millis(commit)));
+            sent.extend(live(&mut gate, path, &mut disk, now, end));
             now = end + millis(pause);
             start = Boot::Again(disk.durable.clone());
         }
@@ -103,7 +97,8 @@ proptest! {
     #[test]
     fn saving_costs_no_pace(amount in 60_u64..6_000, commit in 1_u64..100) {
         let (mut gate, _, path) = boot(&per(amount, MINUTE), Boot::First, START);
-        let sent = live(&mut gate, path, &mut Disk::default(), START, START + MINUTE, millis(commit));
+        let mut disk = Disk { commit: millis(commit), ..Disk::default() };
+        let sent = live(&mut gate, path, &mut disk, START, START + MINUTE);
         prop_assert!(sent.len() as u64 * 100 >= amount * 99 - 100, "{} of {amount}", sent.len());
     }
 }
@@ -144,14 +139,31 @@ fn without_saves_no_more_than_half_a_second_leaves() {
 }
 
 #[test]
+fn one_that_dies_again_and_again_sends_no_more() {
+    for amount in [3, 10, 60, 600] {
+        let mut disk = Disk { commit: MINUTE, ..Disk::default() };
+        let mut sent = Vec::new();
+        let mut start = Boot::First;
+        for life in 0..200 {
+            let now = START + millis(700 * life);
+            let (mut gate, _, path) = boot(&per(amount, MINUTE), start, now);
+            sent.extend(live(&mut gate, path, &mut disk, now, now + millis(690)));
+            start = Boot::Again(disk.durable.clone());
+        }
+        let most = most_within(&sent, MINUTE) as u64;
+        assert!(most <= amount, "{most} of {amount}");
+    }
+}
+
+#[test]
 fn a_restart_costs_half_a_second() {
     let limits = per(600, MINUTE);
-    let mut disk = Disk::default();
+    let mut disk = Disk { commit: millis(5), ..Disk::default() };
     let (mut gate, _, path) = boot(&limits, Boot::First, START);
     let killed = START + Duration::from_secs(30);
-    live(&mut gate, path, &mut disk, START, killed, millis(5));
+    live(&mut gate, path, &mut disk, START, killed);
     let (mut gate, _, path) = boot(&limits, Boot::Again(disk.durable.clone()), killed);
-    let sent = live(&mut gate, path, &mut disk, killed, killed + MINUTE, millis(5));
+    let sent = live(&mut gate, path, &mut disk, killed, killed + MINUTE);
     assert!(sent[0].since(killed) <= millis(700), "{:?}", sent[0].since(killed));
     assert!(sent.len() >= 590, "{}", sent.len());
 }

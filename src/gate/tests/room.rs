@@ -327,3 +327,41 @@ fn ids_of_what_is_gone_find_nothing() {
     gate.add_level(level(LevelKind::Lane, "other", slots(1)), START);
     assert!(gate.view(lane, START).is_none(), "its place has another tenant");
 }
+
+#[test]
+fn a_large_body_for_a_closed_lane_keeps_no_memory_from_others() {
+    let mut gate = Gate::new(GateOptions::default(), START);
+    let memory = gate.add_level(
+        LevelSpec { memory: Some(100), ..level(LevelKind::Memory, "m", Limits::default()) },
+        START,
+    );
+    let lanes =
+        ["p/a", "p/b"].map(|name| gate.add_level(level(LevelKind::Lane, name, Limits::default()), START));
+    let paths = lanes.map(|lane| gate.add_path(&[memory, lane]).unwrap());
+    let body = |path, memory, turn| Head { cost: Cost { requests: 1, memory }, ..head(path, turn) };
+    gate.enqueue(body(paths[0], 50, 0), START).unwrap();
+    let running = gate.poll(START).unwrap();
+    gate.close_until(lanes[0], START + MINUTE, START);
+    gate.enqueue(body(paths[0], 90, 1), START).unwrap();
+    gate.enqueue(body(paths[1], 20, 2), START).unwrap();
+    assert_eq!(gate.poll(START).unwrap().tag, 2);
+    gate.recorded(running.grant, START);
+}
+
+#[test]
+fn heads_of_one_batch_on_several_lanes_leave_wherever_there_is_room() {
+    let mut gate = Gate::new(GateOptions::default(), START);
+    let batch = gate.add_level(level(LevelKind::Batch, "", slots(1)), START);
+    let lanes = ["p/a", "p/b"].map(|name| gate.add_level(level(LevelKind::Lane, name, slots(1)), START));
+    let paths = lanes.map(|lane| gate.add_path(&[lane]).unwrap());
+    let of_batch = |path, turn| Head { own: Some(batch), ..head(path, turn) };
+    gate.enqueue(of_batch(paths[0], 0), START).unwrap();
+    let first = gate.poll(START).unwrap();
+    gate.enqueue(of_batch(paths[0], 1), START).unwrap();
+    let other = gate.enqueue(of_batch(paths[1], 2), START).unwrap();
+    assert!(gate.poll(START).is_none());
+    assert_eq!(gate.head_waiting(other, START).unwrap().kind, LevelKind::Batch);
+    gate.close_until(lanes[0], START + MINUTE, START);
+    gate.recorded(first.grant, START);
+    assert_eq!(gate.poll(START).unwrap().tag, 2, "its other lane is closed");
+}
