@@ -35,7 +35,7 @@ pub(super) fn should_retry(headers: &HeaderMap) -> Option<bool> {
 /// How long to wait before another call: the finest of the forms given, at most an hour. `wall` is
 /// what a date is counted from when the reply doesn't carry its own.
 pub(super) fn retry_after(headers: &HeaderMap, wall: impl FnOnce() -> SystemTime) -> Option<Duration> {
-    let number = |name| text(headers, name)?.trim().parse::<f64>().ok();
+    let number = |name| text(headers, name)?.trim().parse::<f64>().ok().filter(|number| !number.is_nan());
     let seconds = number(&RETRY_AFTER_MS).map(|millis| millis / 1e3).or_else(|| number(&RETRY_AFTER));
     if let Some(seconds) = seconds {
         // The minimum first: a Duration can't hold every number.
