@@ -3,4 +3,5 @@
 pub mod endpoint;
 pub mod ids;
 pub mod limits;
+pub mod quantity;
 pub mod time;
