@@ -11,7 +11,7 @@ use super::script::LogMode;
 const ENTRIES_KEPT: usize = 2_000_000;
 
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Answered to the last byte, with this status.
     Status(u16),
@@ -43,8 +43,12 @@ impl Serialize for Ending {
 pub struct LogReport {
     /// Calls that arrived, whatever became of them.
     pub arrived: u64,
-    /// How the ended ones ended.
-    pub endings: BTreeMap<Ending, u64>,
+    /// Those answered to the last byte, by status.
+    pub answered: BTreeMap<u16, u64>,
+    /// Those cut short on purpose.
+    pub cut: u64,
+    /// Those whose client left before the answer was whole.
+    pub gone: u64,
     /// Ids that were seen.
     pub ids: usize,
     /// Calls beyond the first one of their id.
@@ -87,7 +91,9 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct CallLog {
     arrived: u64,
-    endings: BTreeMap<Ending, u64>,
+    answered: BTreeMap<u16, u64>,
+    cut: u64,
+    gone: u64,
     repeats: u64,
     first_at: Option<Duration>,
     last_at: Option<Duration>,
@@ -153,7 +159,12 @@ impl CallLog {
 
     /// Notes how it ended.
     pub(super) fn end(&mut self, logged: Logged, ending: Ending) {
-        *self.endings.entry(ending).or_default() += 1;
+        let total = match ending {
+            Ending::Status(status) => self.answered.entry(status).or_default(),
+            Ending::Cut => &mut self.cut,
+            Ending::Gone => &mut self.gone,
+        };
+        *total += 1;
         // After a reset the row may be another call's, or gone.
         let row = logged.entry.and_then(|entry| self.entries.get_mut(entry));
         if let Some(row) = row.filter(|row| row.number == logged.number) {
@@ -170,7 +181,9 @@ impl CallLog {
     pub(super) fn report(&self) -> LogReport {
         LogReport {
             arrived: self.arrived,
-            endings: self.endings.clone(),
+            answered: self.answered.clone(),
+            cut: self.cut,
+            gone: self.gone,
             ids: self.calls.len(),
             repeats: self.repeats,
             first_at: self.first_at.map(|at| at.as_secs_f64()),
@@ -237,7 +250,7 @@ mod tests {
         let rows = log.entries(1, 10);
         assert_eq!((rows.len(), rows[0].attempt, rows[0].ending), (1, 2, Some(Ending::Status(200))));
         assert_eq!(log.entries(0, 1)[0].ending, None);
-        assert_eq!(log.report().endings, [(Ending::Status(200), 1)].into());
+        assert_eq!(log.report().answered, [(200, 1)].into());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::chance::{Purpose, Throw};
-use super::quantity::Span;
+use super::span::Span;
 
 /// The law that latencies follow: `50ms`, `50ms..450ms` or `lognormal 200ms 0.5`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

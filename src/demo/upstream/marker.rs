@@ -5,7 +5,8 @@ use std::fmt;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
-use super::quantity::{Span, parse_size};
+use super::span::Span;
+use crate::domain::quantity::{display_size, parse_size};
 
 /// A way of answering that is not the usual one; written as the markers are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,8 +85,8 @@ impl Act {
             ("redirect", None) => Self::Redirect,
             ("200-error", None) => Self::OkError(502),
             ("200-error", Some(code)) => Self::OkError(code.parse().ok()?),
-            ("huge", Some(size)) => Self::Huge(parse_size(size)?),
-            ("bomb", Some(size)) => Self::Bomb(parse_size(size)?),
+            ("huge", Some(size)) => Self::Huge(parse_size(size).ok()?),
+            ("bomb", Some(size)) => Self::Bomb(parse_size(size).ok()?),
             _ => return None,
         })
     }
@@ -124,8 +125,8 @@ impl fmt::Display for Act {
             Self::Empty => formatter.write_str("empty"),
             Self::Redirect => formatter.write_str("redirect"),
             Self::OkError(code) => write!(formatter, "200-error={code}"),
-            Self::Huge(bytes) => write!(formatter, "huge={bytes}"),
-            Self::Bomb(bytes) => write!(formatter, "bomb={bytes}"),
+            Self::Huge(bytes) => write!(formatter, "huge={}", display_size(*bytes)),
+            Self::Bomb(bytes) => write!(formatter, "bomb={}", display_size(*bytes)),
         }
     }
 }
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn acts_print_as_they_are_read() {
         let all = "400|429 retry-after=2|quota|too-large|hang|drip=1s|stall|reset|reset-mid|close|truncated|\
-                   invalid-json|not-json|empty|redirect|200-error=503|huge=20000000|bomb=5";
+                   invalid-json|not-json|empty|redirect|200-error=503|huge=20MB|bomb=5B";
         for text in all.split('|') {
             assert_eq!(Act::parse(text).unwrap().to_string(), text);
         }

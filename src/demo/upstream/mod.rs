@@ -18,9 +18,9 @@ mod occupancy;
 mod oracle;
 mod perform;
 mod prompt;
-mod quantity;
 mod refusal;
 mod script;
+mod span;
 mod wire;
 
 #[cfg(test)]
@@ -38,8 +38,8 @@ pub use self::desk::OracleReport;
 pub use self::latency::Latency;
 pub use self::marker::Act;
 pub use self::oracle::{LawReport, WindowReport};
-pub use self::quantity::Span;
 pub use self::script::{Faults, Law, LawKind, LogMode, Script, Storm, Unit};
+pub use self::span::Span;
 
 use self::desk::Desk;
 use crate::shutdown::Shutdown;

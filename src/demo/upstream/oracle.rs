@@ -259,7 +259,7 @@ fn size(law: &Law) -> i128 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::quantity::Span;
+    use super::super::span::Span;
     use super::*;
 
     const SECOND: u64 = 1_000_000;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::Latency;
 use super::marker::Act;
-use super::quantity::Span;
+use super::span::Span;
 
 /// The behaviour of one scripted upstream. Every key may be left out; unknown keys are errors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -246,7 +246,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!(script.limits[0].label(), "requests/60s sliding");
+        assert_eq!(script.limits[0].label(), "requests/1m sliding");
         let written = serde_json::to_string(&script).unwrap();
         assert_eq!(serde_json::from_str::<Script>(&written).unwrap(), script);
     }

@@ -9,7 +9,7 @@ async fn the_log_and_the_oracle_can_be_asked_over_http() {
     scene.chat("[[id=c]]").await;
     let log = scene.get("/script/log").await;
     assert_eq!((&log["arrived"], &log["ids"], &log["repeats"]), (&json!(3), &json!(2), &json!(1)));
-    assert_eq!(log["endings"], json!({"200": 2, "500": 1}));
+    assert_eq!((&log["answered"], &log["cut"]), (&json!({"200": 2, "500": 1}), &json!(0)));
     assert_eq!(scene.get("/script/log?id=a%20b").await, json!({"id": "a b", "calls": 2}));
     assert_eq!(scene.get("/script/log?repeated=1").await, json!([{"id": "a b", "calls": 2}]));
     let rows = scene.get("/script/log?entries=1&from=1&limit=1").await;

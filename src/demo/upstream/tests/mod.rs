@@ -53,7 +53,7 @@ impl Scene {
     async fn ended(&self, calls: u64) -> LogReport {
         loop {
             let report = self.upstream.log();
-            if report.endings.values().sum::<u64>() >= calls {
+            if report.answered.values().sum::<u64>() + report.cut + report.gone >= calls {
                 return report;
             }
             tokio::task::yield_now().await;
