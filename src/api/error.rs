@@ -149,6 +149,14 @@ impl ApiError {
         self
     }
 
+    /// Names the field it concerns, if it is the input's fault and nobody has named it.
+    pub(crate) fn or_param(mut self, param: &str) -> Self {
+        if self.param.is_none() && matches!(self.refusal, Refusal::InvalidValue | Refusal::TooLarge) {
+            self.param = Some(param.to_owned());
+        }
+        self
+    }
+
     /// Another `code` than its refusal's: that of a line's problem.
     pub(crate) fn code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into());

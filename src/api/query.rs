@@ -102,3 +102,38 @@ fn is_whole_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    impl Query {
+        /// A query of these pairs.
+        pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
+            Self(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        }
+    }
+
+    #[rstest]
+    #[case("5", Ok(Some(5)))]
+    #[case("", Ok(None))]
+    #[case("0", Err(Refusal::InvalidValue))]
+    #[case("101", Err(Refusal::InvalidValue))]
+    #[case("-1", Err(Refusal::InvalidValue))]
+    #[case("99999999999999999999999", Err(Refusal::InvalidValue))]
+    #[case("1.5", Err(Refusal::InvalidType))]
+    #[case("x", Err(Refusal::InvalidType))]
+    fn numbers(#[case] text: &str, #[case] expected: std::result::Result<Option<usize>, Refusal>) {
+        let query = Query::of(&[("limit", text)]);
+        assert_eq!(query.number("limit", 1..=100).map_err(|error| error.refusal()), expected);
+    }
+
+    #[test]
+    fn brackets_make_objects() {
+        let query = Query::of(&[("metadata[a]", "1"), ("metadata[b c]", "2"), ("metadata", "3"), ("x[a]", "4")]);
+        let expected = [("a".to_owned(), "1".to_owned()), ("b c".to_owned(), "2".to_owned())];
+        assert_eq!(query.object("metadata"), expected);
+    }
+}

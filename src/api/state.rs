@@ -8,11 +8,13 @@ use axum::extract::FromRef;
 use crate::clock::Clock;
 use crate::domain::ids::BatchKey;
 use crate::domain::progress::Progress;
+use crate::ingest::IngestLimits;
 use crate::metrics::HttpMetrics;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 
 use super::body::Bodies;
+use super::error::{ApiError, Refusal, Result};
 use super::followers::Followers;
 use super::intake::Intake;
 
@@ -112,9 +114,14 @@ impl Api {
     /// Puts the parts together; starts nothing yet.
     pub fn new(parts: ApiParts) -> Self {
         let ApiParts { store, metrics, clock, shutdown, settings, board } = parts;
+        let limits = IngestLimits {
+            max_line: settings.max_line,
+            max_items: settings.max_items,
+            max_bytes: settings.max_file,
+        };
         Self {
             followers: Followers::new(store.clone(), shutdown.clone()),
-            intake: Intake::new(store.clone(), clock),
+            intake: Intake::new(store.clone(), clock, limits),
             bodies: Bodies::new(),
             store,
             metrics,
@@ -123,6 +130,15 @@ impl Api {
             settings: Arc::new(settings),
             board,
         }
+    }
+
+    /// Refuses what would begin new work while the process ends.
+    pub(super) fn refuse_while_draining(&self) -> Result<()> {
+        if self.shutdown.has_begun() {
+            let why = "The server is shutting down and takes no new work. Try again in a few seconds.";
+            return Err(ApiError::new(Refusal::Draining, why));
+        }
+        Ok(())
     }
 }
 
