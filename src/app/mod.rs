@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::api::{Api, ApiParts, ApiSettings, Board, ModelEntry};
+use crate::api::{self, Api, ApiParts, ApiSettings, Board, ModelEntry, ServerSettings};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{self, EngineError, EngineParts};
@@ -93,7 +93,7 @@ impl App {
             settings: api_settings(&config),
             board: api_board(&config, board, &metrics),
         });
-        server.spawn(api.serve(listener, server.clone()));
+        server.spawn(api::serve(listener, api::routes(&api), ServerSettings::default(), server.clone()));
         shutdown.spawn(upkeep::sweep(store.clone(), clock, shutdown.clone()));
         Ok(Self { address, store, shutdown, server })
     }

@@ -12,7 +12,7 @@ use super::progress::follow;
 use super::say;
 use crate::app::App;
 use crate::config::{Config, Environment, Sources};
-use crate::demo::upstream::{Ending, Running, Script, ScriptedUpstream};
+use crate::demo::upstream::{Running, Script, ScriptedUpstream};
 use crate::logs;
 
 /// Items of the demo's batch.
@@ -80,7 +80,7 @@ async fn report(client: &Client, batch: &Batch, provider: &Running, took: Durati
     }
     let details = &batch.sluicegate;
     let seconds = took.as_secs_f64();
-    let refused = provider.log().endings.get(&Ending::Status(429)).copied().unwrap_or(0);
+    let refused = provider.log().answered.get(&429).copied().unwrap_or(0);
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
     say(&format!(
         "\nsuccess rate   {:.1} %\nitems/s        {:.1}\nitem seconds   mean {}, min {}, max {}\nbudget used    {:.1} %\n429s           {refused}",

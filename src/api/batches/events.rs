@@ -73,7 +73,7 @@ impl Events {
                     () = self.shutdown.begun() => return None,
                 }
             }
-            let moved = self.latest.has_changed();
+            let moved = self.latest.has_changed().ok();
             let batch = self.latest.borrow_and_update().clone();
             self.ended = batch.status.is_terminal();
             let progress = self.views.progress(&batch);
@@ -85,7 +85,7 @@ impl Events {
                 return Some(format!("event: {name}\ndata: {data}\n\n").into());
             }
             // The batch was deleted, or nobody watches it any more.
-            moved.ok()?;
+            moved?;
             if self.spoke.elapsed() >= KEEP_ALIVE {
                 self.spoke = Instant::now();
                 return Some(Bytes::from_static(b": waiting\n\n"));
