@@ -1,10 +1,12 @@
 //! The command line: what can be asked for, and which exit code answers.
 
 mod arguments;
+mod client;
 mod config;
 mod demo;
 mod error;
 mod exit;
+mod progress;
 mod run;
 mod serve;
 mod upstream;
@@ -58,6 +60,28 @@ fn load(global: &Global, flags: &[Override], environment: Environment) -> Result
     overrides.extend_from_slice(flags);
     let read_file = |path: &Path| std::fs::read_to_string(path);
     Ok(Config::load(&Sources { file: global.config.clone(), environment, overrides, read_file: &read_file })?)
+}
+
+/// The runtime that commands run on.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Signals)
+}
+
+/// Says something to the person at the terminal; a closed one is no error.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Says something unless told to be quiet.
+fn tell(global: &Global, text: &str) {
+    if !global.quiet && !global.json {
+        say(text);
+    }
+}
+
+/// Puts a result on standard output.
+fn print(text: &str) -> Result<(), CliError> {
+    io::stdout().write_all(text.as_bytes()).map_err(CliError::Output)
 }
 
 #[cfg(test)]

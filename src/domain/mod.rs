@@ -1,7 +1,13 @@
 //! The words of the design as types: pure values, no async, no I/O.
 
+pub mod batch;
 pub mod endpoint;
+pub mod file;
 pub mod ids;
 pub mod limits;
+pub mod output_line;
+pub mod progress;
 pub mod quantity;
+pub mod result;
+pub mod segment;
 pub mod time;
