@@ -1,1 +1,30 @@
-//! Stub: see docs/architecture.md.
+//! The HTTP API: `OpenAI`'s Files and Batches, and what goes beyond them.
+//!
+//! A handler takes what it needs, parses it into domain words, calls the store once and shows a
+//! view. It never talks to the engine: batches meet it in the store, and what only the engine knows
+//! (pace, waiting reasons, lanes) comes through the closures of [`ApiParts`].
+
+mod batches;
+mod body;
+mod caller;
+mod error;
+mod fields;
+mod files;
+mod followers;
+mod input;
+mod intake;
+mod layers;
+mod list;
+mod ops;
+mod pieces;
+mod query;
+mod result_lines;
+mod routes;
+mod server;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use routes::routes;
+pub use server::{ServerSettings, serve};
+pub use state::{Api, ApiParts, ApiSettings, Board, ModelEntry};

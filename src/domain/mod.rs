@@ -6,6 +6,8 @@ pub mod file;
 pub mod ids;
 pub mod limits;
 pub mod output_line;
+pub mod progress;
+pub mod quantity;
 pub mod result;
 pub mod segment;
 pub mod time;

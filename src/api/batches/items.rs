@@ -1,0 +1,107 @@
+//! `GET /v1/batches/{batch_id}/items/{custom_id}`
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::domain::batch::BatchRecord;
+use crate::domain::output_line::append_line;
+use crate::domain::result::{RetryRecord, StoredResult};
+use crate::ingest::hash_custom_id;
+use crate::store::Store;
+
+use super::super::caller::Caller;
+use super::super::error::{ApiError, Refusal, Result};
+use super::super::input::open_segment;
+use super::super::result_lines::extras;
+use super::find;
+
+/// One item of a batch.
+#[derive(Debug, Serialize)]
+struct ItemView<'a> {
+    object: &'static str,
+    custom_id: &'a str,
+    line: u32,
+    state: &'static str,
+    attempts: u32,
+    result: Option<Box<RawValue>>,
+    waiting: Option<RetryView>,
+}
+
+/// What an item that failed once waits for.
+#[derive(Debug, Serialize)]
+struct RetryView {
+    reason: &'static str,
+    until: f64,
+    last_error: String,
+}
+
+/// Shows how far one item is, and its result once it has one.
+pub(crate) async fn get_item(
+    State(store): State<Store>,
+    caller: Caller,
+    Path((id, custom_id)): Path<(String, String)>,
+) -> Result<Response> {
+    let batch = find(&store, caller, &id).await?;
+    let Some(line) = find_line(&store, &batch, &custom_id).await? else {
+        let shown: String = custom_id.chars().take(200).collect();
+        let why = format!("The batch has no item with the custom_id '{shown}'.");
+        return Err(ApiError::new(Refusal::NotFound, why).param("custom_id"));
+    };
+    let result = store.result(batch.key, line).await?;
+    let retry = match &result {
+        Some(_) => None,
+        None => store.retry(batch.key, line).await?,
+    };
+    let attempts = result.as_ref().map(|row| row.result.attempts);
+    let item = ItemView {
+        object: "sluicegate.item",
+        custom_id: &custom_id,
+        line,
+        state: state(&batch, result.as_ref()),
+        attempts: attempts.or(retry.as_ref().map(|retry| retry.attempts)).unwrap_or(0),
+        result: result.map(|row| output_line(&batch, &row)).transpose()?,
+        waiting: retry.map(RetryView::from),
+    };
+    Ok(Json(item).into_response())
+}
+
+/// The first line with that id: of duplicates, the one that runs.
+async fn find_line(store: &Store, batch: &BatchRecord, custom_id: &str) -> Result<Option<u32>> {
+    let hash = hash_custom_id(store.file_salt(batch.file).await?, custom_id);
+    for key in store.find_keys(batch.file, hash).await? {
+        let segment = open_segment(store, batch.file, key.segment).await?;
+        let entry = segment.entry_of(key.line);
+        // Equal hashes need not be equal ids.
+        if entry.and_then(|entry| segment.custom_id(entry)) == Some(custom_id) {
+            return Ok(Some(key.line));
+        }
+    }
+    Ok(None)
+}
+
+fn state(batch: &BatchRecord, result: Option<&StoredResult>) -> &'static str {
+    match result {
+        Some(row) => row.result.status.as_str(),
+        // Only a batch that was refused ends without a result for each item.
+        None if batch.status.is_terminal() => "not_run",
+        None => "pending",
+    }
+}
+
+/// The line as `…/results` shows it.
+fn output_line(batch: &BatchRecord, row: &StoredResult) -> Result<Box<RawValue>> {
+    let mut line = Vec::new();
+    append_line(&mut line, &batch.id, &row.result, Some(extras(row)));
+    let text = String::from_utf8(line).map_err(|error| ApiError::internal(error.to_string()))?;
+    RawValue::from_string(text).map_err(|error| ApiError::internal(error.to_string()))
+}
+
+impl From<RetryRecord> for RetryView {
+    fn from(retry: RetryRecord) -> Self {
+        let RetryRecord { batch: _, line: _, attempts: _, not_before, started_at: _, last_error } = retry;
+        Self { reason: "retry", until: not_before.seconds_f64(), last_error }
+    }
+}

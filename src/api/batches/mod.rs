@@ -1,0 +1,51 @@
+//! `OpenAI`'s Batches, and what goes beyond them.
+
+mod change;
+mod checks;
+mod create;
+mod draft;
+mod end;
+mod estimate;
+mod events;
+mod items;
+mod list;
+mod options;
+mod query_options;
+mod results;
+mod retry;
+mod retry_lines;
+mod view;
+
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+
+use crate::domain::batch::BatchRecord;
+use crate::domain::ids::BatchId;
+use crate::store::Store;
+
+use super::caller::Caller;
+use super::error::{ApiError, Result};
+
+pub(super) use change::update_batch;
+pub(super) use create::create_batch;
+pub(super) use end::{cancel_batch, delete_batch};
+pub(super) use events::stream_events;
+pub(super) use items::get_item;
+pub(super) use list::{get_batch, list_batches};
+pub(super) use results::list_results;
+pub(super) use retry::retry_batch;
+
+use view::Views;
+
+/// The caller's batch of that id.
+///
+/// # Errors
+/// 404 if there is none or it is another app's.
+async fn find(store: &Store, caller: Caller, id: &str) -> Result<BatchRecord> {
+    store.batch(caller.app, &BatchId::new(id)).await?.ok_or_else(|| ApiError::no_batch(id))
+}
+
+/// A batch as an answer.
+fn show(views: &Views, batch: &BatchRecord) -> Response {
+    Json(views.view(batch)).into_response()
+}

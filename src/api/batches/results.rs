@@ -1,0 +1,185 @@
+//! `GET /v1/batches/{batch_id}/results`
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::HeaderName;
+use http::header::CONTENT_TYPE;
+use tokio::time::Instant;
+
+use crate::domain::batch::BatchRecord;
+use crate::shutdown::Shutdown;
+use crate::store::{ResultFilter, ResultOrder, ResultQuery, Store, StoreError};
+
+use super::super::caller::Caller;
+use super::super::error::{ApiError, Result};
+use super::super::followers::Latest;
+use super::super::query::Query;
+use super::super::result_lines::{PAGE_BYTES, ResultLines};
+use super::super::state::Api;
+use super::find;
+
+const NEXT_AFTER: HeaderName = HeaderName::from_static("sluicegate-next-after");
+const BATCH_STATUS: HeaderName = HeaderName::from_static("sluicegate-batch-status");
+const MOST_ROWS: usize = 10_000;
+const ROWS: usize = 1_000;
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A followed reading ends by itself after this long, so that its client notices a lost server.
+const LONGEST_FOLLOW: Duration = Duration::from_secs(600);
+const NDJSON: &str = "application/x-ndjson";
+
+/// A batch's results so far, in completion order or in input order up to the first gap.
+pub(crate) async fn list_results(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<Response> {
+    let follow = query.flag("follow")?;
+    let wait = wait(&query)?;
+    let batch = find(&api.store, caller, &id).await?;
+    let mut reading = Reading::new(api.store.clone(), &batch, &query)?;
+    let status = batch.status.public();
+    let mut latest = api.followers.follow(batch);
+    if follow {
+        let until = Instant::now() + LONGEST_FOLLOW;
+        // Unasked, a followed reading has no end but the batch's.
+        reading.limit = query.number("limit", 1..=MOST_ROWS)?.unwrap_or(usize::MAX);
+        let body = Follow { reading, latest, until, shutdown: api.shutdown.clone() }.into_body();
+        return Ok(([(BATCH_STATUS, status)], [(CONTENT_TYPE, NDJSON)], body).into_response());
+    }
+    let until = Instant::now() + wait;
+    let found = loop {
+        // The status is read before the rows: a terminal one then says that these are all.
+        let seen = latest.borrow_and_update().status;
+        let found = reading.look().await?;
+        if found.is_some() || seen.is_terminal() || !moved(&mut latest, until, &api.shutdown).await {
+            break found;
+        }
+    };
+    let status = latest.borrow().status.public();
+    let next_after = found.unwrap_or(reading.after).to_string();
+    let headers = [(NEXT_AFTER, next_after.as_str()), (BATCH_STATUS, status)];
+    let body = found.map_or_else(Body::empty, |until| reading.lines(until).into_body());
+    Ok((headers, [(CONTENT_TYPE, NDJSON)], body).into_response())
+}
+
+/// Waits until the batch moved; `false` when the time is up, the process ends or the batch is gone.
+async fn moved(latest: &mut Latest, until: Instant, shutdown: &Shutdown) -> bool {
+    tokio::select! {
+        changed = latest.changed() => changed.is_ok(),
+        () = tokio::time::sleep_until(until) => false,
+        () = shutdown.begun() => false,
+    }
+}
+
+/// `wait=30s`, or a bare number of seconds.
+fn wait(query: &Query) -> Result<Duration> {
+    let Some(text) = query.text("wait") else { return Ok(Duration::ZERO) };
+    let seconds = text.parse().map(Duration::from_secs).ok();
+    let wait = seconds.or_else(|| crate::domain::quantity::parse_duration(text).ok());
+    wait.filter(|wait| *wait <= LONGEST_WAIT)
+        .ok_or_else(|| ApiError::invalid("wait", "Invalid 'wait': it must be a duration of at most 60s."))
+}
+
+/// A place in a batch's results, and what of them is wanted.
+#[derive(Clone, Debug)]
+struct Reading {
+    store: Store,
+    batch: BatchRecord,
+    order: ResultOrder,
+    filter: ResultFilter,
+    after: u64,
+    limit: usize,
+}
+
+impl Reading {
+    fn new(store: Store, batch: &BatchRecord, query: &Query) -> Result<Self> {
+        let orders = [("completion", ResultOrder::Completion), ("input", ResultOrder::Input)];
+        let filters = [("succeeded", ResultFilter::Succeeded), ("failed", ResultFilter::NotSucceeded)];
+        Ok(Self {
+            store,
+            batch: batch.clone(),
+            order: query.choice("order", &orders)?.unwrap_or(ResultOrder::Completion),
+            filter: query.choice("status", &filters)?.unwrap_or(ResultFilter::All),
+            after: query.number("after", 0..=i64::MAX.unsigned_abs())?.unwrap_or(0),
+            limit: query.number("limit", 1..=MOST_ROWS)?.unwrap_or(ROWS),
+        })
+    }
+
+    fn query(&self, limit: usize) -> ResultQuery {
+        ResultQuery {
+            batch: self.batch.key,
+            order: self.order,
+            after: self.after,
+            limit,
+            filter: self.filter,
+            max_bytes: PAGE_BYTES,
+        }
+    }
+
+    /// The last position that may be shown: under input order nothing beyond the first gap.
+    async fn gapless(&self) -> std::result::Result<u64, StoreError> {
+        match self.order {
+            ResultOrder::Completion => Ok(u64::MAX),
+            ResultOrder::Input => {
+                let frontier = self.store.input_frontier(self.batch.key).await?;
+                Ok(u64::from(frontier).saturating_sub(1))
+            }
+        }
+    }
+
+    /// The position of the last result that this reading would give now; `None`: nothing new.
+    ///
+    /// Known before the first row is sent, since it goes into a header.
+    async fn look(&self) -> std::result::Result<Option<u64>, StoreError> {
+        let gapless = self.gapless().await?;
+        self.store.last_result(self.query(self.limit), gapless).await
+    }
+
+    fn lines(&self, until: u64) -> ResultLines {
+        ResultLines {
+            store: self.store.clone(),
+            batch: self.batch.id.clone(),
+            query: self.query(self.limit),
+            until,
+            extras: true,
+        }
+    }
+}
+
+/// A reading that goes on as results come.
+struct Follow {
+    reading: Reading,
+    latest: Latest,
+    until: Instant,
+    shutdown: Shutdown,
+}
+
+impl Follow {
+    fn into_body(self) -> Body {
+        Body::from_stream(stream::try_unfold(self, |mut follow| async move {
+            let page = follow.page().await?;
+            Ok::<_, StoreError>((!page.is_empty()).then_some((page, follow)))
+        }))
+    }
+
+    /// The next page as soon as there is one; empty at the end.
+    async fn page(&mut self) -> std::result::Result<Bytes, StoreError> {
+        loop {
+            let seen = self.latest.borrow_and_update().status;
+            let mut lines = self.reading.lines(self.reading.gapless().await?);
+            let page = lines.page().await?;
+            self.reading.after = lines.query.after;
+            self.reading.limit = lines.query.limit;
+            let ended = seen.is_terminal() || self.reading.limit == 0;
+            if !page.is_empty() || ended || !moved(&mut self.latest, self.until, &self.shutdown).await {
+                return Ok(page);
+            }
+        }
+    }
+}

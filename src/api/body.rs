@@ -1,0 +1,130 @@
+//! Request bodies: none is read without a cap on its length and on how long it may stand still.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::{ApiError, Refusal, Result};
+
+/// A body that brings nothing for this long is given up.
+const IDLE: Duration = Duration::from_secs(60);
+/// Above this a body in memory needs one of few places.
+const SMALL: usize = 1 << 20;
+/// Large bodies in memory at once. One that can't be held to its end would deadlock with others, so
+/// places are counted, not bytes.
+const LARGE_AT_ONCE: usize = 2;
+
+/// A body being read piece by piece.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    body: Body,
+}
+
+impl Incoming {
+    pub(crate) fn new(body: Body) -> Self {
+        Self { body }
+    }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// 408 if nothing came for a minute, 400 if the client broke off or framed it wrongly.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let frame = match tokio::time::timeout(IDLE, self.body.frame()).await {
+                Err(_) => {
+                    let why = "The request body did not arrive in time.";
+                    return Err(ApiError::new(Refusal::SlowBody, why));
+                }
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) => {
+                    let why = "The request body could not be read to its end.";
+                    return Err(ApiError::new(Refusal::InvalidValue, why));
+                }
+                Ok(Some(Ok(frame))) => frame,
+            };
+            // Trailers carry nothing for us.
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+    }
+
+    /// The length the client announced, if it did.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+}
+
+/// Reads whole bodies into memory, few large ones at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Bodies {
+    large: Arc<Semaphore>,
+}
+
+/// A body in memory; a large one holds its place until dropped.
+#[derive(Debug)]
+pub(crate) struct WholeBody {
+    pub(crate) bytes: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Bodies {
+    pub(crate) fn new() -> Self {
+        Self { large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) }
+    }
+
+    /// Reads a body of at most `cap` bytes.
+    ///
+    /// # Errors
+    /// 413 above the cap, and those of [`Incoming::next`].
+    pub(crate) async fn read(&self, body: Body, cap: usize) -> Result<WholeBody> {
+        let mut body = Incoming::new(body);
+        if body.announced().is_some_and(|length| length > cap as u64) {
+            return Err(too_large(cap as u64));
+        }
+        let (mut read, mut place) = (BytesMut::new(), None);
+        while let Some(piece) = body.next().await? {
+            if read.len() + piece.len() > cap {
+                return Err(too_large(cap as u64));
+            }
+            if place.is_none() && read.len() + piece.len() > SMALL {
+                let large = Arc::clone(&self.large).acquire_owned().await;
+                place = Some(large.map_err(|_| ApiError::internal("the places of large bodies are gone"))?);
+            }
+            read.extend_from_slice(&piece);
+        }
+        Ok(WholeBody { bytes: read.freeze(), _place: place })
+    }
+}
+
+/// 413.
+pub(crate) fn too_large(cap: u64) -> ApiError {
+    let why = format!("The request body is too large: at most {cap} bytes are accepted here.");
+    ApiError::new(Refusal::TooLarge, why)
+}
+
+/// The call's media type in lower case, without parameters; empty if it names none.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Refuses a body that says it is something else than JSON; one that says nothing is taken as JSON.
+///
+/// # Errors
+/// 415.
+pub(crate) fn require_json(headers: &HeaderMap) -> Result<()> {
+    let given = media_type(headers);
+    if given.is_empty() || given == "application/json" || given.ends_with("+json") {
+        return Ok(());
+    }
+    let why = format!("Unsupported content type: '{given}'. This method accepts 'application/json'.");
+    Err(ApiError::new(Refusal::UnsupportedMediaType, why))
+}

@@ -1,0 +1,108 @@
+//! Those who wait for a batch to move.
+//!
+//! However many follow one batch, one task asks the store, at most every 250 ms, and only after
+//! the store said that something was recorded.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::domain::batch::BatchRecord;
+use crate::domain::ids::BatchKey;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::wakeup::Listener;
+
+/// Least time between two questions about one batch.
+const PACE: Duration = Duration::from_millis(250);
+/// Asked without a wakeup after this long, in case one was missed.
+const FALLBACK: Duration = Duration::from_secs(5);
+
+/// A batch's latest row; closed when the batch is gone or the process ends.
+pub(crate) type Latest = watch::Receiver<Arc<BatchRecord>>;
+type Watched = HashMap<BatchKey, watch::Sender<Arc<BatchRecord>>>;
+
+/// Hands out the batches' latest rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Followers {
+    store: Store,
+    shutdown: Shutdown,
+    watched: Arc<Mutex<Watched>>,
+}
+
+impl Followers {
+    pub(crate) fn new(store: Store, shutdown: Shutdown) -> Self {
+        Self { store, shutdown, watched: Arc::default() }
+    }
+
+    /// Follows a batch from the row that the caller has just read.
+    pub(crate) fn follow(&self, batch: BatchRecord) -> Latest {
+        // Heard from before the lock on: what is recorded from here on is asked for.
+        let bell = self.store.progress_wakeup().listen();
+        let mut watched = self.lock();
+        if let Some(latest) = watched.get(&batch.key) {
+            return latest.subscribe();
+        }
+        let key = batch.key;
+        let is_terminal = batch.status.is_terminal();
+        let (latest, follower) = watch::channel(Arc::new(batch));
+        if !is_terminal {
+            watched.insert(key, latest.clone());
+            let this = self.clone();
+            self.shutdown.spawn(async move { this.watch(key, latest, bell).await });
+        }
+        follower
+    }
+
+    async fn watch(self, key: BatchKey, latest: watch::Sender<Arc<BatchRecord>>, mut bell: Listener) {
+        // Asked once without a wakeup: the row that was handed in may be older than the bell.
+        let mut moving = self.ask(key, &latest).await;
+        while moving {
+            tokio::select! {
+                () = latest.closed() => if self.forget_unless_followed(key, &latest) { return },
+                () = self.shutdown.begun() => break,
+                () = bell.heard() => moving = self.ask(key, &latest).await,
+                () = tokio::time::sleep(FALLBACK) => moving = self.ask(key, &latest).await,
+            }
+        }
+        // With the last sender gone its followers hear that nothing more comes.
+        self.lock().remove(&key);
+    }
+
+    /// Publishes the row as it is; `false` once nothing more will happen to it.
+    async fn ask(&self, key: BatchKey, latest: &watch::Sender<Arc<BatchRecord>>) -> bool {
+        let moving = match self.store.batch_by_key(key).await {
+            Ok(Some(batch)) => {
+                let moving = !batch.status.is_terminal();
+                latest.send_replace(Arc::new(batch));
+                moving
+            }
+            Ok(None) => false,
+            // The store is away for a moment, or for good, which ends the process.
+            Err(_) => true,
+        };
+        if moving {
+            tokio::select! {
+                () = tokio::time::sleep(PACE) => {}
+                () = self.shutdown.begun() => {}
+            }
+        }
+        moving
+    }
+
+    /// Somebody may have subscribed since the last one left: only the lock can tell.
+    fn forget_unless_followed(&self, key: BatchKey, latest: &watch::Sender<Arc<BatchRecord>>) -> bool {
+        let mut watched = self.lock();
+        let unfollowed = latest.receiver_count() == 0;
+        if unfollowed {
+            watched.remove(&key);
+        }
+        unfollowed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

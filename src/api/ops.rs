@@ -1,0 +1,100 @@
+//! What operators, probes and scrapers ask.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use serde::Serialize;
+
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+
+use super::state::{ApiSettings, Board};
+
+const OPENAPI: &str = include_str!("../../openapi.yaml");
+
+/// `GET /`: what this is and where to go on.
+pub(crate) async fn show_root(State(settings): State<Arc<ApiSettings>>) -> Response {
+    let base = settings.public_url.as_deref().unwrap_or_default().trim_end_matches('/');
+    let text = format!(
+        "Sluicegate {}: batches of LLM requests within one budget.\n\n\
+         API      {base}/v1  (OpenAI's Files and Batches; described in {base}/openapi.yaml)\n\
+         metrics  {base}/metrics\n\
+         health   {base}/livez  {base}/readyz\n",
+        settings.version
+    );
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+/// `GET /livez`: the process answers.
+pub(crate) async fn livez() -> Json<Health> {
+    Json(Health { status: "ok", reasons: Vec::new() })
+}
+
+/// What the probes answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Health {
+    status: &'static str,
+    reasons: Vec<&'static str>,
+}
+
+/// `GET /readyz`: whether new work can be taken, and why not.
+pub(crate) async fn readyz(State(store): State<Store>, State(shutdown): State<Shutdown>) -> Response {
+    let mut reasons = Vec::new();
+    if shutdown.has_begun() {
+        reasons.push("draining");
+    }
+    if store.health().disk_full {
+        reasons.push("disk_full");
+    }
+    // Any read tells whether the database answers.
+    if store.batch_by_key(crate::domain::ids::BatchKey(0)).await.is_err() {
+        reasons.push("store_unavailable");
+    }
+    if reasons.is_empty() {
+        return Json(Health { status: "ok", reasons }).into_response();
+    }
+    let body = Json(Health { status: "unavailable", reasons });
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], body).into_response()
+}
+
+/// `GET /metrics`, in Prometheus's text format.
+pub(crate) async fn show_metrics(State(board): State<Board>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (board.metrics_text)()).into_response()
+}
+
+/// `GET /openapi.yaml`.
+pub(crate) async fn show_openapi() -> Response {
+    ([(CONTENT_TYPE, "application/yaml")], OPENAPI).into_response()
+}
+
+/// `OpenAI`'s list of models.
+#[derive(Debug, Serialize)]
+pub(crate) struct ModelList {
+    object: &'static str,
+    data: Vec<ModelView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ModelView {
+    id: String,
+    object: &'static str,
+    /// Nobody knows here when a model was made; the SDKs want a number.
+    created: i64,
+    owned_by: String,
+}
+
+/// `GET /v1/models`, from the lanes.
+pub(crate) async fn list_models(State(board): State<Board>) -> Json<ModelList> {
+    let models = (board.models)().into_iter();
+    let data = models.map(|model| ModelView {
+        id: model.id,
+        object: "model",
+        created: 0,
+        owned_by: model.owned_by,
+    });
+    Json(ModelList { object: "list", data: data.collect() })
+}

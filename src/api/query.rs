@@ -1,0 +1,139 @@
+//! Query strings, with refusals that name the parameter.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use axum::extract::FromRequestParts;
+use axum::extract::Query as Pairs;
+use http::request::Parts;
+
+use super::error::{ApiError, Refusal, Result};
+
+/// A call's query. Parameters nobody asks for are ignored: some SDKs carry over what stood in the
+/// base URL.
+#[derive(Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let pairs = Pairs::try_from_uri(&parts.uri).map_err(|_| {
+            ApiError::new(Refusal::InvalidValue, "The query string is not percent-encoded UTF-8.")
+        })?;
+        Ok(Self(pairs.0))
+    }
+}
+
+impl Query {
+    /// A parameter's text; an empty one counts as absent. Of several, the last.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        let value = self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// A whole number within `range`.
+    ///
+    /// # Errors
+    /// 400 `invalid_type` if it is no number, `invalid_value` outside of the range.
+    pub(crate) fn number<T>(&self, name: &str, range: RangeInclusive<T>) -> Result<Option<T>>
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let outside = || {
+            let why = format!("Invalid '{name}': it must be from {} to {}.", range.start(), range.end());
+            ApiError::invalid(name, why)
+        };
+        match text.parse::<T>() {
+            Ok(value) if range.contains(&value) => Ok(Some(value)),
+            Ok(_) => Err(outside()),
+            // A number too large or too small for its type is outside of the range too.
+            Err(_) if is_whole_number(text) => Err(outside()),
+            Err(_) => {
+                let why = format!("Invalid type for '{name}': expected a whole number.");
+                Err(ApiError::new(Refusal::InvalidType, why).param(name))
+            }
+        }
+    }
+
+    /// One of several words.
+    ///
+    /// # Errors
+    /// 400 `invalid_value` that lists them.
+    pub(crate) fn choice<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => Ok(Some(*value)),
+            None => Err(not_one_of(name, text, words.iter().map(|(word, _)| *word))),
+        }
+    }
+
+    /// `true`, `false`, `1` or `0`; absent is false.
+    ///
+    /// # Errors
+    /// 400 `invalid_value` for anything else.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool> {
+        let words = [("true", true), ("1", true), ("false", false), ("0", false)];
+        Ok(self.choice(name, &words)?.unwrap_or(false))
+    }
+
+    /// The pairs of a bracketed object, such as `metadata[team]=x`.
+    pub(crate) fn object(&self, name: &str) -> Vec<(String, String)> {
+        let inner = |key: &str| Some(key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?.to_owned());
+        self.0.iter().filter_map(|(key, value)| Some((inner(key)?, value.clone()))).collect()
+    }
+
+    /// Every pair, for calls that take their options from the query.
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+}
+
+/// 400 `invalid_value` that lists what is possible, in `OpenAI`'s wording.
+pub(crate) fn not_one_of<'a>(name: &str, given: &str, words: impl Iterator<Item = &'a str>) -> ApiError {
+    let listed: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+    let given: String = given.chars().take(100).collect();
+    ApiError::invalid(name, format!("Invalid value: '{given}'. Supported values are: {}.", listed.join(", ")))
+}
+
+fn is_whole_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    impl Query {
+        /// A query of these pairs.
+        pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
+            Self(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        }
+    }
+
+    #[rstest]
+    #[case("5", Ok(Some(5)))]
+    #[case("", Ok(None))]
+    #[case("0", Err(Refusal::InvalidValue))]
+    #[case("101", Err(Refusal::InvalidValue))]
+    #[case("-1", Err(Refusal::InvalidValue))]
+    #[case("99999999999999999999999", Err(Refusal::InvalidValue))]
+    #[case("1.5", Err(Refusal::InvalidType))]
+    #[case("x", Err(Refusal::InvalidType))]
+    fn numbers(#[case] text: &str, #[case] expected: std::result::Result<Option<usize>, Refusal>) {
+        let query = Query::of(&[("limit", text)]);
+        assert_eq!(query.number("limit", 1..=100).map_err(|error| error.refusal()), expected);
+    }
+
+    #[test]
+    fn brackets_make_objects() {
+        let query = Query::of(&[("metadata[a]", "1"), ("metadata[b c]", "2"), ("metadata", "3"), ("x[a]", "4")]);
+        let expected = [("a".to_owned(), "1".to_owned()), ("b c".to_owned(), "2".to_owned())];
+        assert_eq!(query.object("metadata"), expected);
+    }
+}

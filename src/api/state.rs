@@ -1,0 +1,165 @@
+//! What handlers work with, built once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
+use crate::clock::Clock;
+use crate::domain::ids::BatchKey;
+use crate::domain::progress::Progress;
+use crate::ingest::IngestLimits;
+use crate::metrics::HttpMetrics;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+
+use super::body::Bodies;
+use super::error::{ApiError, Refusal, Result};
+use super::followers::Followers;
+use super::intake::Intake;
+
+/// Limits and habits of the API, from the configuration.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// This program's version, shown at `/`.
+    pub version: String,
+    /// The address clients use, where a proxy stands in front: its origin is trusted like our own.
+    pub public_url: Option<String>,
+    /// Origins whose pages may call; empty: none.
+    pub cors_origins: Vec<String>,
+    /// Most lines of one batch.
+    pub max_items: u64,
+    /// Most bytes of one line.
+    pub max_line: usize,
+    /// Most bytes of an uploaded file or an NDJSON body.
+    pub max_file: u64,
+    /// Most bytes of a JSON body.
+    pub max_inline: usize,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            version: String::new(),
+            public_url: None,
+            cors_origins: Vec::new(),
+            max_items: 1_000_000,
+            max_line: 16 << 20,
+            max_file: 512 << 20,
+            max_inline: 32 << 20,
+        }
+    }
+}
+
+/// A model that lanes serve, as `GET /v1/models` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelEntry {
+    /// The model's name.
+    pub id: String,
+    /// The provider that serves it first.
+    pub owned_by: String,
+}
+
+/// What the API asks of the rest of the process: closures, so that it depends on none of it.
+#[derive(Clone)]
+pub struct Board {
+    /// Whether some lane serves a model; the empty name stands for lines that name none.
+    pub has_lane: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// How a batch moves at the moment.
+    pub progress: Arc<dyn Fn(BatchKey) -> Progress + Send + Sync>,
+    /// The models that lanes serve.
+    pub models: Arc<dyn Fn() -> Vec<ModelEntry> + Send + Sync>,
+    /// Every metric in Prometheus's text format.
+    pub metrics_text: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Board").finish_non_exhaustive()
+    }
+}
+
+/// Everything the API is built from.
+#[derive(Clone, Debug)]
+pub struct ApiParts {
+    /// Files, batches and results.
+    pub store: Store,
+    /// Where calls are counted.
+    pub metrics: HttpMetrics,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Once begun, nothing new is accepted and followers end; reads go on until the server stops.
+    pub shutdown: Shutdown,
+    /// Limits and habits.
+    pub settings: ApiSettings,
+    /// What the rest of the process tells.
+    pub board: Board,
+}
+
+/// The API's state. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Api {
+    pub(super) store: Store,
+    pub(super) metrics: HttpMetrics,
+    pub(super) clock: Clock,
+    pub(super) shutdown: Shutdown,
+    pub(super) settings: Arc<ApiSettings>,
+    pub(super) board: Board,
+    pub(super) followers: Followers,
+    pub(super) intake: Intake,
+    pub(super) bodies: Bodies,
+}
+
+impl Api {
+    /// Puts the parts together; starts nothing yet.
+    pub fn new(parts: ApiParts) -> Self {
+        let ApiParts { store, metrics, clock, shutdown, settings, board } = parts;
+        let limits = IngestLimits {
+            max_line: settings.max_line,
+            max_items: settings.max_items,
+            max_bytes: settings.max_file,
+        };
+        Self {
+            followers: Followers::new(store.clone(), shutdown.clone()),
+            intake: Intake::new(store.clone(), clock, limits),
+            bodies: Bodies::new(),
+            store,
+            metrics,
+            clock,
+            shutdown,
+            settings: Arc::new(settings),
+            board,
+        }
+    }
+
+    /// Refuses what would begin new work while the process ends.
+    pub(super) fn refuse_while_draining(&self) -> Result<()> {
+        if self.shutdown.has_begun() {
+            let why = "The server is shutting down and takes no new work. Try again in a few seconds.";
+            return Err(ApiError::new(Refusal::Draining, why));
+        }
+        Ok(())
+    }
+}
+
+/// Lets a handler take the part it needs instead of everything.
+macro_rules! parts {
+    ($($field:ident: $part:ty),+ $(,)?) => {
+        $(impl FromRef<Api> for $part {
+            fn from_ref(api: &Api) -> Self {
+                api.$field.clone()
+            }
+        })+
+    };
+}
+
+parts! {
+    store: Store,
+    clock: Clock,
+    shutdown: Shutdown,
+    settings: Arc<ApiSettings>,
+    board: Board,
+    followers: Followers,
+    intake: Intake,
+    bodies: Bodies,
+}

@@ -1,0 +1,50 @@
+//! Why the store refuses or fails.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// What the store answers instead of a value.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// The disk is full, or less than `store.min_free` is left: nothing new is taken.
+    #[error("the disk that holds the data folder is full")]
+    Full,
+    /// Another process runs on this data folder.
+    #[error("the data folder {} is used by another process", .0.display())]
+    InUse(PathBuf),
+    /// A newer version of this program wrote the database.
+    #[error("the database has schema {found}, this program knows up to {supported}; run a newer version")]
+    NewerSchema {
+        /// The oldest schema that programs must know to read it.
+        found: u32,
+        /// The newest schema this program knows.
+        supported: u32,
+    },
+    /// What is stored contradicts itself.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// The database can't be reached or written at the moment.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// A word for logs and metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::InUse(_) => "in_use",
+            Self::NewerSchema { .. } => "newer_schema",
+            Self::Damaged(_) => "damaged",
+            Self::Unavailable(_) => "unavailable",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// What every method of the store returns.
+pub type Result<T> = std::result::Result<T, StoreError>;

@@ -1,0 +1,205 @@
+//! Files: written once, segment by segment, then never changed.
+
+use crate::domain::file::{FileRecord, FileSource, FileSummary, ItemKey, KeyBlock};
+use crate::domain::ids::{AppKey, FileId, FileKey};
+use crate::domain::segment::{Segment, SegmentHead};
+use crate::domain::time::Timestamp;
+
+use super::{Page, Result, Store, StoreError};
+
+/// A file about to be written.
+#[derive(Clone, Debug)]
+pub struct NewFile {
+    /// Its owner.
+    pub app: AppKey,
+    /// Its public id.
+    pub id: FileId,
+    /// `Upload` or `Inline`; the views over results are made by the store itself.
+    pub source: FileSource,
+    /// The name its uploader gave.
+    pub filename: String,
+    /// When it arrived.
+    pub created_at: Timestamp,
+    /// When its client wants it gone; `None`: as retention says.
+    pub expires_at: Option<Timestamp>,
+    /// Keys the hashes of its `custom_id`s.
+    pub salt: u64,
+}
+
+/// Which files to list.
+#[derive(Clone, Debug)]
+pub struct FileQuery {
+    /// Whose.
+    pub app: AppKey,
+    /// The last id of the page before; one that is unknown gives an empty page.
+    pub after: Option<FileId>,
+    /// Most entries.
+    pub limit: usize,
+    /// Newest first.
+    pub descending: bool,
+    /// `batch` or `batch_output`; anything else matches nothing.
+    pub purpose: Option<String>,
+}
+
+/// # Writing
+/// An upload calls these one after another from one task; each returns when its rows are durable, so
+/// the disk's speed is the upload's. A thread without a runtime calls them with `Handle::block_on`.
+impl Store {
+    /// Makes the row of a file that nobody sees yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] and what every write may answer.
+    pub async fn begin_file(&self, file: NewFile) -> Result<FileKey> {
+        let _ = file;
+        Err(StoreError::Closed)
+    }
+
+    /// Appends segments. The caller groups small ones to about 1 MB of data.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if the file is not being written; [`StoreError::Full`].
+    pub async fn append_segments(&self, file: FileKey, segments: Vec<Segment>) -> Result<()> {
+        let _ = (file, segments);
+        Err(StoreError::Closed)
+    }
+
+    /// Appends blocks of item keys.
+    ///
+    /// # Errors
+    /// As [`Store::append_segments`].
+    pub async fn append_keys(&self, file: FileKey, blocks: Vec<KeyBlock>) -> Result<()> {
+        let _ = (file, blocks);
+        Err(StoreError::Closed)
+    }
+
+    /// Notes lines of a segment whose `custom_id` stood on an earlier line.
+    ///
+    /// # Errors
+    /// As [`Store::append_segments`].
+    pub async fn append_duplicates(&self, file: FileKey, segment: u32, lines: Vec<u32>) -> Result<()> {
+        let _ = (file, segment, lines);
+        Err(StoreError::Closed)
+    }
+
+    /// Makes a file complete and visible.
+    ///
+    /// # Errors
+    /// As [`Store::append_segments`].
+    pub async fn finish_file(&self, file: FileKey, summary: FileSummary) -> Result<FileRecord> {
+        let _ = (file, summary);
+        Err(StoreError::Closed)
+    }
+
+    /// Gives up a file that was begun; what was written of it is erased by and by.
+    pub async fn abandon_file(&self, file: FileKey) {
+        let _ = file;
+    }
+
+    /// Hides a file at once; its data goes when no running batch uses it. `false`: there is none.
+    ///
+    /// # Errors
+    /// What every write may answer.
+    pub async fn delete_file(&self, app: AppKey, id: &FileId) -> Result<bool> {
+        let _ = (app, id);
+        Err(StoreError::Closed)
+    }
+}
+
+/// # Reading
+impl Store {
+    /// A complete file that clients may see: uploads and the views over results, never inline ones.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn file(&self, app: AppKey, id: &FileId) -> Result<Option<FileRecord>> {
+        let _ = (app, id);
+        Err(StoreError::Closed)
+    }
+
+    /// What the upload found out.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if there is no such file.
+    pub async fn file_summary(&self, file: FileKey) -> Result<FileSummary> {
+        let _ = file;
+        Err(StoreError::Closed)
+    }
+
+    /// The salt of its item keys.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if there is no such file.
+    pub async fn file_salt(&self, file: FileKey) -> Result<u64> {
+        let _ = file;
+        Err(StoreError::Closed)
+    }
+
+    /// A page of an app's files.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn files(&self, query: FileQuery) -> Result<Page<FileRecord>> {
+        let _ = query;
+        Err(StoreError::Closed)
+    }
+
+    /// The heads of at most `limit` segments from number `from_no` on, ascending; of one model or all.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn segment_heads(
+        &self,
+        file: FileKey,
+        model: Option<&str>,
+        from_no: u32,
+        limit: usize,
+    ) -> Result<Vec<SegmentHead>> {
+        let _ = (file, model, from_no, limit);
+        Err(StoreError::Closed)
+    }
+
+    /// One segment with its data.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn segment(&self, file: FileKey, no: u32) -> Result<Option<Segment>> {
+        let _ = (file, no);
+        Err(StoreError::Closed)
+    }
+
+    /// The lines of a segment that [`Store::append_duplicates`] noted, ascending.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn duplicate_lines(&self, file: FileKey, segment: u32) -> Result<Vec<u32>> {
+        let _ = (file, segment);
+        Err(StoreError::Closed)
+    }
+
+    /// Every key with that hash, by line.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn find_keys(&self, file: FileKey, hash: u64) -> Result<Vec<ItemKey>> {
+        let _ = (file, hash);
+        Err(StoreError::Closed)
+    }
+
+    /// How many blocks each sorted chunk of keys has.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn key_chunks(&self, file: FileKey) -> Result<Vec<u32>> {
+        let _ = file;
+        Err(StoreError::Closed)
+    }
+
+    /// One block of one chunk.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn key_block(&self, file: FileKey, chunk: u32, no: u32) -> Result<Option<KeyBlock>> {
+        let _ = (file, chunk, no);
+        Err(StoreError::Closed)
+    }
+}

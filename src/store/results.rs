@@ -1,0 +1,83 @@
+//! Results: read in pages, in either order.
+
+use crate::domain::ids::BatchKey;
+use crate::domain::result::{RetryRecord, StoredResult};
+
+use super::{Result, Store, StoreError};
+
+/// In which order results come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultOrder {
+    /// As they ended: by position, gapless.
+    Completion,
+    /// As their lines stand in the input.
+    Input,
+}
+
+/// Which results come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultFilter {
+    /// All.
+    All,
+    /// The output file's.
+    Succeeded,
+    /// The error file's: failed, expired and cancelled.
+    NotSucceeded,
+}
+
+/// One page of a batch's results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResultQuery {
+    /// Whose.
+    pub batch: BatchKey,
+    /// In which order.
+    pub order: ResultOrder,
+    /// The last position of the page before, or its last line under [`ResultOrder::Input`]; 0 at first.
+    pub after: u64,
+    /// Most rows; at most 500 are read at once.
+    pub limit: usize,
+    /// Which.
+    pub filter: ResultFilter,
+    /// Bytes of payload after which the page ends; its first row comes whatever its size.
+    pub max_bytes: usize,
+}
+
+impl Store {
+    /// A page of results.
+    ///
+    /// Under [`ResultOrder::Input`] a running batch has gaps beyond [`Store::input_frontier`].
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if a stored payload can't be read.
+    pub async fn results(&self, query: ResultQuery) -> Result<Vec<StoredResult>> {
+        let _ = query;
+        Err(StoreError::Closed)
+    }
+
+    /// The first line that has an item without a result; `u32::MAX` once the batch is terminal.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn input_frontier(&self, batch: BatchKey) -> Result<u32> {
+        let _ = batch;
+        Err(StoreError::Closed)
+    }
+
+    /// The result of one line.
+    ///
+    /// # Errors
+    /// As [`Store::results`].
+    pub async fn result(&self, batch: BatchKey, line: u32) -> Result<Option<StoredResult>> {
+        let _ = (batch, line);
+        Err(StoreError::Closed)
+    }
+
+    /// The retry that one line waits for.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn retry(&self, batch: BatchKey, line: u32) -> Result<Option<RetryRecord>> {
+        let _ = (batch, line);
+        Err(StoreError::Closed)
+    }
+}
