@@ -84,11 +84,12 @@ async fn compare(arguments: &Arguments) -> anyhow::Result<()> {
             }
         }
         let middle = |runs: &[Run]| median(&runs.iter().map(|run| run.items_per_second).collect::<Vec<_>>());
-        let (bare, durable) = (middle(&bare), middle(&durable));
-        say(format!(
-            "median at {latency}: bare {bare:.0} items/s, service {durable:.0} items/s, ratio {:.3}",
-            durable / bare
-        ));
+        let bare = middle(&bare);
+        say(format!("median at {latency}: bare {bare:.0} items/s"));
+        if !durable.is_empty() {
+            let durable = middle(&durable);
+            say(format!("median at {latency}: service {durable:.0} items/s, ratio {:.3}", durable / bare));
+        }
     }
     Ok(())
 }

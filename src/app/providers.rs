@@ -7,7 +7,6 @@ use crate::config::{self, AuthScheme, Config, Secret};
 use crate::engine::backoff::Backoff;
 use crate::engine::judge::RetryOn;
 use crate::engine::{LaneChoice, ProviderSetup, RetrySetup, RouteModel};
-use crate::metrics::RetryReason;
 use crate::shutdown::Shutdown;
 use crate::upstream::{
     AuthStyle, Credential, CredentialError, HttpVersion, PhaseTimeouts, Upstream, UpstreamSettings,
@@ -129,24 +128,12 @@ fn watch_key(provider: &config::Provider, credential: Arc<Credential>, shutdown:
     });
 }
 
-/// The judge's reasons for what the configuration names; a reason is on if any of its statuses is.
+/// The judge's set of what the configuration names.
 fn retry_on(on: &[config::RetryOn]) -> RetryOn {
-    let mut reasons = Vec::new();
-    for on in on {
-        match on {
-            config::RetryOn::Status(503 | 529) => reasons.push(RetryReason::Overloaded),
-            config::RetryOn::Status(409) => reasons.push(RetryReason::Conflict),
-            config::RetryOn::Status(408 | 425) | config::RetryOn::Timeout => {
-                reasons.push(RetryReason::Timeout)
-            }
-            config::RetryOn::Status(_) => reasons.push(RetryReason::ServerError),
-            config::RetryOn::AnyServerError => {
-                reasons.extend([RetryReason::ServerError, RetryReason::Overloaded]);
-            }
-            config::RetryOn::Network => {
-                reasons.extend([RetryReason::Network, RetryReason::InvalidResponse]);
-            }
-        }
-    }
-    RetryOn::only(&reasons)
+    on.iter().fold(RetryOn::NONE, |set, on| match on {
+        config::RetryOn::Status(status) => set.with_status(*status),
+        config::RetryOn::AnyServerError => set.with_server_errors(),
+        config::RetryOn::Timeout => set.with_timeouts(),
+        config::RetryOn::Network => set.with_network(),
+    })
 }

@@ -129,6 +129,7 @@ pub fn judge(attempt: Result<Reply, CallError>, context: &JudgeContext<'_>) -> J
 }
 
 fn judge_error(error: &CallError, context: &JudgeContext<'_>) -> Judgement {
+    let on = context.retry_on;
     let (reason, code) = match error {
         CallError::Credential { detail } => {
             let verdict = Verdict::LaneStopped { reason: StopReason::Credential, detail: detail.clone() };
@@ -138,9 +139,11 @@ fn judge_error(error: &CallError, context: &JudgeContext<'_>) -> Judgement {
         CallError::Connect { .. }
         | CallError::BrokenOff { .. }
         | CallError::Timeout { phase: Phase::Connect, .. } => {
-            (Some(RetryReason::Network), ErrorCode::ConnectionError)
+            (on.network().then_some(RetryReason::Network), ErrorCode::ConnectionError)
         }
-        CallError::Timeout { .. } => (Some(RetryReason::Timeout), ErrorCode::RequestTimeout),
+        CallError::Timeout { .. } => {
+            (on.timeouts().then_some(RetryReason::Timeout), ErrorCode::RequestTimeout)
+        }
     };
     let verdict = retry_or_fail(reason, code, context, || error.to_string());
     Judgement { class: error.class(), refusal: None, usage: None, charged: true, verdict }
@@ -157,7 +160,7 @@ fn judge_reply(reply: Reply, context: &JudgeContext<'_>) -> Judgement {
             judged(AttemptClass::Ok, Verdict::Succeeded { payload })
         }
         None if fine => {
-            let reason = Some(RetryReason::InvalidResponse);
+            let reason = context.retry_on.invalid_answers().then_some(RetryReason::InvalidResponse);
             let verdict = retry_or_fail(reason, ErrorCode::InvalidResponse, context, || {
                 format!("the upstream answered {} with a body that is no JSON object", reply.status)
             });
@@ -173,7 +176,7 @@ fn judge_reply(reply: Reply, context: &JudgeContext<'_>) -> Judgement {
                 let verdict = Verdict::LaneStopped { reason, detail: fault.detail(status) };
                 return Judgement { charged: false, ..judged(class_of(status), verdict) };
             }
-            let reason = retried(status, &fault, reply.should_retry);
+            let reason = retried(status, &fault, reply.should_retry, context.retry_on);
             let verdict = match reason.and_then(|reason| again(reason, reply.retry_after, context)) {
                 Some((after, reason)) => Verdict::Retry { after, reason, error: format!("http_{status}") },
                 None => Verdict::Failed { payload: response(status, reply, is_json) },
@@ -213,17 +216,21 @@ fn judge_429(
 }
 
 /// Why an answer of this status is asked for again; `None`: it is final.
-fn retried(status: u16, fault: &Fault, should_retry: Option<bool>) -> Option<RetryReason> {
+fn retried(status: u16, fault: &Fault, should_retry: Option<bool>, on: &RetryOn) -> Option<RetryReason> {
     let reason = match status {
-        408 | 425 => RetryReason::Conflict,
-        409 if fault.names_a_lock() => RetryReason::Conflict,
         498 | 503 | 529 => RetryReason::Overloaded,
         500..=599 => RetryReason::ServerError,
-        400..=499 if should_retry == Some(true) => RetryReason::Conflict,
+        400..=499 => RetryReason::Conflict,
         _ => return None,
     };
-    // The upstream knows better than its status.
-    (should_retry != Some(false)).then_some(reason)
+    let told = should_retry == Some(true);
+    let again = if status == 409 {
+        on.status(409) && (told || fault.names_a_lock())
+    } else {
+        // The upstream may add what nobody thinks of, but not what the operator has taken out.
+        on.status(status) || told && !RetryOn::USUAL.status(status)
+    };
+    (again && should_retry != Some(false)).then_some(reason)
 }
 
 fn class_of(status: u16) -> AttemptClass {
@@ -254,7 +261,7 @@ fn again(
     context: &JudgeContext<'_>,
 ) -> Option<(RetryAfter, RetryReason)> {
     let left = context.attempts.saturating_add(1) < context.max_attempts;
-    if !left || !context.retry_on.contains(reason) {
+    if !left {
         return None;
     }
     // "At once" is said by servers that send the header always; the backoff is better advice.

@@ -18,6 +18,10 @@ pub const GROWTH_STEP: usize = 64 * 1024;
 /// A buffer doubles up to this much more at a time.
 const LARGEST_GROWTH: usize = 4 * 1024 * 1024;
 
+/// A reply up to this length is copied out of the connection's buffer, which may be a hundred times
+/// as large and would be kept with it; a longer one that came whole is used where it is.
+const SMALL_REPLY: usize = 4 * 1024;
+
 /// Where the bytes of growing replies are charged.
 pub trait ReplyMemory: Sync {
     /// Charges `bytes` more, a multiple of [`GROWTH_STEP`]; ends when they may be used. Until then
@@ -50,7 +54,7 @@ impl<M: ReplyMemory> Collector<'_, M> {
             return Err(self.too_large());
         }
         let Some(first) = self.next(&mut response, 0).await? else { return Ok(Bytes::new()) };
-        let Some(second) = self.next(&mut response, first.len()).await? else { return Ok(first) };
+        let Some(second) = self.next(&mut response, first.len()).await? else { return Ok(alone(first)) };
         let mut whole = BytesMut::new();
         let mut charged = FREE_REPLY;
         self.append(&mut whole, &mut charged, &first, announced).await;
@@ -110,6 +114,10 @@ impl<M: ReplyMemory> Collector<'_, M> {
     const fn too_large(&self) -> CallError {
         CallError::TooLarge { limit: self.max_reply }
     }
+}
+
+fn alone(piece: Bytes) -> Bytes {
+    if piece.len() <= SMALL_REPLY { Bytes::copy_from_slice(&piece) } else { piece }
 }
 
 /// When a call's head has to be there, and which limit that is.

@@ -31,7 +31,7 @@ fn first() -> JudgeContext<'static> {
         lane_succeeded: true,
         refusals: 0,
         others_passed: false,
-        retry_on: &RetryOn::ALL,
+        retry_on: &RetryOn::USUAL,
     }
 }
 
@@ -129,17 +129,22 @@ fn passing_failures_are_tried_again(
     assert_eq!((judged.class, judged.charged), (Some(class), true));
     let judged = judge(Ok(reply(status, ERROR)), &last());
     assert_eq!(judged.verdict, shown(status, ERROR));
-    let none = RetryOn::only(&[]);
-    let judged = judge(Ok(reply(status, ERROR)), &JudgeContext { retry_on: &none, ..first() });
+    let told = Reply { should_retry: Some(true), ..reply(status, ERROR) };
+    let judged = judge(Ok(told), &JudgeContext { retry_on: &RetryOn::NONE, ..first() });
     assert_eq!(judged.verdict, shown(status, ERROR));
     let told = Reply { should_retry: Some(false), ..reply(status, ERROR) };
     assert_eq!(judge(Ok(told), &first()).verdict, shown(status, ERROR));
 }
 
 #[test]
-fn an_upstream_that_asks_for_a_retry_gets_it() {
-    let told = Reply { should_retry: Some(true), ..reply(400, ERROR) };
-    assert_eq!(reason_of(&judge(Ok(told), &first())), Some(RetryReason::Conflict));
+fn an_upstream_or_operator_that_asks_for_a_retry_gets_it() {
+    for (status, body) in [(400, ERROR), (409, ERROR), (422, "")] {
+        let told = Reply { should_retry: Some(true), ..reply(status, body) };
+        assert_eq!(reason_of(&judge(Ok(told), &first())), Some(RetryReason::Conflict), "{status}");
+    }
+    let on = RetryOn::NONE.with_status(404);
+    let judged = judge(Ok(reply(404, ERROR)), &JudgeContext { retry_on: &on, ..first() });
+    assert_eq!(reason_of(&judged), Some(RetryReason::Conflict));
 }
 
 #[rstest]
@@ -313,6 +318,8 @@ fn an_answer_that_is_no_json_object_is_tried_again(
     assert_eq!(judged.verdict, Verdict::Retry { after: RetryAfter::Backoff, reason, error });
     assert_eq!(judged.class, Some(AttemptClass::ServerError));
     assert_eq!(code_of(&judge(Ok(reply(200, body)), &last())), Some(ErrorCode::InvalidResponse));
+    let context = JudgeContext { retry_on: &RetryOn::NONE, ..first() };
+    assert_eq!(code_of(&judge(Ok(reply(200, body)), &context)), Some(ErrorCode::InvalidResponse));
 }
 
 #[test]
@@ -362,8 +369,9 @@ fn calls_without_a_reply_are_tried_again(
     assert_eq!((judged.class, judged.charged), (error.class(), true));
     assert!(judged.class.is_some());
     assert_eq!(code_of(&judge(Err(error.clone()), &last())), Some(code));
-    let others: Vec<_> = RetryReason::ALL.into_iter().filter(|other| *other != reason).collect();
-    let context = JudgeContext { retry_on: &RetryOn::only(&others), ..first() };
+    let others = RetryOn::NONE.with_server_errors();
+    let others = if reason == RetryReason::Network { others.with_timeouts() } else { others.with_network() };
+    let context = JudgeContext { retry_on: &others, ..first() };
     assert_eq!(code_of(&judge(Err(error), &context)), Some(code));
 }
 
@@ -439,8 +447,8 @@ proptest! {
                 if let RetryAfter::At(moment) = after {
                     prop_assert!(*moment > context.now && *moment <= context.deadline);
                 }
-                let final_at_once = matches!(status, 300..=399 | 401..=403 | 429 | 600..);
-                prop_assert!(!final_at_once || (should_retry == Some(true) && status == 403));
+                let final_at_once = matches!(status, 100..=199 | 300..=407 | 410..=424 | 429 | 600..);
+                prop_assert!(!final_at_once || (should_retry == Some(true) && matches!(status, 400 | 403..=428)));
             }
             Verdict::LaneRateLimited { .. } | Verdict::LaneStopped { .. } => prop_assert!(!judged.charged),
         }
