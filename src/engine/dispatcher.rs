@@ -166,7 +166,7 @@ impl Dispatcher {
             Event::Heads { feed, heads } => self.heads(feed, heads),
             Event::Refreshed(found) => self.refreshed(found, now),
             Event::StopRecorded { batch } => self.stop_recorded(batch),
-            Event::Closed { batch } => self.forget(batch, now),
+            Event::Closed { batch, ended } => self.closed(batch, ended, now),
             Event::Grow { bytes, reply } => self.growth.ask(bytes, reply),
             Event::KeyChanged { provider } => self.key_changed(&provider, now),
         }
