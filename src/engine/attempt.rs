@@ -17,14 +17,13 @@ use crate::store::Store;
 use crate::upstream::{Call, PhaseTimeouts, ReplyMemory};
 
 use super::event::Event;
-use super::item::{FeedId, LaneId, ReadyItem};
+use super::item::{LaneId, ReadyItem};
 use super::judge::{JudgeContext, Judgement, Verdict, judge};
 use super::lanes::ProviderSetup;
 
 /// All that one attempt needs; it borrows nothing from the dispatcher.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    pub(super) feed: FeedId,
     pub(super) lane: LaneId,
     pub(super) item: ReadyItem,
     pub(super) permit: Permit,
@@ -46,7 +45,6 @@ pub(super) struct Attempt {
 /// How an attempt ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    pub(super) feed: FeedId,
     pub(super) lane: LaneId,
     pub(super) item: ReadyItem,
     pub(super) permit: Permit,
@@ -97,9 +95,9 @@ pub(super) async fn run(attempt: Attempt, reporter: Reporter) {
     let mut judgement = judge(reply, &context);
     let result = terminal(&mut judgement, &attempt, started_at, now);
     let reply_bytes = memory.granted.into_inner();
-    let Attempt { feed, lane, item, permit, .. } = attempt;
+    let Attempt { lane, item, permit, .. } = attempt;
     let took = now.since(started_at);
-    let ended = Ended { feed, lane, item, permit, judgement, result, started_at, took, reply_bytes };
+    let ended = Ended { lane, item, permit, judgement, result, started_at, took, reply_bytes };
     // A dispatcher that is gone has given up on what is in flight: the permit goes with the event.
     let _ = reporter.events.send(Event::Ended(Box::new(ended)));
 }

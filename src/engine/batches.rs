@@ -51,6 +51,11 @@ impl ActiveBatch {
         self.phase == Phase::Running && !self.record.options.paused
     }
 
+    /// Whether it may start another item as far as its own limit is concerned.
+    pub(super) fn has_room(&self) -> bool {
+        self.runs() && self.record.options.max_concurrency.is_none_or(|most| self.in_flight < most)
+    }
+
     pub(super) fn fails_fast(&self) -> bool {
         self.record.options.on_error == OnError::FailFast
     }
@@ -140,10 +145,5 @@ impl Batches {
         }
         let running = self.batches.values().filter(|batch| batch.phase == Phase::Running);
         running.filter(|batch| batch.record.deadline <= now).map(|batch| batch.record.key).collect()
-    }
-
-    /// Items in flight, over all batches.
-    pub(super) fn in_flight(&self) -> u32 {
-        self.batches.values().map(|batch| batch.in_flight).sum()
     }
 }

@@ -200,6 +200,7 @@ impl Dispatcher {
         let done: HashSet<u32> = loaded.done.into_iter().collect();
         let retries: HashMap<u32, _> = loaded.retries.into_iter().map(|retry| (retry.line, retry)).collect();
         let duplicates: HashSet<u32> = loaded.duplicates.into_iter().collect();
+        let lane = self.batches.feeds.get(&feed_id).and_then(|feed| feed.lane);
         let mut ready = Vec::with_capacity(open.entries().len());
         for (place, entry) in open.entries().iter().enumerate() {
             if matches!(entry.kind, EntryKind::Blank | EntryKind::Continuation) {
@@ -214,7 +215,7 @@ impl Dispatcher {
             if let Some((code, message)) = self.unservable(key, feed_id, open, entry, &duplicates) {
                 let ending = (ItemStatus::Failed, Payload::Error { code, message });
                 let result = unsent(key.batch, entry.line, open.custom_id(entry), ending, now);
-                self.finish_item(key, result, None);
+                self.finish_item(key, lane, result, None);
                 continue;
             }
             let retry = retries.get(&entry.line);

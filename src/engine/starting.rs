@@ -104,6 +104,7 @@ impl Dispatcher {
         let lease = self.batches.leases.get(&item.lease)?;
         let open = lease.open.as_ref()?;
         let entry = open.entries().get(item.entry)?;
+        let endpoint = entry.endpoint?;
         let lane = self.lanes.get_mut(lane_id);
         if item.attempts == 0 {
             lane.retry_budget.started(false);
@@ -114,11 +115,10 @@ impl Dispatcher {
         batch.in_flight += 1;
         self.in_flight += 1;
         Some(Attempt {
-            feed: feed_id,
             lane: lane_id,
             permit,
             provider: std::sync::Arc::clone(&lane.provider),
-            endpoint: entry.endpoint?,
+            endpoint,
             body: open.body(entry),
             defaults: batch.defaults.clone(),
             custom_id: open.custom_id(entry).map(str::to_owned),
