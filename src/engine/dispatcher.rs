@@ -73,6 +73,8 @@ pub(super) struct Dispatcher {
     pub(super) board: Board,
     pub(super) stage: Stage,
     pub(super) in_flight: u32,
+    /// Calls started so far: the number of the last one.
+    pub(super) calls: u64,
     /// One item at a time, named before it starts, until one is recorded.
     pub(super) careful: bool,
     pub(super) suspect: Option<Suspect>,
@@ -137,7 +139,7 @@ impl Dispatcher {
             self.top_up(now);
             self.admit(now);
         }
-        self.growth.settle(&mut self.gate, self.memory);
+        self.growth.settle(&mut self.gate, self.memory, now);
         self.recorder.send(&self.store, &mut self.gate, ticked, now);
     }
 
@@ -167,7 +169,7 @@ impl Dispatcher {
             Event::Refreshed(found) => self.refreshed(found, now),
             Event::StopRecorded { batch } => self.stop_recorded(batch),
             Event::Closed { batch, ended } => self.closed(batch, ended, now),
-            Event::Grow { bytes, reply } => self.growth.ask(bytes, reply),
+            Event::Grow { call, bytes, reply } => self.growth.ask(call, bytes, reply),
             Event::KeyChanged { provider } => self.key_changed(&provider, now),
         }
     }

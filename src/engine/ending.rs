@@ -22,6 +22,7 @@ impl Dispatcher {
         if ended.reply_bytes > 0 {
             self.gate.release_held(self.memory, ended.reply_bytes, now);
         }
+        self.growth.ended(ended.number);
         self.in_flight -= 1;
         let key = ended.item.lease;
         if let Some(batch) = self.batches.batches.get_mut(&key.batch) {

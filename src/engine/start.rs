@@ -118,6 +118,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
         board: board.clone(),
         stage: Stage::Running,
         in_flight: 0,
+        calls: 0,
         careful: needs_care(&boot),
         suspect: boot.alone.map(|(batch, line, deaths)| Suspect { batch, line, deaths }),
         disk_full: false,

@@ -114,7 +114,9 @@ impl Dispatcher {
         lane.metrics.admitted(Dimension::Requests, 1);
         batch.in_flight += 1;
         self.in_flight += 1;
+        self.calls += 1;
         Some(Attempt {
+            number: self.calls,
             lane: lane_id,
             permit,
             provider: std::sync::Arc::clone(&lane.provider),
