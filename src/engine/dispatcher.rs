@@ -82,6 +82,8 @@ pub(super) struct Dispatcher {
     pub(super) refreshing: bool,
     pub(super) refresh_again: bool,
     pub(super) next_tick: Timestamp,
+    /// Whether the last tick showed that nothing is under way.
+    pub(super) settled: bool,
 }
 
 impl Dispatcher {
@@ -145,7 +147,7 @@ impl Dispatcher {
 
     fn next_wake(&self, now: Timestamp) -> Timestamp {
         let mut wake = now + Duration::from_secs(3_600);
-        if self.has_work() {
+        if self.has_work() || !self.settled {
             wake = wake.min(self.next_tick);
         }
         if let Stage::Draining { until } = self.stage {
@@ -157,7 +159,7 @@ impl Dispatcher {
         times.into_iter().flatten().fold(wake, Timestamp::min).max(now)
     }
 
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.batches.batches.is_empty() || !self.recorder.is_idle() || self.disk_full
     }
 

@@ -125,6 +125,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
         refreshing: false,
         refresh_again: false,
         next_tick: now,
+        settled: false,
     };
     shutdown.spawn(dispatcher.run(heard));
     Ok(board)
