@@ -13,6 +13,7 @@ use crate::domain::ids::BatchKey;
 use crate::domain::result::{ItemStatus, NewResult, Payload};
 use crate::domain::time::Timestamp;
 use crate::gate::Permit;
+use crate::ingest::Defaults;
 use crate::store::Store;
 use crate::upstream::{Call, PhaseTimeouts, ReplyMemory};
 
@@ -33,7 +34,7 @@ pub(super) struct Attempt {
     pub(super) endpoint: Endpoint,
     pub(super) body: Bytes,
     /// Laid under the body, if the batch has defaults.
-    pub(super) defaults: Option<Arc<serde_json::value::RawValue>>,
+    pub(super) defaults: Option<Arc<Defaults>>,
     pub(super) custom_id: Option<String>,
     pub(super) timeouts: PhaseTimeouts,
     pub(super) max_attempts: u32,
@@ -83,7 +84,7 @@ pub(super) async fn run(attempt: Attempt, reporter: Reporter) {
         granted: std::sync::atomic::AtomicU64::new(0),
     };
     let body = match &attempt.defaults {
-        Some(defaults) => crate::ingest::lay_defaults(defaults, &attempt.body).into(),
+        Some(defaults) => defaults.lay_under(&attempt.body).into(),
         None => attempt.body.clone(),
     };
     let max_reply = MAX_REPLY;

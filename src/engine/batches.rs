@@ -8,6 +8,7 @@ use crate::domain::ids::BatchKey;
 use crate::domain::segment::SegmentHead;
 use crate::domain::time::Timestamp;
 use crate::gate::{HeadId, LevelId};
+use crate::ingest::Defaults;
 
 use super::item::{FeedId, LaneId, LeaseKey, ReadyItem};
 use super::lease::Lease;
@@ -40,8 +41,8 @@ pub(super) struct ActiveBatch {
     pub(super) remaining: u64,
     /// Results on their way to the store.
     pub(super) unrecorded: u32,
-    /// A JSON object laid under every body.
-    pub(super) defaults: Option<Arc<serde_json::value::RawValue>>,
+    /// Laid under every body.
+    pub(super) defaults: Option<Arc<Defaults>>,
     /// Results since this process runs it.
     pub(super) rate: ResultRate,
 }

@@ -71,7 +71,8 @@ impl Dispatcher {
         let (reason, detail) = why;
         let lane = self.lanes.get_mut(id);
         lane.metrics.retried(RetryReason::LaneStopped);
-        if reason == StopReason::Credential && lane.key_changed_at.is_some_and(|at| grant.admitted_at() <= at) {
+        if reason == StopReason::Credential && lane.key_changed_at.is_some_and(|at| grant.admitted_at() <= at)
+        {
             // The key that was refused is not in use any more. If this was a probe, the next one may go at once.
             self.gate.probe_now(lane.level, now);
             return;
