@@ -8,7 +8,8 @@ use crate::domain::file::LineProblem;
 use crate::domain::ids::{AppKey, BatchId, BatchKey, FileKey};
 use crate::domain::time::Timestamp;
 
-use super::{Page, Result, Store, StoreError};
+use super::sqlite::{Lane, Span, batch_lists, batch_rows, batches};
+use super::{Page, Result, Store};
 
 /// A batch about to be made.
 #[derive(Clone, Debug)]
@@ -140,10 +141,10 @@ impl Store {
     /// Makes a batch, or finds the one that the same request made.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if the file is not complete; [`StoreError::Full`].
+    /// [`StoreError::Damaged`](super::StoreError::Damaged) if the file is not complete;
+    /// [`StoreError::Full`](super::StoreError::Full).
     pub async fn create_batch(&self, batch: NewBatch) -> Result<CreateOutcome> {
-        let _ = batch;
-        Err(StoreError::Closed)
+        self.database.write_new(Lane::Control, move |writing| batches::create(writing, &batch)).await
     }
 
     /// An app's batch.
@@ -151,8 +152,8 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn batch(&self, app: AppKey, id: &BatchId) -> Result<Option<BatchRecord>> {
-        let _ = (app, id);
-        Err(StoreError::Closed)
+        let id = id.clone();
+        self.database.read(Span::Point, move |connection| batch_rows::by_id(connection, app, &id)).await
     }
 
     /// A batch by its key; `None` once deleted.
@@ -160,8 +161,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn batch_by_key(&self, key: BatchKey) -> Result<Option<BatchRecord>> {
-        let _ = key;
-        Err(StoreError::Closed)
+        self.database.read(Span::Point, move |connection| batch_rows::by_key(connection, key)).await
     }
 
     /// A page of an app's batches.
@@ -169,8 +169,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn batches(&self, query: BatchQuery) -> Result<Page<BatchRecord>> {
-        let _ = query;
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| batch_lists::page(connection, &query)).await
     }
 
     /// Changes a batch that is in progress; `None`: the app has no such batch.
@@ -183,8 +182,8 @@ impl Store {
         id: &BatchId,
         change: BatchChange,
     ) -> Result<Option<ChangeOutcome>> {
-        let _ = (app, id, change);
-        Err(StoreError::Closed)
+        let id = id.clone();
+        self.database.write(Lane::Control, move |writing| batches::change(writing, app, &id, change)).await
     }
 
     /// Records a cancel.
@@ -192,8 +191,8 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn cancel_batch(&self, app: AppKey, id: &BatchId) -> Result<CancelOutcome> {
-        let _ = (app, id);
-        Err(StoreError::Closed)
+        let id = id.clone();
+        self.database.write(Lane::Control, move |writing| batches::cancel(writing, app, &id)).await
     }
 
     /// Hides an ended batch with its results, its output files and an inline input.
@@ -201,7 +200,7 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn delete_batch(&self, app: AppKey, id: &BatchId) -> Result<DeleteOutcome> {
-        let _ = (app, id);
-        Err(StoreError::Closed)
+        let id = id.clone();
+        self.database.write(Lane::Control, move |writing| batches::delete(writing, app, &id)).await
     }
 }

@@ -5,7 +5,8 @@ use crate::domain::ids::{AppKey, FileId, FileKey};
 use crate::domain::segment::{Segment, SegmentHead};
 use crate::domain::time::Timestamp;
 
-use super::{Page, Result, Store, StoreError};
+use super::sqlite::{Database, Lane, Span, content, files, keys};
+use super::{Page, Result, Store};
 
 /// A file about to be written.
 #[derive(Clone, Debug)]
@@ -48,19 +49,28 @@ impl Store {
     /// Makes the row of a file that nobody sees yet.
     ///
     /// # Errors
-    /// [`StoreError::Full`] and what every write may answer.
+    /// [`StoreError::Full`](super::StoreError::Full) and what every write may answer.
     pub async fn begin_file(&self, file: NewFile) -> Result<FileKey> {
-        let _ = file;
-        Err(StoreError::Closed)
+        self.database.write_new(Lane::Bulk, move |writing| files::begin(writing, &file)).await
     }
 
     /// Appends segments. The caller groups small ones to about 1 MB of data.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if the file is not being written; [`StoreError::Full`].
+    /// [`StoreError::Damaged`](super::StoreError::Damaged) if the file is not being written;
+    /// [`StoreError::Full`](super::StoreError::Full).
     pub async fn append_segments(&self, file: FileKey, segments: Vec<Segment>) -> Result<()> {
-        let _ = (file, segments);
-        Err(StoreError::Closed)
+        for segment in &segments {
+            let segment_no = segment.head.no;
+            for (no, data) in Database::pieces(segment) {
+                self.database
+                    .write_new(Lane::Bulk, move |writing| {
+                        content::append_piece(writing, file, segment_no, no, &data)
+                    })
+                    .await?;
+            }
+        }
+        self.database.write_new(Lane::Bulk, move |writing| content::append(writing, file, &segments)).await
     }
 
     /// Appends blocks of item keys.
@@ -68,8 +78,7 @@ impl Store {
     /// # Errors
     /// As [`Store::append_segments`].
     pub async fn append_keys(&self, file: FileKey, blocks: Vec<KeyBlock>) -> Result<()> {
-        let _ = (file, blocks);
-        Err(StoreError::Closed)
+        self.database.write_new(Lane::Bulk, move |writing| keys::append(writing, file, &blocks)).await
     }
 
     /// Notes lines of a segment whose `custom_id` stood on an earlier line.
@@ -77,8 +86,9 @@ impl Store {
     /// # Errors
     /// As [`Store::append_segments`].
     pub async fn append_duplicates(&self, file: FileKey, segment: u32, lines: Vec<u32>) -> Result<()> {
-        let _ = (file, segment, lines);
-        Err(StoreError::Closed)
+        self.database
+            .write_new(Lane::Bulk, move |writing| keys::append_duplicates(writing, file, segment, &lines))
+            .await
     }
 
     /// Makes a file complete and visible.
@@ -86,13 +96,13 @@ impl Store {
     /// # Errors
     /// As [`Store::append_segments`].
     pub async fn finish_file(&self, file: FileKey, summary: FileSummary) -> Result<FileRecord> {
-        let _ = (file, summary);
-        Err(StoreError::Closed)
+        self.database.write_new(Lane::Bulk, move |writing| files::finish(writing, file, &summary)).await
     }
 
     /// Gives up a file that was begun; what was written of it is erased by and by.
     pub async fn abandon_file(&self, file: FileKey) {
-        let _ = file;
+        // At worst the next start finds it: whatever is not complete then is given up.
+        let _ = self.database.write(Lane::Bulk, move |writing| files::abandon(writing, file)).await;
     }
 
     /// Hides a file at once; its data goes when no running batch uses it. `false`: there is none.
@@ -100,8 +110,8 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn delete_file(&self, app: AppKey, id: &FileId) -> Result<bool> {
-        let _ = (app, id);
-        Err(StoreError::Closed)
+        let id = id.clone();
+        self.database.write(Lane::Control, move |writing| files::delete(writing, app, &id)).await
     }
 }
 
@@ -112,26 +122,24 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn file(&self, app: AppKey, id: &FileId) -> Result<Option<FileRecord>> {
-        let _ = (app, id);
-        Err(StoreError::Closed)
+        let id = id.clone();
+        self.database.read(Span::Point, move |connection| files::by_id(connection, app, &id)).await
     }
 
     /// What the upload found out.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if there is no such file.
+    /// [`StoreError::Damaged`](super::StoreError::Damaged) if there is no such file.
     pub async fn file_summary(&self, file: FileKey) -> Result<FileSummary> {
-        let _ = file;
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| files::summary(connection, file)).await
     }
 
     /// The salt of its item keys.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if there is no such file.
+    /// [`StoreError::Damaged`](super::StoreError::Damaged) if there is no such file.
     pub async fn file_salt(&self, file: FileKey) -> Result<u64> {
-        let _ = file;
-        Err(StoreError::Closed)
+        self.database.read(Span::Point, move |connection| files::salt(connection, file)).await
     }
 
     /// A page of an app's files.
@@ -139,8 +147,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn files(&self, query: FileQuery) -> Result<Page<FileRecord>> {
-        let _ = query;
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| files::page(connection, &query)).await
     }
 
     /// The heads of at most `limit` segments from number `from_no` on, ascending; of one model or all.
@@ -154,8 +161,12 @@ impl Store {
         from_no: u32,
         limit: usize,
     ) -> Result<Vec<SegmentHead>> {
-        let _ = (file, model, from_no, limit);
-        Err(StoreError::Closed)
+        let model = model.map(str::to_owned);
+        self.database
+            .read(Span::Page, move |connection| {
+                content::heads(connection, file, model.as_deref(), from_no, limit)
+            })
+            .await
     }
 
     /// One segment with its data.
@@ -163,8 +174,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn segment(&self, file: FileKey, no: u32) -> Result<Option<Segment>> {
-        let _ = (file, no);
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| content::segment(connection, file, no)).await
     }
 
     /// The lines of a segment that [`Store::append_duplicates`] noted, ascending.
@@ -172,8 +182,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn duplicate_lines(&self, file: FileKey, segment: u32) -> Result<Vec<u32>> {
-        let _ = (file, segment);
-        Err(StoreError::Closed)
+        self.database.read(Span::Point, move |connection| keys::duplicates(connection, file, segment)).await
     }
 
     /// Every key with that hash, by line.
@@ -181,8 +190,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn find_keys(&self, file: FileKey, hash: u64) -> Result<Vec<ItemKey>> {
-        let _ = (file, hash);
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| keys::find(connection, file, hash)).await
     }
 
     /// How many blocks each sorted chunk of keys has.
@@ -190,8 +198,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn key_chunks(&self, file: FileKey) -> Result<Vec<u32>> {
-        let _ = file;
-        Err(StoreError::Closed)
+        self.database.read(Span::Point, move |connection| keys::chunks(connection, file)).await
     }
 
     /// One block of one chunk.
@@ -199,7 +206,6 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn key_block(&self, file: FileKey, chunk: u32, no: u32) -> Result<Option<KeyBlock>> {
-        let _ = (file, chunk, no);
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| keys::block(connection, file, chunk, no)).await
     }
 }

@@ -10,14 +10,19 @@ mod files;
 mod health;
 mod results;
 mod retention;
+mod sqlite;
+mod state;
 mod work;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::metrics::StoreMetrics;
 use crate::wakeup::Wakeup;
+
+use self::sqlite::Database;
 
 pub use self::batches::{
     BatchChange, BatchQuery, CancelOutcome, ChangeOutcome, CreateOutcome, DeleteOutcome, Idempotency,
@@ -58,9 +63,9 @@ pub struct Page<T> {
 /// acknowledged, and nothing else is promised.
 #[derive(Clone, Debug)]
 pub struct Store {
-    work: Wakeup,
-    progress: Wakeup,
-    disk: Wakeup,
+    database: Arc<Database>,
+    files_retention: Option<Duration>,
+    results_retention: Option<Duration>,
 }
 
 impl Store {
@@ -70,30 +75,35 @@ impl Store {
     /// [`StoreError::InUse`], [`StoreError::NewerSchema`], [`StoreError::Damaged`], or
     /// [`StoreError::Unavailable`] when the folder can't be used.
     pub fn open(settings: StoreSettings, clock: Clock, metrics: StoreMetrics) -> Result<Self> {
-        let _ = (settings, clock, metrics);
-        Err(StoreError::Unavailable("not built".to_owned()))
+        let database = Arc::new(Database::open(&settings, clock, metrics)?);
+        let StoreSettings { files_retention, results_retention, .. } = settings;
+        Ok(Self { database, files_retention, results_retention })
     }
 
     /// Rung after a commit that made, changed, cancelled or expired a batch.
     pub fn work_wakeup(&self) -> &Wakeup {
-        &self.work
+        self.database.work()
     }
 
     /// Rung after a commit that recorded results or changed a batch's status.
     pub fn progress_wakeup(&self) -> &Wakeup {
-        &self.progress
+        self.database.progress()
     }
 
     /// Rung when [`StoreHealth::disk_full`] changes.
     pub fn disk_wakeup(&self) -> &Wakeup {
-        &self.disk
+        self.database.disk()
     }
 
     /// How the store is, without asking the disk.
     pub fn health(&self) -> StoreHealth {
-        StoreHealth::default()
+        self.database.health()
     }
 
     /// Commits what is queued, folds the log into the database and gives the data folder free.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        let database = Arc::clone(&self.database);
+        // It joins threads; a runtime that is ending itself has let go of them already.
+        let _ = tokio::task::spawn_blocking(move || database.end(true)).await;
+    }
 }

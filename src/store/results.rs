@@ -3,7 +3,8 @@
 use crate::domain::ids::BatchKey;
 use crate::domain::result::{RetryRecord, StoredResult};
 
-use super::{Result, Store, StoreError};
+use super::sqlite::{Span, frontier, results};
+use super::{Result, Store};
 
 /// In which order results come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +49,9 @@ impl Store {
     /// Under [`ResultOrder::Input`] a running batch has gaps beyond [`Store::input_frontier`].
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if a stored payload can't be read.
+    /// [`StoreError::Damaged`](super::StoreError::Damaged) if a stored payload can't be read.
     pub async fn results(&self, query: ResultQuery) -> Result<Vec<StoredResult>> {
-        let _ = query;
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| results::page(connection, &query)).await
     }
 
     /// The first line that has an item without a result; `u32::MAX` once the batch is terminal.
@@ -59,8 +59,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn input_frontier(&self, batch: BatchKey) -> Result<u32> {
-        let _ = batch;
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| frontier::line(connection, batch)).await
     }
 
     /// The result of one line.
@@ -68,8 +67,7 @@ impl Store {
     /// # Errors
     /// As [`Store::results`].
     pub async fn result(&self, batch: BatchKey, line: u32) -> Result<Option<StoredResult>> {
-        let _ = (batch, line);
-        Err(StoreError::Closed)
+        self.database.read(Span::Point, move |connection| results::of_line(connection, batch, line)).await
     }
 
     /// The retry that one line waits for.
@@ -77,7 +75,10 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn retry(&self, batch: BatchKey, line: u32) -> Result<Option<RetryRecord>> {
-        let _ = (batch, line);
-        Err(StoreError::Closed)
+        let retries = self
+            .database
+            .read(Span::Point, move |connection| results::retries(connection, batch, line, line))
+            .await?;
+        Ok(retries.into_iter().next())
     }
 }

@@ -1,8 +1,15 @@
 //! Erasing what was deleted, abandoned or kept long enough.
 
+use std::time::Duration;
+
 use crate::domain::time::Timestamp;
 
-use super::{Result, Store, StoreError};
+use super::sqlite::retention::{self, Horizon};
+use super::sqlite::{Lane, Writing};
+use super::{Result, Store};
+
+/// Commands of one sweep; others run between them.
+const COMMANDS: u32 = 16;
 
 /// What one sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +26,18 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn sweep(&self, now: Timestamp) -> Result<Swept> {
-        let _ = now;
-        Err(StoreError::Closed)
+        let before = |kept: Option<Duration>| kept.map(|kept| now - kept);
+        let horizon =
+            Horizon { files: before(self.files_retention), results: before(self.results_retention), now };
+        let mut swept = Swept { rows: 0, more: true };
+        for _ in 0..COMMANDS {
+            let command = move |writing: &mut Writing<'_>| retention::sweep(writing, horizon);
+            let step = self.database.write(Lane::Bulk, command).await?;
+            swept = Swept { rows: swept.rows + step.rows, more: step.more };
+            if !step.more {
+                break;
+            }
+        }
+        Ok(swept)
     }
 }

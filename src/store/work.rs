@@ -9,7 +9,8 @@ use crate::domain::result::{NewResult, RetryRecord};
 use crate::domain::segment::SegmentHead;
 use crate::domain::time::Timestamp;
 
-use super::{Result, Store, StoreError};
+use super::sqlite::{Lane, Span, batch_rows, batches, boots, results, work};
+use super::{Result, Store};
 
 /// How far leasing has come in one model's segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn active_batches(&self) -> Result<Vec<BatchRecord>> {
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| batch_rows::active(connection)).await
     }
 
     /// A batch's cursors, one per model.
@@ -81,8 +82,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn cursors(&self, batch: BatchKey) -> Result<Vec<Cursor>> {
-        let _ = batch;
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| work::cursors(connection, batch)).await
     }
 
     /// The numbers of the segments leased and unfinished.
@@ -90,14 +90,13 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn leased_segments(&self, batch: BatchKey) -> Result<Vec<u32>> {
-        let _ = batch;
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| work::leased(connection, batch)).await
     }
 
     /// Notes that a segment runs and moves the cursor of its model past it. Not awaited: the row is
     /// durable before any result recorded after this call.
     pub fn lease(&self, batch: BatchKey, head: &SegmentHead) {
-        let _ = (batch, head);
+        self.database.lease(batch, head);
     }
 
     /// The lines from `first` to `last` that have a result, ascending.
@@ -105,8 +104,9 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn done_lines(&self, batch: BatchKey, first: u32, last: u32) -> Result<Vec<u32>> {
-        let _ = (batch, first, last);
-        Err(StoreError::Closed)
+        self.database
+            .read(Span::Page, move |connection| results::done_lines(connection, batch, first, last))
+            .await
     }
 
     /// The retries that lines from `first` to `last` wait for, by line.
@@ -114,8 +114,9 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn retries(&self, batch: BatchKey, first: u32, last: u32) -> Result<Vec<RetryRecord>> {
-        let _ = (batch, first, last);
-        Err(StoreError::Closed)
+        self.database
+            .read(Span::Page, move |connection| results::retries(connection, batch, first, last))
+            .await
     }
 }
 
@@ -124,8 +125,7 @@ impl Store {
     /// Queues a flush ahead of every upload. Never blocks: what is unrecorded is bounded by the gate.
     /// A full disk delays the answer, it doesn't refuse the flush.
     pub fn record(&self, flush: Flush) -> oneshot::Receiver<Result<Recorded>> {
-        let _ = flush;
-        oneshot::channel().1
+        self.database.record(flush)
     }
 
     /// Fail-fast: a batch in progress begins to cancel, with this as its first error. `false`: it was
@@ -134,8 +134,7 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn begin_cancelling(&self, batch: BatchKey, error: LineProblem) -> Result<bool> {
-        let _ = (batch, error);
-        Err(StoreError::Closed)
+        self.database.write(Lane::Control, move |writing| batches::fail_fast(writing, batch, error)).await
     }
 
     /// A batch in progress begins to expire. `false`: it was not in progress.
@@ -143,8 +142,7 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn begin_expiring(&self, batch: BatchKey) -> Result<bool> {
-        let _ = batch;
-        Err(StoreError::Closed)
+        self.database.write(Lane::Control, move |writing| batches::expire(writing, batch)).await
     }
 
     /// The saved levels of the gate.
@@ -152,7 +150,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn ledger(&self) -> Result<Vec<LedgerEntry>> {
-        Err(StoreError::Closed)
+        self.database.read(Span::Page, move |connection| work::ledger(connection)).await
     }
 }
 
@@ -163,8 +161,7 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn begin_boot(&self, now: Timestamp) -> Result<BootReport> {
-        let _ = now;
-        Err(StoreError::Closed)
+        self.database.write(Lane::Control, move |writing| boots::begin(writing, now)).await
     }
 
     /// Names the one item that is about to run alone; durable when this returns.
@@ -172,10 +169,12 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn name_alone(&self, batch: BatchKey, line: u32) -> Result<()> {
-        let _ = (batch, line);
-        Err(StoreError::Closed)
+        self.database.write(Lane::Control, move |writing| boots::name_alone(writing, batch, line)).await
     }
 
     /// Notes that this boot ended cleanly.
-    pub async fn end_boot(&self) {}
+    pub async fn end_boot(&self) {
+        // Without the note the next start is merely a careful one.
+        let _ = self.database.write(Lane::Control, boots::end).await;
+    }
 }

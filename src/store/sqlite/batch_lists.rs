@@ -1,0 +1,55 @@
+//! Lists of batches.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+
+use super::batch_rows::{SELECT_BATCHES, read_record};
+use super::fault::Fault;
+use super::values::int;
+use crate::domain::batch::{BatchRecord, BatchStatus};
+use crate::store::{BatchQuery, Page};
+
+/// A page, newest first.
+pub(crate) fn page(connection: &Connection, query: &BatchQuery) -> Result<Page<BatchRecord>, Fault> {
+    let mut sql = String::from(SELECT_BATCHES);
+    sql.push_str("AND app = ? ");
+    let mut values = vec![Value::from(query.app.0)];
+    if let Some(after) = &query.after {
+        let Some(key) = key_of(connection, query, after.as_str())? else {
+            return Ok(Page { data: Vec::new(), has_more: false });
+        };
+        sql.push_str("AND key < ? ");
+        values.push(key.into());
+    }
+    if let Some(status) = query.status {
+        sql.push_str(status_condition(status));
+        values.push(status.as_str().to_owned().into());
+    }
+    for (label, value) in &query.metadata {
+        sql.push_str(
+            "AND EXISTS (SELECT 1 FROM json_each(metadata) AS label \
+             WHERE label.value ->> 0 = ? AND label.value ->> 1 = ?) ",
+        );
+        values.push(label.clone().into());
+        values.push(value.clone().into());
+    }
+    sql.push_str("ORDER BY key DESC LIMIT ?");
+    values.push(int(query.limit as u64 + 1).into());
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), read_record)?;
+    let mut data: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+    let has_more = data.len() > query.limit;
+    data.truncate(query.limit);
+    Ok(Page { data, has_more })
+}
+
+/// Running batches have an index; naming its condition lets a list of few among many use it.
+fn status_condition(status: BatchStatus) -> &'static str {
+    if status.is_terminal() { "AND status = ? " } else { "AND ended_at IS NULL AND status = ? " }
+}
+
+/// The place of a batch in the order; of a deleted one too, so that a client can page on from it.
+fn key_of(connection: &Connection, query: &BatchQuery, id: &str) -> Result<Option<i64>, Fault> {
+    let sql = "SELECT key FROM batch WHERE app = ?1 AND id = ?2";
+    Ok(connection.prepare_cached(sql)?.query_row(params![query.app.0, id], |row| row.get(0)).optional()?)
+}
