@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod domain;
+pub mod logs;
 pub mod shutdown;
 pub mod wakeup;
 

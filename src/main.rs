@@ -1,3 +1,16 @@
 //! The `sluicegate` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+use sluicegate::cli;
+
+// glibc's allocator keeps what was freed in arenas per thread; bodies wander between threads here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // A variable that is not UTF-8 can be none of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    cli::main(std::env::args_os(), environment.collect()).into()
+}

@@ -1,1 +1,163 @@
-//! Stub: see docs/architecture.md.
+//! The composition root: configuration in, a running service out, in one straight line.
+
+mod providers;
+mod upkeep;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use crate::api::{self, Api, ApiParts, ApiSettings, Board, ModelEntry, ServerSettings};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::{self, EngineError, EngineParts};
+use crate::metrics::{Metrics, MetricsError};
+use crate::shutdown::Shutdown;
+use crate::store::{Store, StoreError, StoreSettings};
+
+/// How long open connections may take to end once the engine has drained.
+const LAST_REPLIES: Duration = Duration::from_secs(5);
+
+/// Why the service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The store can't be opened.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The engine can't start.
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    /// The metrics can't be registered.
+    #[error("{0}")]
+    Metrics(#[from] MetricsError),
+    /// A provider's settings can't be used.
+    #[error("provider '{name}': {reason}")]
+    Provider {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {reason}")]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct App {
+    /// Where it listens.
+    pub address: SocketAddr,
+    store: Store,
+    shutdown: Shutdown,
+    server: Shutdown,
+}
+
+impl App {
+    /// Starts everything; when this returns, requests are answered.
+    ///
+    /// # Errors
+    /// If the store, a provider's settings or the address can't be used.
+    pub async fn start(config: Config) -> Result<Self, AppError> {
+        let config = Arc::new(config);
+        let (clock, shutdown, server) = (Clock::start(), Shutdown::default(), Shutdown::default());
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
+        // Bound before anything else is done: a port in use costs no recovery work.
+        let listener = bind(config.server.listen).await?;
+        let address = listener.local_addr().unwrap_or(config.server.listen);
+        let store = open_store(&config, clock, &metrics).await?;
+        let board = engine::spawn(EngineParts {
+            store: store.clone(),
+            clock,
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+            drain_timeout: config.server.drain_timeout,
+            limits: config.limits.clone(),
+            memory_budget: config.server.memory_budget.0,
+            providers: providers::build(&config, &shutdown).await?,
+            route: providers::route(&config),
+        })
+        .await?;
+        let api = Api::new(ApiParts {
+            store: store.clone(),
+            metrics: metrics.http().clone(),
+            clock,
+            shutdown: shutdown.clone(),
+            settings: api_settings(&config),
+            board: api_board(&config, board, &metrics),
+        });
+        server.spawn(api::serve(listener, api::routes(&api), ServerSettings::default(), server.clone()));
+        shutdown.spawn(upkeep::sweep(store.clone(), clock, shutdown.clone()));
+        Ok(Self { address, store, shutdown, server })
+    }
+
+    /// Ends it in order: nothing new starts, what is in flight finishes, the last replies go out, the store closes.
+    pub async fn stop(self) {
+        self.shutdown.begin();
+        self.shutdown.finished().await;
+        self.server.begin();
+        if tokio::time::timeout(LAST_REPLIES, self.server.finished()).await.is_err() {
+            tracing::warn!("some connections did not end in time and are cut");
+        }
+        self.store.end_boot().await;
+        self.store.close().await;
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|error| AppError::Listen { address, reason: error.to_string() })
+}
+
+async fn open_store(config: &Config, clock: Clock, metrics: &Metrics) -> Result<Store, AppError> {
+    let settings = StoreSettings {
+        path: config.store.path.clone(),
+        min_free: config.store.min_free.0,
+        files_retention: Some(config.retention.files),
+        results_retention: Some(config.retention.results),
+    };
+    let metrics = metrics.store().clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open(settings, clock, metrics)).await;
+    Ok(opened.map_err(|_| StoreError::Closed)??)
+}
+
+fn api_settings(config: &Config) -> ApiSettings {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    ApiSettings {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        public_url: config.server.public_url.as_ref().map(|url| url.as_str().to_owned()),
+        cors_origins: config.server.cors_origins.clone(),
+        max_items: u64::from(config.batches.max_items.get()),
+        max_line: size(config.batches.max_line.0),
+        max_file: config.batches.max_file.0,
+        max_inline: size(config.batches.max_inline.0),
+    }
+}
+
+fn api_board(config: &Arc<Config>, progress: engine::Board, metrics: &Metrics) -> Board {
+    let (lanes, listed, metrics) = (Arc::clone(config), Arc::clone(config), metrics.clone());
+    Board {
+        has_lane: Arc::new(move |model| !lanes.route(model).is_empty()),
+        progress: Arc::new(move |batch| progress.progress(batch)),
+        models: Arc::new(move || models(&listed)),
+        metrics_text: Arc::new(move || metrics.encode().unwrap_or_default()),
+    }
+}
+
+/// The models that configured lanes name outright; patterns name none.
+fn models(config: &Config) -> Vec<ModelEntry> {
+    let lanes = config.providers.iter().flat_map(|provider| {
+        let exact = provider.lanes.iter().filter(|lane| lane.pattern.is_exact());
+        exact.map(|lane| ModelEntry { id: lane.pattern.as_str().to_owned(), owned_by: provider.name.clone() })
+    });
+    let mut models: Vec<ModelEntry> = lanes.collect();
+    models.sort_by(|one, other| one.id.cmp(&other.id));
+    models.dedup_by(|one, other| one.id == other.id);
+    models
+}

@@ -1,1 +1,88 @@
-//! Stub: see docs/architecture.md.
+//! The command line: what can be asked for, and which exit code answers.
+
+mod arguments;
+mod client;
+mod config;
+mod demo;
+mod error;
+mod exit;
+mod progress;
+mod run;
+mod serve;
+mod upstream;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::Parser as _;
+
+pub use self::arguments::{Arguments, Command, ConfigCommand, Demo, Global, Run, Serve, Upstream};
+pub use self::error::CliError;
+pub use self::exit::Exit;
+
+use crate::config::{Config, Environment, Override, Sources};
+
+/// Does what the arguments ask for and says how it went, on standard error if it went wrong.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(refusal) => {
+            // Help and version are "errors" too, printed on standard output. A closed pipe is no news.
+            let _ = refusal.print();
+            return if refusal.use_stderr() { Exit::Usage } else { Exit::Success };
+        }
+    };
+    match dispatch(&arguments, environment) {
+        Ok(exit) => exit,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "sluicegate: {error}");
+            error.exit()
+        }
+    }
+}
+
+fn dispatch(arguments: &Arguments, environment: Environment) -> Result<Exit, CliError> {
+    let Arguments { global, command } = arguments;
+    match command {
+        Command::Serve(serve) => serve::serve(load(global, &serve.overrides(), environment)?),
+        Command::Demo(demo) => demo::demo(demo, global),
+        Command::Run(run) => run::run(run, global, environment),
+        Command::Config(ConfigCommand::Check) => config::check(global, environment),
+        Command::Config(ConfigCommand::Show) => config::show(global, environment),
+        Command::Upstream(upstream) => upstream::upstream(upstream),
+    }
+}
+
+/// The configuration as the environment, the global flags and a command's own flags make it.
+fn load(global: &Global, flags: &[Override], environment: Environment) -> Result<Config, CliError> {
+    let mut overrides = global.overrides();
+    overrides.extend_from_slice(flags);
+    let read_file = |path: &Path| std::fs::read_to_string(path);
+    Ok(Config::load(&Sources { file: global.config.clone(), environment, overrides, read_file: &read_file })?)
+}
+
+/// The runtime that commands run on.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Signals)
+}
+
+/// Says something to the person at the terminal; a closed one is no error.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Says something unless told to be quiet.
+fn tell(global: &Global, text: &str) {
+    if !global.quiet && !global.json {
+        say(text);
+    }
+}
+
+/// Puts a result on standard output.
+fn print(text: &str) -> Result<(), CliError> {
+    io::stdout().write_all(text.as_bytes()).map_err(CliError::Output)
+}
+
+#[cfg(test)]
+mod tests;

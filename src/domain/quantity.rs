@@ -1,6 +1,5 @@
 //! Durations, sizes and rates as people write them, in the configuration and in the API alike.
 
-use std::fmt::{self, Display};
 use std::time::Duration;
 
 use crate::domain::limits::Rate;
@@ -159,37 +158,27 @@ fn lookup_size(name: &str) -> Option<u64> {
 }
 
 /// A duration as [`parse_duration`] reads it; what is below a millisecond is left out.
-pub fn display_duration(duration: Duration) -> impl Display {
-    DurationText(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
-struct DurationText(u64);
-
-impl Display for DurationText {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 {
-            return formatter.write_str("0s");
+pub fn display_duration(duration: Duration) -> String {
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    for (unit, milliseconds) in DURATION_UNITS {
+        if rest >= milliseconds {
+            text.push_str(&format!("{}{unit}", rest / milliseconds));
+            rest %= milliseconds;
         }
-        let mut rest = self.0;
-        for (unit, milliseconds) in DURATION_UNITS {
-            if rest >= milliseconds {
-                write!(formatter, "{}{unit}", rest / milliseconds)?;
-                rest %= milliseconds;
-            }
-        }
-        Ok(())
     }
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// A size as [`parse_size`] reads it, in the largest unit that leaves no fraction.
-pub fn display_size(bytes: u64) -> impl Display {
+pub fn display_size(bytes: u64) -> String {
     let exact = SIZE_UNITS.iter().filter(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
     let (unit, factor) = exact.max_by_key(|(_, factor)| *factor).copied().unwrap_or(("B", 1));
     format!("{}{unit}", bytes / factor)
 }
 
 /// A rate as [`parse_rate`] reads it.
-pub fn display_rate(rate: Rate) -> impl Display {
+pub fn display_rate(rate: Rate) -> String {
     let Rate { amount, period } = rate;
     let short = [("s", 1_u128), ("min", 60), ("h", 3_600), ("day", 86_400)];
     match short.iter().find(|(_, seconds)| period.as_millis() == seconds * 1_000) {
@@ -283,10 +272,10 @@ mod tests {
         #[test]
         fn what_is_shown_is_read_back(milliseconds in 0..u64::MAX >> 20, amount in 1..u64::MAX) {
             let duration = Duration::from_millis(milliseconds);
-            prop_assert_eq!(parse_duration(&display_duration(duration).to_string()), Ok(duration));
-            prop_assert_eq!(parse_size(&display_size(amount).to_string()), Ok(amount));
+            prop_assert_eq!(parse_duration(&display_duration(duration)), Ok(duration));
+            prop_assert_eq!(parse_size(&display_size(amount)), Ok(amount));
             let rate = Rate { amount, period: duration + Duration::from_millis(1) };
-            prop_assert_eq!(parse_rate(&display_rate(rate).to_string(), duration), Ok(rate));
+            prop_assert_eq!(parse_rate(&display_rate(rate), duration), Ok(rate));
         }
 
         #[test]

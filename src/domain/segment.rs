@@ -23,7 +23,8 @@ pub const MAX_RAW_BYTES: usize = 256 * 1024;
 /// What is known of a segment without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentHead {
-    /// Its number in its file, from 0, in the order of writing.
+    /// Its number in its file, from 0, given when its first line is met: numbers ascend with
+    /// `first_line`, though segments of several models close in another order.
     pub no: u32,
     /// The model its lines name; empty where they name none (blank and faulty lines too).
     pub model: Arc<str>,
@@ -57,6 +58,8 @@ pub enum EntryKind {
     Faulty,
     /// A blank line: kept for the bytes alone.
     Blank,
+    /// Further bytes of a faulty line too long to be held at once; no item of its own.
+    Continuation,
 }
 
 /// One line of an open segment; its ranges point into the segment's buffer.
@@ -85,6 +88,16 @@ impl OpenSegment {
     /// Its lines in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Its items, faulty ones included.
+    pub fn items(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Item | EntryKind::Faulty))
+    }
+
+    /// The item of a line.
+    pub fn entry_of(&self, line: u32) -> Option<&Entry> {
+        self.items().find(|entry| entry.line == line)
     }
 
     /// The unescaped `custom_id`; `None` where the line has none that could be read.

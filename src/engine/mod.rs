@@ -1,1 +1,37 @@
-//! Stub: see docs/architecture.md.
+//! The engine: leases segments, orders items, sends them through the gate, judges the replies, records the ends.
+//!
+//! The path: [`refresh`] finds batches, [`leasing`] fills each lane's window, [`starting`] admits heads,
+//! [`attempt`] calls and judges, [`ending`] and [`recorder`] turn verdicts into rows, [`stopping`] and
+//! [`closer`] end what was cancelled or expired. [`dispatcher`] is the one task that does all but the waiting.
+
+mod activating;
+mod attempt;
+mod batches;
+mod board;
+mod closer;
+mod delayed;
+mod dispatcher;
+mod ending;
+mod event;
+mod growth;
+mod item;
+mod lanes;
+mod lease;
+mod leasing;
+mod loader;
+mod order;
+mod rate;
+mod recorder;
+mod refresh;
+mod start;
+mod starting;
+mod stopping;
+mod upkeep;
+
+pub mod backoff;
+pub mod judge;
+pub mod retry_budget;
+
+pub use board::Board;
+pub use lanes::{LaneChoice, MOST_MODEL_LANES, OTHER, ProviderSetup, RetrySetup, RouteModel};
+pub use start::{EngineError, EngineParts, spawn};

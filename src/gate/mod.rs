@@ -1,1 +1,69 @@
-//! Stub: see docs/architecture.md.
+//! The gate: one admission for everything that leaves the service.
+//!
+//! A call needs room at every *level* on its path: service, provider, lane, app, batch and memory. Heads,
+//! one per (lane, app, batch), wait for their turn; [`Gate::poll`] hands out a [`Grant`] that has taken
+//! every level, or nothing. The grant comes back in two steps: [`Gate::finish_call`] at the reply's last
+//! byte, [`Gate::recorded`] when the result is durable.
+//!
+//! The gate is a plain structure with the present moment as an argument: no task, no lock, no clock.
+//! One task owns it.
+
+mod admission;
+mod arrival;
+mod budget;
+mod closure;
+mod cooldown;
+mod feedback;
+mod grant;
+mod ledger;
+mod level;
+mod micros;
+mod pacing;
+mod path;
+mod rate_factor;
+mod reason;
+mod registry;
+mod release;
+mod rolling;
+mod slots;
+mod turns;
+mod view;
+mod window_sum;
+
+#[cfg(test)]
+mod tests;
+
+pub use budget::{BudgetState, Dimension};
+pub use cooldown::Refusal;
+pub use grant::{Grant, Permit};
+pub use ledger::{LevelState, SaveNeed, Snapshot};
+pub use level::{Cost, LevelId, LevelKind, LevelSpec};
+pub use path::{Head, HeadId, MOST_LEVELS, PathId};
+pub use reason::{LaneState, PauseReason, Reason, StopReason};
+pub use registry::{Boot, Gate, GateOptions};
+pub use view::{BudgetView, LevelView, Waiting};
+
+/// A head that may leave now.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The head, which waits no more.
+    pub head: HeadId,
+    /// The caller's number for it.
+    pub tag: u64,
+    /// What it took.
+    pub grant: Grant,
+}
+
+/// Why the gate can't do what it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GateError {
+    /// The level was removed.
+    #[error("the level is gone")]
+    UnknownLevel,
+    /// The path was removed.
+    #[error("the path is gone")]
+    UnknownPath,
+    /// A path has at most [`MOST_LEVELS`] levels.
+    #[error("a path has at most 6 levels")]
+    PathTooLong,
+}

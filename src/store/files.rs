@@ -95,8 +95,15 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::append_segments`].
-    pub async fn finish_file(&self, file: FileKey, summary: FileSummary) -> Result<FileRecord> {
-        self.database.write_new(Lane::Bulk, move |writing| files::finish(writing, file, &summary)).await
+    pub async fn finish_file(
+        &self,
+        file: FileKey,
+        summary: FileSummary,
+        expires_at: Option<Timestamp>,
+    ) -> Result<FileRecord> {
+        self.database
+            .write_new(Lane::Bulk, move |writing| files::finish(writing, file, &summary, expires_at))
+            .await
     }
 
     /// Gives up a file that was begun; what was written of it is erased by and by.

@@ -54,6 +54,15 @@ impl Store {
         self.database.read(Span::Page, move |connection| results::page(connection, &query)).await
     }
 
+    /// The position (or line, by the query's order) of the last row up to `until` among the first
+    /// `limit` that a query matches, whatever their size; `None`: no row.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn last_result(&self, query: ResultQuery, until: u64) -> Result<Option<u64>> {
+        self.database.read(Span::Page, move |connection| results::last(connection, &query, until)).await
+    }
+
     /// The first line that has an item without a result; `u32::MAX` once the batch is terminal.
     ///
     /// # Errors

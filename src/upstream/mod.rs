@@ -1,1 +1,22 @@
-//! Stub: see docs/architecture.md.
+//! A provider's client: one wire attempt per call, with its phases timed, its reply capped and its
+//! key kept out of sight.
+//!
+//! Nothing here decides what an answer means or whether to try again; hidden retries and redirects
+//! are off, so that every request on the wire is one that the gate let through.
+
+mod call;
+mod client;
+mod collect;
+mod credential;
+mod exchange;
+mod reply_head;
+mod settings;
+mod shards;
+#[cfg(test)]
+mod tests;
+
+pub use self::call::{Call, CallError, Phase, PhaseTimeouts, Reply};
+pub use self::collect::{FREE_REPLY, GROWTH_STEP, ReplyMemory, Unlimited};
+pub use self::credential::{AuthStyle, Credential, CredentialError};
+pub use self::exchange::Upstream;
+pub use self::settings::{HttpVersion, UpstreamError, UpstreamSettings};

@@ -73,14 +73,11 @@ impl Events {
                     () = self.shutdown.begun() => return None,
                 }
             }
-            let (changed, watched) = match self.latest.has_changed() {
-                Ok(changed) => (changed, true),
-                Err(_) => (false, false),
-            };
+            let moved = self.latest.has_changed().ok();
             let batch = self.latest.borrow_and_update().clone();
             self.ended = batch.status.is_terminal();
             let progress = self.views.progress(&batch);
-            if self.ended || changed || self.told.as_ref() != Some(&progress) {
+            if self.ended || moved.unwrap_or(false) || self.told.as_ref() != Some(&progress) {
                 let name = if self.ended { "end" } else { "progress" };
                 let data = serde_json::to_string(&self.views.view(&batch)).ok()?;
                 self.told = Some(progress);
@@ -88,9 +85,7 @@ impl Events {
                 return Some(format!("event: {name}\ndata: {data}\n\n").into());
             }
             // The batch was deleted, or nobody watches it any more.
-            if !watched {
-                return None;
-            }
+            moved?;
             if self.spoke.elapsed() >= KEEP_ALIVE {
                 self.spoke = Instant::now();
                 return Some(Bytes::from_static(b": waiting\n\n"));

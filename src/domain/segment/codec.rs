@@ -69,10 +69,15 @@ impl SegmentBuilder {
         self.push(EntryKind::Blank, line, raw, None);
     }
 
+    /// Adds further bytes of the faulty line pushed last, here or in an earlier segment.
+    pub fn push_continuation(&mut self, line: u32, raw: &[u8]) {
+        self.push(EntryKind::Continuation, line, raw, None);
+    }
+
     fn push(&mut self, kind: EntryKind, line: u32, raw: &[u8], endpoint: Option<Endpoint>) {
         let start = self.raw.len();
         self.raw.extend_from_slice(raw);
-        self.item_count += u32::from(kind != EntryKind::Blank);
+        self.item_count += u32::from(matches!(kind, EntryKind::Item | EntryKind::Faulty));
         let raw = narrow(start..self.raw.len());
         self.entries.push(Entry { line, kind, endpoint, custom_id: 0..0, body: 0..0, raw, fault: 0..0 });
     }
@@ -202,7 +207,8 @@ fn tag(entry: &Entry) -> u8 {
     match (entry.kind, entry.endpoint) {
         (EntryKind::Blank, _) => 0,
         (EntryKind::Faulty, _) => 1,
-        (EntryKind::Item, endpoint) => 2 + endpoint.map_or(0, Endpoint::index),
+        (EntryKind::Continuation, _) => 2,
+        (EntryKind::Item, endpoint) => 3 + endpoint.map_or(0, Endpoint::index),
     }
 }
 
@@ -210,8 +216,9 @@ fn untag(tag: u8) -> Option<(EntryKind, Option<Endpoint>)> {
     match tag {
         0 => Some((EntryKind::Blank, None)),
         1 => Some((EntryKind::Faulty, None)),
+        2 => Some((EntryKind::Continuation, None)),
         _ => {
-            let endpoint = Endpoint::ALL.get(usize::from(tag - 2))?;
+            let endpoint = Endpoint::ALL.get(usize::from(tag - 3))?;
             Some((EntryKind::Item, Some(*endpoint)))
         }
     }

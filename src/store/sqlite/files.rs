@@ -9,6 +9,7 @@ use super::values::{int, moment, optional_moment, uint, unreadable};
 use super::writing::Writing;
 use crate::domain::file::{FileRecord, FileSource, FileSummary};
 use crate::domain::ids::{AppKey, BatchKey, FileId, FileKey};
+use crate::domain::time::Timestamp;
 use crate::store::{FileQuery, NewFile, Page};
 
 /// The columns of a [`FileRecord`], in the order [`read_record`] takes them.
@@ -60,6 +61,7 @@ pub(crate) fn finish(
     writing: &mut Writing<'_>,
     file: FileKey,
     summary: &FileSummary,
+    expires_at: Option<Timestamp>,
 ) -> Result<FileRecord, Fault> {
     let connection = writing.connection;
     check_uploading(connection, file)?;
@@ -68,8 +70,9 @@ pub(crate) fn finish(
         params![file.0, json::summary_to_text(summary)?],
     )?;
     connection.execute(
-        "UPDATE file SET status = 'processed', bytes = ?2, items = ?3 WHERE key = ?1",
-        params![file.0, int(summary.bytes), int(summary.items)],
+        "UPDATE file SET status = 'processed', bytes = ?2, items = ?3, \
+         expires_at = coalesce(?4, expires_at) WHERE key = ?1",
+        params![file.0, int(summary.bytes), int(summary.items), expires_at.map(Timestamp::micros)],
     )?;
     writing.effects.rows += 2;
     Ok(connection.query_row(select_files!("key = ?1"), [file.0], read_record)?)

@@ -78,6 +78,40 @@ fn page_sql(order: ResultOrder, filter: ResultFilter) -> &'static str {
     }
 }
 
+/// The last row of a query, by keys alone.
+pub(crate) fn last(
+    connection: &Connection,
+    query: &ResultQuery,
+    until: u64,
+) -> Result<Option<u64>, Fault> {
+    let (batch, limit) = (query.batch.0, int(query.limit as u64));
+    let filter = match query.filter {
+        ResultFilter::All => "",
+        ResultFilter::Succeeded => "AND status = 'succeeded'",
+        ResultFilter::NotSucceeded => "AND status <> 'succeeded'",
+    };
+    let last: Option<i64> = match query.order {
+        ResultOrder::Completion => {
+            let (after, last) = (query.after.min(u32::MAX.into()), until.min(u32::MAX.into()));
+            let sql = format!(
+                "SELECT max(id) FROM (SELECT id FROM result WHERE id > ?1 AND id <= ?2 {filter} ORDER BY id LIMIT ?3)"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            statement.query_row(params![pair(batch, after), pair(batch, last), limit], |row| row.get(0))?
+        }
+        ResultOrder::Input => {
+            let sql = format!(
+                "SELECT max(line) FROM (SELECT line FROM result \
+                 WHERE batch = ?1 AND line > ?2 AND line <= ?3 {filter} ORDER BY line LIMIT ?4)"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let until = int(until.min(u32::MAX.into()));
+            statement.query_row(params![batch, int(query.after), until, limit], |row| row.get(0))?
+        }
+    };
+    Ok(last.map(low_half))
+}
+
 /// The result of one line.
 pub(crate) fn of_line(
     connection: &Connection,

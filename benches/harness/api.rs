@@ -1,0 +1,104 @@
+//! The service's HTTP API, as a client uses it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
+
+/// Statuses from which a batch moves no more.
+const TERMINAL: [&str; 4] = ["completed", "failed", "expired", "cancelled"];
+
+/// A client of one service.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    root: String,
+    client: Client,
+}
+
+impl Api {
+    /// A client of the service at an address.
+    pub(crate) fn of(address: SocketAddr) -> anyhow::Result<Self> {
+        Ok(Self { root: format!("http://{address}"), client: Client::builder().no_proxy().build()? })
+    }
+
+    /// Whether it says that it is ready.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let asked =
+            self.client.get(format!("{}/readyz", self.root)).timeout(Duration::from_secs(2)).send().await;
+        asked.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Uploads a batch's input; its file's id.
+    pub(crate) async fn upload(&self, content: Bytes) -> anyhow::Result<String> {
+        const BOUNDARY: &str = "bench-5f1d0c7e";
+        let head = format!(
+            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--{BOUNDARY}\r\n\
+             content-disposition: form-data; name=\"file\"; filename=\"in.jsonl\"\r\n\
+             content-type: application/octet-stream\r\n\r\n"
+        );
+        let tail = format!("\r\n--{BOUNDARY}--\r\n");
+        let length = head.len() + content.len() + tail.len();
+        let parts = [Bytes::from(head), content, Bytes::from(tail)].map(Ok::<_, std::io::Error>);
+        let request = self
+            .client
+            .post(format!("{}/v1/files", self.root))
+            .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
+            .header("content-length", length)
+            .body(reqwest::Body::wrap_stream(futures_util::stream::iter(parts)));
+        id_of(&json_of(request).await?)
+    }
+
+    /// Creates a batch of an uploaded file; its id.
+    pub(crate) async fn create(&self, file: &str) -> anyhow::Result<String> {
+        let body =
+            json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
+        id_of(&json_of(self.client.post(format!("{}/v1/batches", self.root)).json(&body)).await?)
+    }
+
+    /// The batch object.
+    pub(crate) async fn batch(&self, id: &str) -> anyhow::Result<Value> {
+        json_of(self.client.get(format!("{}/v1/batches/{id}", self.root))).await
+    }
+
+    /// Cancels a batch.
+    pub(crate) async fn cancel(&self, id: &str) -> anyhow::Result<Value> {
+        json_of(self.client.post(format!("{}/v1/batches/{id}/cancel", self.root))).await
+    }
+
+    /// Waits until a batch has ended, looking every so often.
+    pub(crate) async fn ended(&self, id: &str, every: Duration, within: Duration) -> anyhow::Result<Value> {
+        let started = Instant::now();
+        loop {
+            let batch = self.batch(id).await?;
+            if TERMINAL.iter().any(|status| batch["status"] == *status) {
+                return Ok(batch);
+            }
+            anyhow::ensure!(
+                started.elapsed() < within,
+                "batch {id} has not ended within {within:?}: {batch}"
+            );
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    /// The content of a file; nothing for the null that stands for no file.
+    pub(crate) async fn content(&self, file: &Value) -> anyhow::Result<Bytes> {
+        let Some(file) = file.as_str() else { return Ok(Bytes::new()) };
+        let request = self.client.get(format!("{}/v1/files/{file}/content", self.root));
+        Ok(request.send().await?.error_for_status()?.bytes().await?)
+    }
+}
+
+async fn json_of(request: RequestBuilder) -> anyhow::Result<Value> {
+    let answer = request.send().await?;
+    let (status, url, text) = (answer.status(), answer.url().clone(), answer.text().await?);
+    anyhow::ensure!(status.is_success(), "{url}: {status}: {text}");
+    serde_json::from_str(&text).with_context(|| format!("{url}: {text}"))
+}
+
+fn id_of(object: &Value) -> anyhow::Result<String> {
+    Ok(object["id"].as_str().with_context(|| format!("no id in {object}"))?.to_owned())
+}

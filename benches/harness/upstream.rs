@@ -1,0 +1,79 @@
+//! The scripted upstream in a process of its own, so that its CPU and memory are not the client's.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use serde_json::Value;
+use sluicegate::demo::upstream::{Script, run};
+
+use super::process::Process;
+use super::say;
+
+/// The variable through which a benchmark's executable is told to be an upstream.
+const SCRIPT_VARIABLE: &str = "BENCH_UPSTREAM_SCRIPT";
+
+/// If this process was started as an upstream: is one, until it is killed.
+///
+/// One thread serves best here: it wakes nobody, and the cores are shared with what is measured.
+pub(crate) fn serve_if_asked() -> anyhow::Result<bool> {
+    let Ok(script) = std::env::var(SCRIPT_VARIABLE) else { return Ok(false) };
+    let script: Script = toml::from_str(&script)?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        say(format!("http://{}", listener.local_addr()?));
+        anyhow::Ok(run(listener, script).await?)
+    })?;
+    Ok(true)
+}
+
+/// An upstream that runs.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    process: Process,
+    root: String,
+    client: reqwest::Client,
+}
+
+impl Upstream {
+    /// Starts one with a script in TOML.
+    pub(crate) fn start(script: &str) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut process = Process::start(command.env(SCRIPT_VARIABLE, script).stdout(Stdio::piped()))?;
+        let output = process.take_output().context("the upstream's output")?;
+        let mut root = String::new();
+        BufReader::new(output).read_line(&mut root)?;
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        anyhow::ensure!(root.starts_with("http://"), "the upstream did not start");
+        Ok(Self { process, root: root.trim().to_owned(), client })
+    }
+
+    /// Its process.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What a provider's `base_url` is set to.
+    pub(crate) fn base_url(&self) -> String {
+        format!("{}/v1", self.root)
+    }
+
+    /// `GET /script/{what}`.
+    pub(crate) async fn ask(&self, what: &str) -> anyhow::Result<Value> {
+        Ok(self
+            .client
+            .get(format!("{}/script/{what}", self.root))
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?)
+    }
+
+    /// Empties its log and its oracle.
+    pub(crate) async fn reset(&self) -> anyhow::Result<()> {
+        self.client.post(format!("{}/script/reset", self.root)).send().await?.error_for_status()?;
+        Ok(())
+    }
+}

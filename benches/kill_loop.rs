@@ -1,0 +1,284 @@
+//! A service killed again and again in the middle of a batch: nothing lost, nothing twice, no window over.
+//!
+//! ```text
+//! cargo bench --bench kill_loop -- --kills 50
+//! cargo bench --bench kill_loop -- --items 1000000 --done-first 900000 --kills 5 --rate none --latency 0ms
+//! ```
+
+#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+mod harness;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use clap::Parser;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::Value;
+
+use harness::api::Api;
+use harness::input::Input;
+use harness::service::{Provider, Service};
+use harness::upstream::Upstream;
+use harness::{median, quantile, say};
+
+/// How long the end of the batch may take after the last kill.
+const END_WITHIN: Duration = Duration::from_secs(3_600);
+
+/// Kills a service at random moments of a batch and checks what comes out.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Items of the batch
+    #[arg(long, default_value_t = 9_000)]
+    items: usize,
+    /// How often the service is killed
+    #[arg(long, default_value_t = 50)]
+    kills: usize,
+    /// What the moments depend on
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Calls in flight
+    #[arg(long, default_value_t = 64)]
+    in_flight: u32,
+    /// How long answers take
+    #[arg(long, default_value = "300ms..1900ms")]
+    latency: String,
+    /// Rates that hold, each watched by a sliding and a fixed window and a bucket; `none` for none
+    #[arg(long, default_values_t = ["3600/60s".to_owned(), "600/10s".to_owned()])]
+    rate: Vec<String>,
+    /// The earliest kill after a start, in seconds
+    #[arg(long, default_value_t = 0.05)]
+    least: f64,
+    /// The latest kill after a start, in seconds
+    #[arg(long, default_value_t = 3.0)]
+    most: f64,
+    /// Items that are done before the first kill
+    #[arg(long, default_value_t = 0)]
+    done_first: u64,
+    /// Where the store is made; a temporary folder without it
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What one kill did.
+#[derive(Clone, Copy, Debug)]
+struct Kill {
+    /// Calls in flight when it struck.
+    in_flight: u64,
+    /// Second calls of an item until the next kill, or the end.
+    extra: u64,
+    /// Seconds from the process's start to its first call; none if it was killed before.
+    first_call: Option<f64>,
+}
+
+fn main() -> anyhow::Result<()> {
+    if harness::upstream::serve_if_asked()? {
+        return Ok(());
+    }
+    let arguments = Arguments::parse();
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&arguments))
+}
+
+async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let folder = match &arguments.folder {
+        Some(folder) => tempfile::tempdir_in(folder)?,
+        None => tempfile::tempdir()?,
+    };
+    let upstream = Upstream::start(&script(arguments)?)?;
+    let provider = Provider {
+        name: "bench".to_owned(),
+        base_url: upstream.base_url(),
+        max_concurrent: arguments.in_flight,
+        requests: rates(arguments).map(str::to_owned).collect(),
+    };
+    let mut service = Service::prepare(folder.path(), &[provider])?;
+    let api = service.start_ready().await?;
+    let file = api.upload(Input::chat(arguments.items, "bench", 300).file).await?;
+    let batch = api.create(&file).await?;
+    wait_for_done(&api, &batch, arguments.done_first).await?;
+
+    let kills = kill_often(arguments, &mut service, &upstream).await?;
+    let api = service.ready().await?;
+    let ended = api.ended(&batch, Duration::from_millis(200), END_WITHIN).await?;
+    show(arguments, &kills);
+    let mut faults = check_output(arguments, &api, &ended).await?;
+    faults.extend(check_calls(arguments, &upstream, &kills).await?);
+    service.kill()?;
+    faults.extend(check_store(&service)?);
+    for fault in &faults {
+        say(format!("FAULT {fault}"));
+    }
+    anyhow::ensure!(faults.is_empty(), "{} faults, seed {}", faults.len(), arguments.seed);
+    say("nothing lost, nothing twice, no window over");
+    Ok(())
+}
+
+fn rates(arguments: &Arguments) -> impl Iterator<Item = &str> {
+    arguments.rate.iter().map(String::as_str).filter(|rate| *rate != "none")
+}
+
+fn script(arguments: &Arguments) -> anyhow::Result<String> {
+    // Rows of single calls are needed for the time to the first call after a start.
+    let mut script = format!("latency = \"{}\"\nlog = \"full\"\n", arguments.latency);
+    for rate in rates(arguments) {
+        let (limit, period) = rate.split_once('/').context("a rate such as 600/10s")?;
+        for law in ["bucket", "fixed", "sliding"] {
+            script.push_str(&format!(
+                "[[limits]]\nname = \"{law} {rate}\"\nlaw = \"{law}\"\nlimit = {limit}\nperiod = \"{period}\"\n"
+            ));
+        }
+    }
+    Ok(script)
+}
+
+async fn wait_for_done(api: &Api, batch: &str, done: u64) -> anyhow::Result<()> {
+    while api.batch(batch).await?["request_counts"]["completed"].as_u64().unwrap_or(0) < done {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+async fn kill_often(
+    arguments: &Arguments,
+    service: &mut Service,
+    upstream: &Upstream,
+) -> anyhow::Result<Vec<Kill>> {
+    let mut dice = StdRng::seed_from_u64(arguments.seed);
+    let mut kills: Vec<Kill> = Vec::new();
+    let mut repeats_before = count(&upstream.ask("log").await?["repeats"]);
+    for _ in 0..arguments.kills {
+        let lived = dice.random_range(arguments.least..arguments.most);
+        tokio::time::sleep(Duration::from_secs_f64(lived)).await;
+        let in_flight = count(&upstream.ask("oracle").await?["in_flight"]);
+        service.kill()?;
+        // What the dead process had written may still be on its way to the upstream.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let log = upstream.ask("log").await?;
+        let (arrived, repeats) = (count(&log["arrived"]), count(&log["repeats"]));
+        if let Some(last) = kills.last_mut() {
+            last.extra = repeats - repeats_before;
+        }
+        repeats_before = repeats;
+        let started_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        service.start()?;
+        let first_call = first_call_after(upstream, arrived, started_at, arguments.most).await?;
+        kills.push(Kill { in_flight, extra: 0, first_call });
+    }
+    service.ready().await?;
+    let until = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < until && count(&upstream.ask("oracle").await?["in_flight"]) > 0 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    if let Some(last) = kills.last_mut() {
+        last.extra = count(&upstream.ask("log").await?["repeats"]) - repeats_before;
+    }
+    Ok(kills)
+}
+
+/// Seconds from the start of a process to the first call that arrives after it.
+async fn first_call_after(
+    upstream: &Upstream,
+    arrived: u64,
+    started_at: f64,
+    patience: f64,
+) -> anyhow::Result<Option<f64>> {
+    let until = Instant::now() + Duration::from_secs_f64(patience.max(5.0));
+    while Instant::now() < until {
+        let rows = upstream.ask(&format!("log?entries=1&from={arrived}&limit=1")).await?;
+        if let Some(at) = rows[0]["at"].as_f64() {
+            return Ok(Some(at - started_at));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(None)
+}
+
+fn show(arguments: &Arguments, kills: &[Kill]) {
+    let first: Vec<f64> = kills.iter().filter_map(|kill| kill.first_call).collect();
+    let extra: u64 = kills.iter().map(|kill| kill.extra).sum();
+    let most = kills.iter().map(|kill| kill.extra).max().unwrap_or(0);
+    let in_flight: u64 = kills.iter().map(|kill| kill.in_flight).sum();
+    say(format!("{} kills of {} items, seed {}", kills.len(), arguments.items, arguments.seed));
+    say(format!(
+        "start to first call: median {:.3} s, p90 {:.3} s, most {:.3} s ({} of {} seen)",
+        median(&first),
+        quantile(&first, 0.9),
+        quantile(&first, 1.0),
+        first.len(),
+        kills.len()
+    ));
+    say(format!("extra calls: {extra}, most for one kill {most}; in flight at the kills: {in_flight}"));
+}
+
+/// Every line once, with the answer to its own question.
+async fn check_output(arguments: &Arguments, api: &Api, batch: &Value) -> anyhow::Result<Vec<String>> {
+    let mut faults = Vec::new();
+    if batch["status"] != "completed"
+        || count(&batch["request_counts"]["completed"]) != arguments.items as u64
+    {
+        faults.push(format!("the batch ended as {} with {}", batch["status"], batch["request_counts"]));
+    }
+    let output = api.content(&batch["output_file_id"]).await?;
+    let mut seen = HashSet::with_capacity(arguments.items);
+    for line in output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let line: Value = serde_json::from_slice(line)?;
+        let custom_id = line["custom_id"].as_str().unwrap_or_default();
+        let item = custom_id.strip_prefix("item-").unwrap_or_default();
+        let answer = &line["response"]["body"]["choices"][0]["message"]["content"];
+        if *answer != format!("Answer to {item}.") {
+            faults.push(format!("{custom_id} has the answer {answer}"));
+        }
+        if !seen.insert(custom_id.to_owned()) {
+            faults.push(format!("{custom_id} is there twice"));
+        }
+    }
+    let lost = (0..arguments.items).filter(|item| !seen.contains(&format!("item-{item}"))).count();
+    if lost > 0 {
+        faults.push(format!("{lost} items are lost"));
+    }
+    Ok(faults)
+}
+
+/// No more second calls than were started and not durable, and no law broken.
+async fn check_calls(
+    arguments: &Arguments,
+    upstream: &Upstream,
+    kills: &[Kill],
+) -> anyhow::Result<Vec<String>> {
+    let mut faults = Vec::new();
+    // Beside what is in flight, as much again may wait for its commit.
+    let most = u64::from(arguments.in_flight) * 2;
+    for (number, kill) in kills.iter().enumerate().filter(|(_, kill)| kill.extra > most) {
+        faults.push(format!(
+            "{} extra calls after kill {number}, {} in flight at it",
+            kill.extra, kill.in_flight
+        ));
+    }
+    for repeated in upstream.ask("log?repeated=1&limit=10").await?.as_array().into_iter().flatten() {
+        if count(&repeated["calls"]) > 1 + kills.len() as u64 {
+            faults.push(format!("called more often than the service was killed: {repeated}"));
+        }
+    }
+    for law in upstream.ask("oracle").await?["laws"].as_array().into_iter().flatten() {
+        say(format!("{}: peak {} of {}, calls over {}", law["name"], law["peak"], law["limit"], law["over"]));
+        if count(&law["over"]) > 0 {
+            faults.push(format!("{} was exceeded by {} calls", law["name"], law["over"]));
+        }
+    }
+    Ok(faults)
+}
+
+fn check_store(service: &Service) -> anyhow::Result<Vec<String>> {
+    let store = rusqlite::Connection::open(service.store())?;
+    let verdict: String = store.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+    Ok(if verdict == "ok" { Vec::new() } else { vec![format!("the store: {verdict}")] })
+}
+
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}

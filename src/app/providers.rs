@@ -1,0 +1,139 @@
+//! The configured providers as the engine wants them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{self, AuthScheme, Config, Secret};
+use crate::engine::backoff::Backoff;
+use crate::engine::judge::RetryOn;
+use crate::engine::{LaneChoice, ProviderSetup, RetrySetup, RouteModel};
+use crate::shutdown::Shutdown;
+use crate::upstream::{
+    AuthStyle, Credential, CredentialError, HttpVersion, PhaseTimeouts, Upstream, UpstreamSettings,
+};
+
+use super::AppError;
+
+/// How often a key file's metadata is looked at: a rotated key is in use within this.
+const KEY_LOOK: Duration = Duration::from_secs(2);
+
+/// Builds every provider's client and reads its key; a key that can't be read stops its lanes, not the start.
+pub(super) async fn build(config: &Config, shutdown: &Shutdown) -> Result<Vec<ProviderSetup>, AppError> {
+    let mut providers = Vec::with_capacity(config.providers.len());
+    for provider in &config.providers {
+        let credential = credential(provider);
+        if let Err(error) = credential.refresh().await {
+            tracing::warn!(provider = %provider.name, error = %error, "the provider's key can't be read; its lanes wait for it");
+        }
+        let upstream = Upstream::new(&settings(provider), Arc::clone(&credential))
+            .map_err(|error| AppError::Provider { name: provider.name.clone(), reason: error.to_string() })?;
+        watch_key(provider, credential, shutdown);
+        providers.push(ProviderSetup {
+            name: provider.name.clone(),
+            upstream,
+            limits: provider.limits.clone(),
+            timeouts: PhaseTimeouts {
+                first_byte: provider.timeouts.first_byte,
+                idle: provider.timeouts.idle,
+                total: provider.timeouts.request,
+            },
+            retry: RetrySetup {
+                max_attempts: provider.retry.max_attempts.get(),
+                backoff: Backoff { min: provider.retry.min_delay, max: provider.retry.max_delay },
+                on: retry_on(&provider.retry.on),
+            },
+        });
+    }
+    Ok(providers)
+}
+
+/// The lane that the configuration prefers for a model.
+pub(super) fn route(config: &Arc<Config>) -> RouteModel {
+    let config = Arc::clone(config);
+    Arc::new(move |model| {
+        let candidates = config.route(model);
+        let chosen = candidates.first()?;
+        let provider = config.providers.iter().position(|provider| provider.name == chosen.provider.name)?;
+        let rule = chosen.lane;
+        let lane = if rule.each_model { model.to_owned() } else { rule.pattern.as_str().to_owned() };
+        let lane = if lane.is_empty() { "none".to_owned() } else { lane };
+        Some(LaneChoice { provider, lane, configured: !rule.each_model, limits: rule.limits.clone() })
+    })
+}
+
+fn settings(provider: &config::Provider) -> UpstreamSettings {
+    let plain = |pairs: &[(String, Secret)]| {
+        pairs.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
+    };
+    let mut settings = UpstreamSettings::new(provider.base_url.as_str());
+    settings.headers = plain(&provider.headers);
+    settings.query = plain(&provider.query);
+    settings.proxy = provider.proxy.as_ref().map(|proxy| proxy.as_str().to_owned());
+    settings.ca_file.clone_from(&provider.ca_file);
+    settings.client_cert_file.clone_from(&provider.client_cert_file);
+    settings.http = match provider.http {
+        config::HttpVersion::Auto => HttpVersion::Auto,
+        config::HttpVersion::One => HttpVersion::One,
+        config::HttpVersion::Two => HttpVersion::Two,
+    };
+    settings.connect_timeout = provider.timeouts.connect;
+    settings
+}
+
+fn auth(scheme: AuthScheme) -> AuthStyle {
+    match scheme {
+        AuthScheme::Bearer => AuthStyle::Bearer,
+        AuthScheme::XApiKey => AuthStyle::XApiKey,
+        AuthScheme::ApiKey => AuthStyle::ApiKey,
+        AuthScheme::None => AuthStyle::None,
+    }
+}
+
+fn credential(provider: &config::Provider) -> Arc<Credential> {
+    let Some(source) = provider.key.clone() else {
+        return Credential::none();
+    };
+    Credential::new(auth(provider.auth), move || {
+        let key = source.read().map_err(|error| CredentialError(error.to_string()))?;
+        Ok(key.expose().to_owned())
+    })
+}
+
+/// Reads a key file again when it changed.
+fn watch_key(provider: &config::Provider, credential: Arc<Credential>, shutdown: &Shutdown) {
+    let Some(source) = provider.key.clone().filter(|source| matches!(source, config::KeySource::File(_)))
+    else {
+        return;
+    };
+    let (name, ending) = (provider.name.clone(), shutdown.clone());
+    let mut known = source.fingerprint();
+    shutdown.spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(KEY_LOOK) => {}
+                () = ending.begun() => return,
+            }
+            if !source.changed_since(known) {
+                continue;
+            }
+            known = source.fingerprint();
+            match credential.refresh().await {
+                Ok(true) => tracing::info!(provider = %name, "the provider's key changed and is in use"),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(provider = %name, error = %error, "the changed key can't be read")
+                }
+            }
+        }
+    });
+}
+
+/// The judge's set of what the configuration names.
+fn retry_on(on: &[config::RetryOn]) -> RetryOn {
+    on.iter().fold(RetryOn::NONE, |set, on| match on {
+        config::RetryOn::Status(status) => set.with_status(*status),
+        config::RetryOn::AnyServerError => set.with_server_errors(),
+        config::RetryOn::Timeout => set.with_timeouts(),
+        config::RetryOn::Network => set.with_network(),
+    })
+}

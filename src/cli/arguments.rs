@@ -1,0 +1,143 @@
+//! The arguments, as clap reads them; their doc comments are the help texts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Override;
+
+/// One gate for an organisation's LLM budget: batches of requests over REST, run exactly within the limits.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "sluicegate", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Arguments {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// The configuration file, instead of `$SLUICEGATE_CONFIG`, `./sluicegate.toml` or
+    /// `/etc/sluicegate/sluicegate.toml`
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Sets a key of the configuration, such as `limits.requests=500/min`; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+    /// The service to speak to, instead of `$SLUICEGATE_URL`
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// A file with the key for that service, instead of `$SLUICEGATE_API_KEY`
+    #[arg(long, global = true, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// Answers in JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Says nothing that was not asked for
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Shows no progress bar
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Runs the service until it is told to end
+    Serve(Serve),
+    /// Shows the service at work on this machine, with a scripted provider: no key, no network
+    Demo(Demo),
+    /// Runs one batch without a service, and goes on where it stopped if started again
+    Run(Run),
+    /// Checks or shows the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Runs the scripted provider that the demo and the tests speak to
+    #[command(hide = true)]
+    Upstream(Upstream),
+}
+
+/// Runs the service.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Where the API is served: `server.listen`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+}
+
+/// Shows the service at work.
+#[derive(Clone, Debug, Args)]
+pub struct Demo {
+    /// Leaves the service running afterwards, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Runs one batch without a service.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// The batch: a file of JSON lines
+    #[arg(value_name = "INPUT.jsonl")]
+    pub input: PathBuf,
+    /// Where results go; written beside and renamed when complete
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Checks or shows the configuration.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Says everything that is wrong with the configuration
+    Check,
+    /// Shows the configuration in force and where each value came from, secrets masked
+    Show,
+}
+
+/// Runs the scripted provider.
+#[derive(Clone, Debug, Args)]
+pub struct Upstream {
+    /// Where it listens
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Its script, a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+}
+
+impl Global {
+    /// What `--set` sets.
+    pub(super) fn overrides(&self) -> Vec<Override> {
+        let set = |(key, value): &(String, String)| Override {
+            flag: "--set".to_owned(),
+            key: key.clone(),
+            value: value.clone(),
+        };
+        self.set.iter().map(set).collect()
+    }
+}
+
+impl Serve {
+    /// What its own flags set.
+    pub(super) fn overrides(&self) -> Vec<Override> {
+        let listen = |value: &String| Override {
+            flag: "--listen".to_owned(),
+            key: "server.listen".to_owned(),
+            value: value.clone(),
+        };
+        self.listen.iter().map(listen).collect()
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if key.contains('.') => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("expected SECTION.KEY=VALUE, such as limits.requests=500/min".to_owned()),
+    }
+}

@@ -1,0 +1,69 @@
+//! `config check` and `config show`.
+
+use std::io::{self, Write as _};
+
+use serde_json::json;
+
+use super::arguments::Global;
+use super::error::CliError;
+use super::exit::Exit;
+use super::load;
+use crate::config::{ConfigError, Environment};
+
+/// Says everything that is wrong: with 0 there is nothing that `serve` would refuse.
+pub(super) fn check(global: &Global, environment: Environment) -> Result<Exit, CliError> {
+    let checked = load(global, &[], environment).and_then(|config| {
+        config.require_provider()?;
+        Ok(config)
+    });
+    match checked {
+        Err(CliError::Config(error)) if global.json => {
+            print(&in_json(&error))?;
+            Ok(Exit::Usage)
+        }
+        Err(error) => Err(error),
+        Ok(config) if global.json => {
+            print(&format!("{}\n", json!({ "ok": true, "problems": [], "notices": config.notices })))?;
+            Ok(Exit::Success)
+        }
+        Ok(_) if global.quiet => Ok(Exit::Success),
+        Ok(config) => {
+            let names: Vec<_> = config.providers.iter().map(|provider| provider.name.as_str()).collect();
+            let notices: String = config.notices.iter().map(|notice| format!("note: {notice}\n")).collect();
+            print(&format!("{notices}the configuration is good; providers: {}\n", names.join(", ")))?;
+            Ok(Exit::Success)
+        }
+    }
+}
+
+/// Shows the configuration in force.
+pub(super) fn show(global: &Global, environment: Environment) -> Result<Exit, CliError> {
+    let text = load(global, &[], environment)?.show();
+    if global.json {
+        // What is shown is TOML by construction; were it not, the text itself still says it.
+        let value = toml::from_str::<serde_json::Value>(&text).unwrap_or_else(|_| text.into());
+        print(&format!("{value:#}\n"))?;
+    } else {
+        print(&text)?;
+    }
+    Ok(Exit::Success)
+}
+
+fn in_json(error: &ConfigError) -> String {
+    let value = match error {
+        ConfigError::Problems(problems) => json!({ "ok": false, "problems": problems }),
+        ConfigError::NoProvider => {
+            let problem = json!({ "key": "providers", "message": error.to_string() });
+            json!({ "ok": false, "problems": [problem] })
+        }
+    };
+    format!("{value}\n")
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough, as in `config show | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(CliError::Output),
+    }
+}

@@ -1,0 +1,61 @@
+//! Why a command could not do what was asked.
+
+use std::io;
+
+use super::exit::Exit;
+use crate::config::ConfigError;
+use crate::logs::LogError;
+
+/// Why a command could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The configuration can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Logging can't be set up.
+    #[error(transparent)]
+    Logs(#[from] LogError),
+    /// Standard output can't be written to.
+    #[error("standard output: {0}")]
+    Output(io::Error),
+    /// The service could not start.
+    #[error(transparent)]
+    App(#[from] crate::app::AppError),
+    /// The system refused a signal handler or threads.
+    #[error("the process can't be set up: {0}")]
+    Signals(io::Error),
+    /// No answer from the server.
+    #[error("the server can't be reached: {0}")]
+    Unreachable(reqwest::Error),
+    /// The server's answer is an error.
+    #[error("the server refused ({status}): {message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The server's words.
+        message: String,
+    },
+    /// A file of the user's.
+    #[error("{path}: {error}", path = path.display())]
+    Local {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl CliError {
+    /// The exit code that it ends with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::Usage,
+            Self::Output(_) | Self::Local { .. } => Exit::Local,
+            Self::Unreachable(_) => Exit::Unreachable,
+            Self::Refused { status: 401 | 403, .. } => Exit::KeyRefused,
+            Self::Refused { status: 400..500, .. } => Exit::Usage,
+            Self::Refused { .. } => Exit::Unreachable,
+            Self::App(_) | Self::Logs(_) | Self::Signals(_) => Exit::SomeFailed,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+use clap::CommandFactory as _;
+use rstest::rstest;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(line.split(' '))
+}
+
+#[test]
+fn the_definitions_agree_with_each_other() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn global_flags_are_taken_everywhere() {
+    for command in ["serve", "demo", "run in.jsonl", "config check", "config show"] {
+        let line = format!(
+            "sluicegate {command} --url http://h --api-key-file k --json --quiet --no-progress --config c.toml --set a.b=c=d"
+        );
+        let global = parse(&line).unwrap().global;
+        assert!(global.json && global.quiet && global.no_progress, "{command}");
+        assert_eq!(global.url.as_deref(), Some("http://h"));
+        assert_eq!(global.set, [("a.b".to_owned(), "c=d".to_owned())]);
+    }
+}
+
+#[test]
+fn flags_of_serve_set_keys() {
+    let Command::Serve(serve) = parse("sluicegate serve --listen 127.0.0.1:9").unwrap().command else {
+        panic!("not serve");
+    };
+    let overrides = serve.overrides();
+    assert_eq!((overrides[0].flag.as_str(), overrides[0].key.as_str()), ("--listen", "server.listen"));
+}
+
+#[rstest]
+#[case("sluicegate", 2)]
+#[case("sluicegate nonsense", 2)]
+#[case("sluicegate run", 2)]
+#[case("sluicegate serve --set nonsense", 2)]
+#[case("sluicegate --version", 0)]
+#[case("sluicegate serve --help", 0)]
+#[case("sluicegate config check --quiet", 2)]
+#[case("sluicegate serve", 2)]
+#[case("sluicegate config check --quiet --set providers.local.base_url=http://127.0.0.1:8000/v1", 0)]
+#[case("sluicegate config check --quiet --set server.listn=1", 2)]
+#[case("sluicegate config check --config /nonexistent/sluicegate.toml", 2)]
+fn exit_codes(#[case] line: &str, #[case] code: u8) {
+    let exit = main(line.split(' ').map(OsString::from), Environment::default());
+    assert_eq!(exit.code(), code);
+}

@@ -1,0 +1,238 @@
+//! The sections that concern the service itself.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::{Network, Url};
+use super::nearest::nearest;
+use super::reader::{keys, section};
+use super::setting::{Mismatch, Setting, Share, Size, choice, quoted, text_of};
+use super::tree::Value;
+
+const DAY: Duration = Duration::from_hours(24);
+
+section! {
+    /// `server`: where the service listens and what it may hold.
+    pub struct Server {
+        /// Where the API is served.
+        pub listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+        /// Where `/metrics` and `/admin` are served instead.
+        pub admin_listen: Option<SocketAddr> = None,
+        /// The URL that clients see, where the service must name itself.
+        pub public_url: Option<Url> = None,
+        /// How long calls in flight may still take once the end was asked for.
+        pub drain_timeout: Duration = Duration::from_secs(30),
+        /// Origins of pages that may call the API from a browser.
+        pub cors_origins: Vec<String> = Vec::new(),
+        /// Proxies whose `X-Forwarded-For` is believed.
+        pub trusted_proxies: Vec<Network> = Vec::new(),
+        /// The most memory for bodies of requests and replies together.
+        pub memory_budget: Size = Size(64 << 20),
+        /// Whether responses are compressed for clients that ask for it.
+        pub compress: bool = false,
+    }
+}
+
+choice! {
+    /// Who may call.
+    AuthMode {
+        /// Anyone on loopback; keys once there are any.
+        Auto = "auto",
+        /// Only holders of a key.
+        Keys = "keys",
+        /// Anyone.
+        None = "none",
+    }
+}
+
+section! {
+    /// `auth`: who may call.
+    pub struct Auth {
+        /// How callers are told apart.
+        pub mode: AuthMode = AuthMode::Auto,
+        /// A file with the first admin key.
+        pub admin_key_file: Option<PathBuf> = None,
+    }
+}
+
+keys! {
+    /// `store` as given; see [`Store`].
+    pub(super) struct StoreKeys {
+        /// Where everything is kept.
+        pub(super) url: String = "sqlite:./sluicegate-data/store.db".to_owned(),
+        /// A file that holds the URL.
+        pub(super) url_file: Option<PathBuf> = None,
+        /// The schema in PostgreSQL.
+        pub(super) schema: Option<String> = None,
+        /// What must stay free on the disk.
+        pub(super) min_free: Size = Size(1 << 30),
+    }
+}
+
+/// `store`: where everything is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// The SQLite database; its folder holds everything else that lasts.
+    pub path: PathBuf,
+    /// Below this many free bytes nothing new is accepted or sent.
+    pub min_free: Size,
+}
+
+section! {
+    /// `interactive`: calls of clients that wait.
+    pub struct Interactive {
+        /// How long a call may wait to be sent.
+        pub max_wait: Duration = Duration::from_secs(30),
+        /// The share of a lane's budget in which such calls go first.
+        pub share: Share = Share(0.5),
+        /// Whether such calls are served at all.
+        pub passthrough: bool = true,
+    }
+}
+
+section! {
+    /// `retention`: how long things are kept.
+    pub struct Retention {
+        /// Uploaded files, after their creation.
+        pub files: Duration = DAY * 30,
+        /// Batches and their results, after their end.
+        pub results: Duration = DAY * 30,
+    }
+}
+
+section! {
+    /// `batches`: how large a batch may be.
+    pub struct Batches {
+        /// Lines of one file.
+        pub max_items: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999),
+        /// Bytes of one line.
+        pub max_line: Size = Size(16 << 20),
+        /// Bytes of one file.
+        pub max_file: Size = Size(512 << 20),
+        /// Bytes of a request that carries its lines inline.
+        pub max_inline: Size = Size(32 << 20),
+    }
+}
+
+section! {
+    /// `timeouts`: of one upstream call.
+    pub struct Timeouts {
+        /// Until connected.
+        pub connect: Duration = Duration::from_secs(10),
+        /// From the request's last byte to the reply's first.
+        pub first_byte: Duration = Duration::from_mins(5),
+        /// Between two pieces of a reply.
+        pub idle: Duration = Duration::from_mins(2),
+        /// The whole call.
+        pub request: Duration = Duration::from_mins(10),
+    }
+}
+
+/// What makes an attempt worth repeating.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryOn {
+    /// This HTTP status.
+    Status(u16),
+    /// Any status from 500 to 599.
+    AnyServerError,
+    /// One of [`Timeouts`] ran out.
+    Timeout,
+    /// No connection, or one that broke.
+    Network,
+}
+
+impl Setting for RetryOn {
+    fn read(value: &Value) -> Result<Self, Mismatch> {
+        const WORDS: [(&str, RetryOn); 3] =
+            [("5xx", RetryOn::AnyServerError), ("timeout", RetryOn::Timeout), ("network", RetryOn::Network)];
+        let status = match value {
+            Value::Integer(status) => u16::try_from(*status).ok(),
+            value => text_of(value).and_then(|text| text.parse().ok()),
+        };
+        let word = text_of(value).unwrap_or_default();
+        let known = WORDS.iter().find(|(name, _)| *name == word).map(|(_, on)| *on);
+        known.or_else(|| status.filter(|status| (400..600).contains(status)).map(Self::Status)).ok_or_else(
+            || Mismatch {
+                expected: "statuses from 400 to 599, \"5xx\", \"timeout\" or \"network\"".to_owned(),
+                nearest: nearest(word, WORDS.map(|(name, _)| name)).map(quoted),
+            },
+        )
+    }
+
+    fn shown(&self) -> Option<String> {
+        match self {
+            Self::Status(status) => Some(status.to_string()),
+            Self::AnyServerError => Some(quoted("5xx")),
+            Self::Timeout => Some(quoted("timeout")),
+            Self::Network => Some(quoted("network")),
+        }
+    }
+}
+
+section! {
+    /// `retry`: how often and when an item is sent again.
+    pub struct Retry {
+        /// Upstream calls of one item, the first included.
+        pub max_attempts: NonZeroU32 = NonZeroU32::MIN.saturating_add(4),
+        /// The longest wait before the second attempt; it doubles for each one after.
+        pub min_delay: Duration = Duration::from_millis(500),
+        /// The longest wait before any attempt.
+        pub max_delay: Duration = Duration::from_mins(1),
+        /// What makes an attempt worth repeating.
+        pub on: Vec<RetryOn> = vec![
+            RetryOn::Status(408),
+            RetryOn::Status(409),
+            RetryOn::Status(425),
+            RetryOn::AnyServerError,
+            RetryOn::Timeout,
+            RetryOn::Network,
+        ],
+    }
+}
+
+choice! {
+    /// How log lines look.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One object a line.
+        Json = "json",
+    }
+}
+
+/// What is logged: a level, or several `target=level` with commas between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilter(pub String);
+
+impl Setting for LogFilter {
+    fn read(value: &Value) -> Result<Self, Mismatch> {
+        const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+        let text = text_of(value).unwrap_or_default();
+        for directive in text.split(',') {
+            let level = directive.split_once('=').map_or(directive, |(_, level)| level).trim();
+            if !LEVELS.contains(&level) {
+                return Err(Mismatch {
+                    expected: format!("{}, or \"target=level\" of these", LEVELS.join(", ")),
+                    nearest: nearest(level, LEVELS).map(quoted),
+                });
+            }
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(quoted(&self.0))
+    }
+}
+
+section! {
+    /// `log`: what is logged, on standard error.
+    pub struct Log {
+        /// How lines look.
+        pub format: LogFormat = LogFormat::Text,
+        /// What is logged.
+        pub level: LogFilter = LogFilter("info".to_owned()),
+    }
+}

@@ -1,0 +1,210 @@
+//! What can only be judged over several keys.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::limits;
+use super::pairs::Pairs;
+use super::providers::Provider;
+use super::reader::Report;
+use super::sections::{AuthMode, Store, StoreKeys, Timeouts};
+use super::setting::{Setting, Size, quoted};
+use super::sources::ReadFile;
+use super::{Config, Retry};
+
+/// Reports whatever does not go together.
+pub(super) fn check(config: &Config, report: &mut Report) {
+    let Config { limits, timeouts, retry, providers, .. } = config;
+    check_who_may_call(config, report);
+    check_sizes(config, report);
+    check_durations(config, report);
+    limits::check(limits, "limits", report);
+    check_timeouts(timeouts, "timeouts", report);
+    check_retry(retry, "retry", report);
+    for provider in providers {
+        check_provider(provider, report);
+    }
+    check_catch_alls(providers, report);
+    check_shared_keys(providers, report);
+}
+
+fn check_who_may_call(config: &Config, report: &mut Report) {
+    let Config { server, auth, .. } = config;
+    if auth.mode == AuthMode::Keys {
+        report.problem("auth.mode", auth.mode.shown(), "this version has no keys yet: expected auto or none");
+    }
+    if auth.admin_key_file.is_some() {
+        report.problem("auth.admin_key_file", None, "is given, but this version has no keys yet");
+    }
+    if !server.listen.ip().to_canonical().is_loopback() && auth.mode != AuthMode::None {
+        let message = "anyone who reaches this address could spend your budget: expected an address on loopback, \
+                       or auth.mode = \"none\" if a proxy or firewall decides who may call";
+        report.problem("server.listen", server.listen.shown(), message);
+    }
+    if server.admin_listen.is_some_and(|admin| admin == server.listen && admin.port() != 0) {
+        report.problem("server.admin_listen", server.admin_listen.shown(), "must differ from server.listen");
+    }
+}
+
+fn check_sizes(config: &Config, report: &mut Report) {
+    let Config { server, batches, .. } = config;
+    let smallest =
+        |what: &str, size: Size| format!("must be at least {what}, {}", size.shown().unwrap_or_default());
+    if batches.max_line.0 == 0 {
+        report.problem("batches.max_line", batches.max_line.shown(), "must be at least 1B");
+    }
+    if batches.max_file < batches.max_line {
+        let message = smallest("batches.max_line", batches.max_line);
+        report.problem("batches.max_file", batches.max_file.shown(), message);
+    }
+    if batches.max_inline < batches.max_line {
+        let message = smallest("batches.max_line", batches.max_line);
+        report.problem("batches.max_inline", batches.max_inline.shown(), message);
+    }
+    // A line is held beside what is already there of its reply.
+    let least = Size(batches.max_line.0.saturating_mul(2));
+    if server.memory_budget < least {
+        let message = smallest("twice batches.max_line", least);
+        report.problem("server.memory_budget", server.memory_budget.shown(), message);
+    }
+}
+
+fn check_durations(config: &Config, report: &mut Report) {
+    let Config { retention, .. } = config;
+    for (key, duration) in [("retention.files", retention.files), ("retention.results", retention.results)] {
+        check_positive(key, duration, report);
+    }
+}
+
+fn check_timeouts(timeouts: &Timeouts, path: &str, report: &mut Report) {
+    let Timeouts { connect, first_byte, idle, request } = *timeouts;
+    for (key, duration) in
+        [("connect", connect), ("first_byte", first_byte), ("idle", idle), ("request", request)]
+    {
+        check_positive(&format!("{path}.{key}"), duration, report);
+    }
+}
+
+fn check_positive(key: &str, duration: Duration, report: &mut Report) {
+    if duration.is_zero() && !report.is_reported(key) {
+        report.problem(key, duration.shown(), "must be longer than nothing");
+    }
+}
+
+fn check_retry(retry: &Retry, path: &str, report: &mut Report) {
+    if retry.min_delay > retry.max_delay {
+        let most = retry.max_delay.shown().unwrap_or_default();
+        let message = format!("must be at most {path}.max_delay, {most}");
+        report.problem(&format!("{path}.min_delay"), retry.min_delay.shown(), message);
+    }
+}
+
+fn check_provider(provider: &Provider, report: &mut Report) {
+    let path = format!("providers.{}", provider.name);
+    let Provider { base_url, headers, limits, timeouts, retry, lanes, .. } = provider;
+    if base_url.has_user() {
+        let message = "must not hold a user or password: use api_key_file or headers";
+        report.problem(&format!("{path}.base_url"), base_url.shown(), message);
+    }
+    if base_url.has_query() {
+        let message = "must not hold a query: use the provider's query table";
+        report.problem(&format!("{path}.base_url"), None, message);
+    }
+    if let Some(name) = Pairs::not_a_header(headers) {
+        report.problem(
+            &format!("{path}.headers"),
+            None,
+            format!("holds {name:?}, which can't be sent as a header"),
+        );
+    }
+    limits::check(limits, &format!("{path}.limits"), report);
+    check_timeouts(timeouts, &format!("{path}.timeouts"), report);
+    check_retry(retry, &format!("{path}.retry"), report);
+    for (index, lane) in lanes.iter().enumerate() {
+        let path = format!("{path}.lanes[{index}]");
+        limits::check(&lane.limits, &format!("{path}.limits"), report);
+        if lanes[..index].iter().any(|earlier| earlier.pattern == lane.pattern) {
+            report.problem(
+                &format!("{path}.match"),
+                lane.pattern.shown(),
+                "is there already in an earlier lane",
+            );
+        }
+    }
+}
+
+/// Two providers that both take every model would halve it between them by accident.
+fn check_catch_alls(providers: &[Provider], report: &mut Report) {
+    let mut seen: Vec<(&str, i32)> = Vec::new();
+    for provider in providers {
+        let catch_all = provider.lanes.iter().find(|lane| lane.pattern.is_any() && lane.except.is_empty());
+        let Some(order) = catch_all.map(|lane| lane.order) else {
+            continue;
+        };
+        match seen.iter().find(|(_, taken)| *taken == order) {
+            Some((other, _)) => {
+                let message = format!(
+                    "takes every model with order {order}, and so does providers.{other}: give one of them lanes \
+                     with other patterns or another order"
+                );
+                report.problem(&format!("providers.{}", provider.name), None, message);
+            }
+            None => seen.push((&provider.name, order)),
+        }
+    }
+}
+
+/// One account under two names would be spent twice.
+fn check_shared_keys(providers: &[Provider], report: &mut Report) {
+    for (index, provider) in providers.iter().enumerate() {
+        let is_same = |other: &&Provider| {
+            provider.key.is_some()
+                && other.base_url == provider.base_url
+                && other.key.as_ref().zip(provider.key.as_ref()).is_some_and(|(a, b)| a.is_same_key(b))
+        };
+        if let Some(other) = providers[..index].iter().find(is_same)
+            && (provider.budget.is_none() || provider.budget != other.budget)
+        {
+            let message = format!(
+                "has the same key and base_url as providers.{}: both must name the same budget, such as budget = {}",
+                other.name,
+                quoted(&other.name)
+            );
+            report.problem(&format!("providers.{}", provider.name), None, message);
+        }
+    }
+}
+
+/// The store that its keys mean.
+pub(super) fn resolve_store(keys: StoreKeys, read_file: &ReadFile<'_>, report: &mut Report) -> Store {
+    let StoreKeys { url, url_file, schema, min_free } = keys;
+    if let Some(schema) = schema {
+        report.problem("store.schema", schema.shown(), "is for PostgreSQL, which this version does not have");
+    }
+    let mut key = "store.url";
+    let mut url = url;
+    if let Some(path) = url_file {
+        if report.origins.contains_key("store.url") {
+            report.problem(
+                "store.url_file",
+                path.shown(),
+                "is given beside store.url: only one of them can be",
+            );
+        }
+        key = "store.url_file";
+        match read_file(&path) {
+            Ok(text) => text.trim().clone_into(&mut url),
+            Err(error) => report.problem(key, path.shown(), format!("can't be read: {error}")),
+        }
+    }
+    match url.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
+        Some(path) => Store { path: PathBuf::from(path), min_free },
+        None => {
+            // Other URLs carry passwords; this is all of it that is worth saying.
+            let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+            let message = "this version stores in SQLite only: expected a URL such as \"sqlite:./sluicegate-data/store.db\"";
+            report.problem(key, Some(quoted(&format!("{scheme}:…"))), message);
+            Store { path: PathBuf::new(), min_free }
+        }
+    }
+}

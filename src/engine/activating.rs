@@ -1,0 +1,206 @@
+//! Taking in what a refresh found: new batches, changed ones, those told to stop.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::domain::batch::{BatchRecord, BatchStatus};
+use crate::domain::ids::BatchKey;
+use crate::domain::limits::Limits;
+use crate::domain::time::Timestamp;
+use crate::gate::{LevelKind, LevelSpec};
+use crate::store::StoreError;
+
+use super::batches::{ActiveBatch, Feed, Leasable, Phase};
+use super::dispatcher::Dispatcher;
+use super::event::Event;
+use super::item::FeedId;
+use super::loader::items_of;
+use super::rate::ResultRate;
+use super::refresh::{Found, Fresh, find};
+
+impl Dispatcher {
+    /// Asks the store which batches there are; one question at a time.
+    pub(super) fn refresh(&mut self) {
+        if self.refreshing {
+            self.refresh_again = true;
+            return;
+        }
+        self.refreshing = true;
+        let known: HashSet<BatchKey> = self.batches.batches.keys().copied().collect();
+        let (store, events) = (self.store.clone(), self.reporter.events.clone());
+        tokio::spawn(async move {
+            let _ = events.send(Event::Refreshed(find(&store, known).await));
+        });
+    }
+
+    pub(super) fn refreshed(&mut self, found: Result<Vec<Found>, StoreError>, now: Timestamp) {
+        self.refreshing = false;
+        match found {
+            Ok(found) => found.into_iter().for_each(|found| self.take_in(found, now)),
+            Err(error) => tracing::error!(error = %error, "the active batches could not be read"),
+        }
+        if std::mem::take(&mut self.refresh_again) {
+            self.refresh();
+        }
+        self.batches.recompute_deadline();
+        self.sort_feeds(now);
+    }
+
+    fn take_in(&mut self, found: Found, now: Timestamp) {
+        let key = found.record.key;
+        match (self.batches.batches.contains_key(&key), found.fresh) {
+            (true, _) => self.change(found.record, now),
+            (false, Some(fresh)) => self.activate(found.record, *fresh, now),
+            // It ended while the question was under way.
+            (false, None) => {}
+        }
+    }
+
+    fn change(&mut self, record: BatchRecord, now: Timestamp) {
+        let key = record.key;
+        let Some(batch) = self.batches.batches.get_mut(&key) else {
+            return;
+        };
+        let stopped = record.status != BatchStatus::InProgress;
+        let limit_changed = batch.record.options.max_concurrency != record.options.max_concurrency;
+        let pause_changed = batch.record.options.paused != record.options.paused;
+        batch.record = record;
+        if limit_changed {
+            self.set_own_level(key, now);
+        }
+        if stopped && matches!(self.phase(key), Some(Phase::Running | Phase::Stopping { recorded: false })) {
+            self.stop_starting(key, true);
+        } else if limit_changed || pause_changed {
+            self.requeue(key, now);
+        }
+        if self.batches.batches.get(&key).is_some_and(ActiveBatch::can_close) {
+            self.close(key);
+        }
+    }
+
+    fn phase(&self, key: BatchKey) -> Option<Phase> {
+        self.batches.batches.get(&key).map(|batch| batch.phase)
+    }
+
+    /// Heads take the batch's present limits and pause.
+    fn requeue(&mut self, key: BatchKey, now: Timestamp) {
+        let feeds = self.batches.batches.get(&key).map(|batch| batch.feeds.clone()).unwrap_or_default();
+        for feed in feeds {
+            self.withdraw(feed, now);
+            self.enqueue(feed);
+        }
+    }
+
+    fn set_own_level(&mut self, key: BatchKey, now: Timestamp) {
+        let Some(batch) = self.batches.batches.get_mut(&key) else {
+            return;
+        };
+        let limits = Limits { max_concurrent: batch.record.options.max_concurrency, ..Limits::default() };
+        match batch.own_level {
+            Some(level) => self.gate.set_limits(level, &limits, now),
+            None if limits.max_concurrent.is_some() => {
+                let name = batch.record.id.to_string();
+                let spec = LevelSpec { kind: LevelKind::Batch, name, limits, memory: None, parent: None };
+                batch.own_level = Some(self.gate.add_level(spec, now));
+            }
+            None => {}
+        }
+    }
+
+    fn activate(&mut self, record: BatchRecord, fresh: Fresh, now: Timestamp) {
+        let key = record.key;
+        let remaining = record.counts.total.saturating_sub(record.counts.recorded());
+        let running = record.status == BatchStatus::InProgress;
+        let phase = if running { Phase::Running } else { Phase::Stopping { recorded: true } };
+        let defaults = record.options.defaults.clone().map(Arc::from);
+        tracing::info!(batch = %record.id, items = remaining, status = record.status.as_str(), "batch taken up");
+        let batch = ActiveBatch {
+            record,
+            own_level: None,
+            feeds: Vec::new(),
+            phase,
+            in_flight: 0,
+            remaining,
+            unrecorded: 0,
+            rate: ResultRate::default(),
+            defaults,
+        };
+        self.batches.batches.insert(key, batch);
+        if running {
+            self.set_own_level(key, now);
+            self.add_feeds(key, fresh, remaining, now);
+        } else {
+            self.close(key);
+        }
+    }
+
+    fn add_feeds(&mut self, key: BatchKey, fresh: Fresh, remaining: u64, now: Timestamp) {
+        let mut resumed: HashMap<Arc<str>, VecDeque<Leasable>> = HashMap::new();
+        for head in fresh.resumed {
+            let leasable = Leasable { head: head.clone(), resumed: true };
+            resumed.entry(head.model).or_default().push_back(leasable);
+        }
+        let single = fresh.summary.models.len() == 1;
+        let mut feeds: BTreeMap<Arc<str>, u32> = BTreeMap::new();
+        for cursor in &fresh.cursors {
+            feeds.insert(Arc::from(cursor.model.as_str()), cursor.next_segment);
+        }
+        for (model, next_no) in feeds {
+            let lane = self.lane_for(key, &model, now);
+            let feed = Feed {
+                batch: key,
+                lane,
+                leasable: resumed.remove(&model).unwrap_or_default(),
+                next_no,
+                exhausted: false,
+                loading_heads: false,
+                loads: 0,
+                queue: VecDeque::new(),
+                head: None,
+                remaining: if single { remaining } else { items_of(&fresh.summary, &model).min(remaining) },
+                model,
+            };
+            let id = self.batches.add_feed(feed);
+            if let Some(batch) = self.batches.batches.get_mut(&key) {
+                batch.feeds.push(id);
+            }
+            match lane {
+                Some(lane) => self.lanes.get_mut(lane).feeds.push(id),
+                None => self.laneless.push(id),
+            }
+        }
+    }
+
+    /// The lane of a feed's model: the one its lines name, or that of the batch's defaults.
+    fn lane_for(&mut self, key: BatchKey, model: &Arc<str>, now: Timestamp) -> Option<super::item::LaneId> {
+        let mut model = Arc::clone(model);
+        let defaults = self.batches.batches.get(&key).and_then(|batch| batch.defaults.as_ref());
+        if model.is_empty()
+            && let Some(named) = defaults.and_then(|defaults| default_model(defaults.get()))
+        {
+            model = named.into();
+        }
+        self.lanes.resolve(&model, &mut self.gate, now)
+    }
+
+    /// Puts each lane's feeds in the order of their batches' turns.
+    pub(super) fn sort_feeds(&mut self, now: Timestamp) {
+        for lane in self.lanes.ids() {
+            let mut feeds = std::mem::take(&mut self.lanes.get_mut(lane).feeds);
+            feeds.sort_by_cached_key(|feed: &FeedId| {
+                let feed = self.batches.feeds.get(feed);
+                let batch = feed.and_then(|feed| self.batches.batches.get(&feed.batch));
+                batch.map_or(u64::MAX, |batch| super::order::turn(&super::leasing::standing(batch, now)))
+            });
+            self.lanes.get_mut(lane).feeds = feeds;
+        }
+    }
+}
+
+fn default_model(defaults: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        model: Option<String>,
+    }
+    serde_json::from_str::<Named>(defaults).ok().and_then(|named| named.model)
+}

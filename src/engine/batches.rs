@@ -1,0 +1,149 @@
+//! What the engine knows of the batches it runs: batches, their feeds, their leases.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::domain::batch::{BatchRecord, OnError, OnInvalid};
+use crate::domain::ids::BatchKey;
+use crate::domain::segment::SegmentHead;
+use crate::domain::time::Timestamp;
+use crate::gate::{HeadId, LevelId};
+
+use super::item::{FeedId, LaneId, LeaseKey, ReadyItem};
+use super::lease::Lease;
+use super::rate::ResultRate;
+
+/// Where a batch stands in the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Items are leased and started.
+    Running,
+    /// Nothing starts any more; what runs finishes. `recorded`: the store knows.
+    Stopping {
+        /// Whether the batch's row says so too.
+        recorded: bool,
+    },
+    /// The closer writes the rest.
+    Closing,
+}
+
+/// A batch that is being run.
+#[derive(Debug)]
+pub(super) struct ActiveBatch {
+    pub(super) record: BatchRecord,
+    /// Its own level in the gate, if it has a limit of its own.
+    pub(super) own_level: Option<LevelId>,
+    pub(super) feeds: Vec<FeedId>,
+    pub(super) phase: Phase,
+    pub(super) in_flight: u32,
+    /// Items without a result.
+    pub(super) remaining: u64,
+    /// Results on their way to the store.
+    pub(super) unrecorded: u32,
+    /// A JSON object laid under every body.
+    pub(super) defaults: Option<Arc<serde_json::value::RawValue>>,
+    /// Results since this process runs it.
+    pub(super) rate: ResultRate,
+}
+
+impl ActiveBatch {
+    pub(super) fn runs(&self) -> bool {
+        self.phase == Phase::Running && !self.record.options.paused
+    }
+
+    pub(super) fn fails_fast(&self) -> bool {
+        self.record.options.on_error == OnError::FailFast
+    }
+
+    pub(super) fn fails_items(&self) -> bool {
+        self.record.options.on_invalid == OnInvalid::FailItem
+    }
+
+    /// Whether the closer may begin: told to stop, durably, and nothing of it is under way.
+    pub(super) fn can_close(&self) -> bool {
+        self.phase == (Phase::Stopping { recorded: true }) && self.in_flight == 0 && self.unrecorded == 0
+    }
+}
+
+/// A segment that can be leased.
+#[derive(Clone, Debug)]
+pub(super) struct Leasable {
+    pub(super) head: SegmentHead,
+    /// Leased before this process started: some of its lines may be done.
+    pub(super) resumed: bool,
+}
+
+/// One batch's items of one model.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) batch: BatchKey,
+    /// The model as the segments name it; empty where the lines name none.
+    pub(super) model: Arc<str>,
+    /// The lane that serves it; `None`: its items fail with `model_not_found`.
+    pub(super) lane: Option<LaneId>,
+    pub(super) leasable: VecDeque<Leasable>,
+    /// Where the next page of segment heads starts.
+    pub(super) next_no: u32,
+    /// No head beyond `leasable`.
+    pub(super) exhausted: bool,
+    pub(super) loading_heads: bool,
+    /// Segments being loaded.
+    pub(super) loads: u32,
+    /// Items ready to be sent, in order.
+    pub(super) queue: VecDeque<ReadyItem>,
+    /// Its head in the gate.
+    pub(super) head: Option<HeadId>,
+    /// Items without a result.
+    pub(super) remaining: u64,
+}
+
+impl Feed {
+    /// Whether it can be asked for another segment.
+    pub(super) fn has_more(&self) -> bool {
+        !self.leasable.is_empty() || !self.exhausted
+    }
+}
+
+/// The three tables, each entry owned here alone.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    pub(super) batches: HashMap<BatchKey, ActiveBatch>,
+    pub(super) feeds: HashMap<FeedId, Feed>,
+    pub(super) leases: HashMap<LeaseKey, Lease>,
+    last_feed: u64,
+    next_deadline: Option<Timestamp>,
+}
+
+impl Batches {
+    pub(super) fn add_feed(&mut self, feed: Feed) -> FeedId {
+        self.last_feed += 1;
+        let id = FeedId(self.last_feed);
+        self.feeds.insert(id, feed);
+        id
+    }
+
+    /// The earliest deadline of a running batch.
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.next_deadline
+    }
+
+    /// To be called when a batch comes, goes, stops or gets another deadline.
+    pub(super) fn recompute_deadline(&mut self) {
+        let running = self.batches.values().filter(|batch| batch.phase == Phase::Running);
+        self.next_deadline = running.map(|batch| batch.record.deadline).min();
+    }
+
+    /// Running batches past their deadline.
+    pub(super) fn overdue(&self, now: Timestamp) -> Vec<BatchKey> {
+        if self.next_deadline.is_none_or(|deadline| deadline > now) {
+            return Vec::new();
+        }
+        let running = self.batches.values().filter(|batch| batch.phase == Phase::Running);
+        running.filter(|batch| batch.record.deadline <= now).map(|batch| batch.record.key).collect()
+    }
+
+    /// Items in flight, over all batches.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.batches.values().map(|batch| batch.in_flight).sum()
+    }
+}

@@ -1,0 +1,229 @@
+//! The one task that owns the gate and decides what is sent next.
+//!
+//! Each round handles what happened, then leases, admits and records; nothing in a round waits, and
+//! nothing is polled for: a freed slot arrives as an event and starts the next item in the same round.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::domain::ids::BatchKey;
+use crate::domain::time::Timestamp;
+use crate::gate::{Gate, LevelId};
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::store::{Recorded, Store, StoreError};
+
+use super::attempt::Reporter;
+use super::batches::Batches;
+use super::board::Board;
+use super::delayed::Delayed;
+use super::event::Event;
+use super::growth::Growth;
+use super::lanes::Lanes;
+use super::recorder::{Carried, Recorder};
+
+/// Upkeep while there is work: rates, gauges, waiting reasons, a ledger that rode no flush.
+const TICK: Duration = Duration::from_millis(250);
+/// Events handled per round at most, so that no burst delays a timer.
+const ROUND: usize = 512;
+
+/// Whether new work is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Running,
+    /// What is in flight finishes, up to a moment.
+    Draining {
+        until: Timestamp,
+    },
+}
+
+/// An item that was alone in flight at earlier deaths of the process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Suspect {
+    pub(super) batch: BatchKey,
+    pub(super) line: u32,
+    pub(super) deaths: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    pub(super) shutdown: Shutdown,
+    pub(super) drain_timeout: Duration,
+    pub(super) reporter: Reporter,
+    pub(super) gate: Gate,
+    pub(super) service: LevelId,
+    pub(super) memory: LevelId,
+    /// Bytes that segments with items not yet started may hold.
+    pub(super) ahead_limit: u64,
+    /// Bytes that they do hold.
+    pub(super) ahead: u64,
+    pub(super) lanes: Lanes,
+    pub(super) batches: Batches,
+    /// Feeds whose model no lane serves: their items fail.
+    pub(super) laneless: Vec<super::item::FeedId>,
+    pub(super) delayed: Delayed,
+    pub(super) recorder: Recorder,
+    pub(super) growth: Growth,
+    pub(super) board: Board,
+    pub(super) stage: Stage,
+    pub(super) in_flight: u32,
+    /// One item at a time, named before it starts, until one is recorded.
+    pub(super) careful: bool,
+    pub(super) suspect: Option<Suspect>,
+    pub(super) disk_full: bool,
+    pub(super) refreshing: bool,
+    pub(super) refresh_again: bool,
+    pub(super) next_tick: Timestamp,
+}
+
+impl Dispatcher {
+    /// Runs until drained.
+    pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
+        let mut work = self.store.work_wakeup().listen();
+        let mut disk = self.store.disk_wakeup().listen();
+        let mut releases = self.gate.release_bell().listen();
+        let mut heard = Vec::with_capacity(ROUND);
+        let sleep = tokio::time::sleep_until(Instant::now());
+        tokio::pin!(sleep);
+        self.refresh();
+        loop {
+            let now = self.clock.now();
+            self.round(now);
+            if self.is_drained(now) {
+                return;
+            }
+            let wake_at = self.clock.instant_of(self.next_wake(now));
+            if sleep.deadline() != wake_at {
+                sleep.as_mut().reset(wake_at);
+            }
+            tokio::select! {
+                _ = events.recv_many(&mut heard, ROUND) => {
+                    let now = self.clock.now();
+                    for event in heard.drain(..) {
+                        self.handle(event, now);
+                    }
+                }
+                (carried, recorded) = self.recorder.acknowledged() => self.recorded(carried, recorded),
+                () = work.heard() => self.refresh(),
+                () = disk.heard() => self.look_at_disk(),
+                () = releases.heard() => self.collect_releases(),
+                () = &mut sleep => {}
+                () = self.shutdown.begun(), if self.stage == Stage::Running => self.begin_drain(),
+            }
+        }
+    }
+
+    /// What follows from what happened: due things, leases, starts, one flush.
+    fn round(&mut self, now: Timestamp) {
+        for batch in self.batches.overdue(now) {
+            self.expire(batch);
+        }
+        self.release_due(now);
+        let mut ticked = false;
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.tick(now);
+            ticked = true;
+        }
+        if self.stage == Stage::Running {
+            self.top_up(now);
+            self.admit(now);
+        }
+        self.growth.settle(&mut self.gate, self.memory);
+        self.recorder.send(&self.store, &mut self.gate, ticked, now);
+    }
+
+    fn next_wake(&self, now: Timestamp) -> Timestamp {
+        let mut wake = now + Duration::from_secs(3_600);
+        if self.has_work() {
+            wake = wake.min(self.next_tick);
+        }
+        if let Stage::Draining { until } = self.stage {
+            return wake.min(until);
+        }
+        let times = [self.gate.next_at(now), self.delayed.next_due(), self.batches.next_deadline()];
+        times.into_iter().flatten().fold(wake, Timestamp::min).max(now)
+    }
+
+    fn has_work(&self) -> bool {
+        !self.batches.batches.is_empty() || !self.recorder.is_idle() || self.disk_full
+    }
+
+    pub(super) fn handle(&mut self, event: Event, now: Timestamp) {
+        match event {
+            Event::Ended(ended) => self.ended(*ended, now),
+            Event::Loaded { lease, loaded } => self.loaded(lease, *loaded, now),
+            Event::Heads { feed, heads } => self.heads(feed, heads),
+            Event::Refreshed(found) => self.refreshed(found, now),
+            Event::StopRecorded { batch } => self.stop_recorded(batch),
+            Event::Closed { batch } => self.forget(batch, now),
+            Event::Grow { bytes, reply } => self.growth.ask(bytes, reply),
+            Event::KeyChanged { provider } => self.key_changed(&provider, now),
+        }
+    }
+
+    /// A flush is durable, or never will be.
+    fn recorded(&mut self, carried: Carried, recorded: Result<Recorded, StoreError>) {
+        let now = self.clock.now();
+        for grant in carried.grants {
+            self.gate.recorded(grant, now);
+        }
+        for key in carried.batches {
+            if let Some(batch) = self.batches.batches.get_mut(&key) {
+                batch.unrecorded -= 1;
+                batch.rate.count(1);
+                if batch.can_close() {
+                    self.close(key);
+                }
+            }
+        }
+        match recorded {
+            Ok(recorded) => {
+                self.careful &= recorded.inserted == 0;
+                if let Some(version) = carried.ledger {
+                    self.gate.saved(version, now);
+                }
+                for (batch, status) in recorded.ended {
+                    self.batch_ended(batch, status, now);
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "results could not be recorded");
+                if let Some(version) = carried.ledger {
+                    self.gate.save_failed(version);
+                }
+            }
+        }
+    }
+
+    fn collect_releases(&mut self) {
+        let now = self.clock.now();
+        self.gate.collect_releases(now);
+    }
+
+    fn begin_drain(&mut self) {
+        let now = self.clock.now();
+        self.stage = Stage::Draining { until: now + self.drain_timeout };
+        tracing::info!(in_flight = self.in_flight, "draining: nothing new starts");
+    }
+
+    fn is_drained(&self, now: Timestamp) -> bool {
+        let Stage::Draining { until } = self.stage else {
+            return false;
+        };
+        let idle = self.in_flight == 0 && self.recorder.is_idle();
+        if !idle && now >= until {
+            tracing::warn!(
+                in_flight = self.in_flight,
+                "the drain's time is up; what is in flight will be sent again"
+            );
+        }
+        idle || now >= until
+    }
+}

@@ -1,0 +1,32 @@
+//! What the dispatcher is told by the tasks it started.
+
+use tokio::sync::oneshot;
+
+use crate::domain::ids::BatchKey;
+use crate::domain::segment::SegmentHead;
+use crate::store::StoreError;
+
+use super::attempt::Ended;
+use super::item::{FeedId, LeaseKey};
+use super::loader::Loaded;
+use super::refresh::Found;
+
+#[derive(Debug)]
+pub(super) enum Event {
+    /// An attempt ended.
+    Ended(Box<Ended>),
+    /// A leased segment's bytes are here, for the first time or again.
+    Loaded { lease: LeaseKey, loaded: Box<Loaded> },
+    /// A page of segment heads; shorter than a page: the last.
+    Heads { feed: FeedId, heads: Vec<SegmentHead> },
+    /// The batches that the store says are active.
+    Refreshed(Result<Vec<Found>, StoreError>),
+    /// A batch's stop is durable, or was not needed any more.
+    StopRecorded { batch: BatchKey },
+    /// The closer wrote the rest of a batch.
+    Closed { batch: BatchKey },
+    /// A reply wants more memory; answered with the bytes charged for it.
+    Grow { bytes: u64, reply: oneshot::Sender<u64> },
+    /// A provider's key changed.
+    KeyChanged { provider: String },
+}

@@ -1,0 +1,312 @@
+//! Keeping each lane's window topped up: leasing segments and taking in what they hold.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::domain::result::{ErrorCode, ItemStatus, Payload};
+use crate::domain::segment::{Entry, EntryKind, OpenSegment, SegmentHead};
+use crate::domain::time::Timestamp;
+
+use super::attempt::unsent;
+use super::dispatcher::Dispatcher;
+use super::event::Event;
+use super::item::{FeedId, LaneId, LeaseKey, ReadyItem};
+use super::lease::Lease;
+use super::loader::{HEAD_PAGE, Loaded, Wanted, load};
+use super::order::{Standing, turn};
+
+/// Results of unservable items under way at most: they cost no call, so nothing else slows them down.
+const UNSERVED_AHEAD: u32 = 1_024;
+/// What a segment's index costs beside its bytes, about.
+const INDEX_BYTES: u64 = 8 * 1024;
+
+impl Dispatcher {
+    /// Leases what the lanes will need next.
+    pub(super) fn top_up(&mut self, now: Timestamp) {
+        if self.delayed.is_full() || self.disk_full {
+            return;
+        }
+        for lane in self.lanes.ids() {
+            self.top_up_lane(lane, now);
+        }
+        for feed in self.laneless.clone() {
+            let idle = self.batches.feeds.get(&feed).is_some_and(|feed| feed.loads == 0);
+            if idle && self.unrecorded_of(feed) < UNSERVED_AHEAD {
+                self.lease_next(feed, now);
+            }
+        }
+    }
+
+    fn unrecorded_of(&self, feed: FeedId) -> u32 {
+        let batch = self.batches.feeds.get(&feed).and_then(|feed| self.batches.batches.get(&feed.batch));
+        batch.map_or(0, |batch| batch.unrecorded)
+    }
+
+    fn top_up_lane(&mut self, lane: LaneId, now: Timestamp) {
+        if self.lanes.get(lane).feeds.is_empty() {
+            return;
+        }
+        let window = self.lanes.window(lane, &mut self.gate, now);
+        let (mut ready, mut place) = (0, 0);
+        while ready < window {
+            let Some(feed_id) = self.lanes.get(lane).feeds.get(place).copied() else {
+                return;
+            };
+            place += 1;
+            let Some(feed) = self.batches.feeds.get(&feed_id) else {
+                continue;
+            };
+            let Some(batch) = self.batches.batches.get(&feed.batch).filter(|batch| batch.runs()) else {
+                continue;
+            };
+            // A batch of few slots is not worth more of the window than it can use.
+            let most = batch
+                .record
+                .options
+                .max_concurrency
+                .map_or(window, |most| 2 * most as usize)
+                .min(window - ready);
+            let mut have =
+                feed.queue.len() + feed.loads as usize * crate::domain::segment::MAX_ITEMS as usize;
+            while have < most && self.lease_next(feed_id, now) {
+                have += crate::domain::segment::MAX_ITEMS as usize;
+            }
+            ready += have.min(most);
+        }
+    }
+
+    /// Leases the feed's next segment; false if there is none at hand or no memory for it.
+    fn lease_next(&mut self, feed_id: FeedId, now: Timestamp) -> bool {
+        let Some(feed) = self.batches.feeds.get_mut(&feed_id) else {
+            return false;
+        };
+        let Some(next) = feed.leasable.front() else {
+            self.load_heads(feed_id);
+            return false;
+        };
+        let bytes = u64::from(next.head.raw_bytes) + INDEX_BYTES;
+        let room = self.ahead == 0 || self.ahead + bytes <= self.ahead_limit;
+        // Nothing held at all: the largest line must go through even a budget smaller than it.
+        let held = if !room {
+            return false;
+        } else if self.gate.try_hold(self.memory, bytes) {
+            bytes
+        } else if self.batches.leases.values().all(|lease| lease.held == 0) && self.in_flight == 0 {
+            0
+        } else {
+            return false;
+        };
+        let Some(batch) = self.batches.batches.get(&feed.batch) else {
+            return false;
+        };
+        let Some(next) = feed.leasable.pop_front() else {
+            return false;
+        };
+        feed.loads += 1;
+        let key = LeaseKey { batch: feed.batch, segment: next.head.no };
+        if !next.resumed {
+            self.store.lease(feed.batch, &next.head);
+        }
+        let wanted = Wanted {
+            batch: feed.batch,
+            file: batch.record.file,
+            head: next.head.clone(),
+            resumed: next.resumed,
+            duplicates: batch.fails_items(),
+        };
+        let mut lease = Lease::new(feed_id, next.head, turn(&standing(batch, now)));
+        lease.held = held;
+        lease.ahead = true;
+        self.ahead += held;
+        self.batches.leases.insert(key, lease);
+        self.spawn_load(key, wanted);
+        true
+    }
+
+    pub(super) fn spawn_load(&self, lease: LeaseKey, wanted: Wanted) {
+        let (store, events) = (self.store.clone(), self.reporter.events.clone());
+        tokio::spawn(async move {
+            let loaded = Box::new(load(&store, &wanted).await);
+            let _ = events.send(Event::Loaded { lease, loaded });
+        });
+    }
+
+    fn load_heads(&mut self, feed_id: FeedId) {
+        let Some(feed) =
+            self.batches.feeds.get_mut(&feed_id).filter(|feed| !feed.exhausted && !feed.loading_heads)
+        else {
+            return;
+        };
+        let Some(batch) = self.batches.batches.get(&feed.batch) else {
+            return;
+        };
+        feed.loading_heads = true;
+        let (store, events) = (self.store.clone(), self.reporter.events.clone());
+        let (file, model, from) = (batch.record.file, feed.model.clone(), feed.next_no);
+        tokio::spawn(async move {
+            loop {
+                match store.segment_heads(file, Some(&model), from, HEAD_PAGE).await {
+                    Ok(heads) => {
+                        let _ = events.send(Event::Heads { feed: feed_id, heads });
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %error, "a file's segments could not be listed; trying again");
+                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    }
+                }
+            }
+        });
+    }
+
+    pub(super) fn heads(&mut self, feed_id: FeedId, heads: Vec<SegmentHead>) {
+        let Some(feed) = self.batches.feeds.get_mut(&feed_id) else {
+            return;
+        };
+        feed.loading_heads = false;
+        feed.exhausted = heads.len() < HEAD_PAGE;
+        if let Some(last) = heads.last() {
+            feed.next_no = last.no + 1;
+        }
+        feed.leasable.extend(heads.into_iter().map(|head| super::batches::Leasable { head, resumed: false }));
+    }
+
+    /// A lease's bytes arrived.
+    pub(super) fn loaded(&mut self, key: LeaseKey, loaded: Loaded, now: Timestamp) {
+        let Some(lease) = self.batches.leases.get_mut(&key) else {
+            return;
+        };
+        let feed_id = lease.feed;
+        lease.loading = false;
+        let open = loaded.open.clone();
+        lease.open = Some(loaded.open.clone());
+        if lease.entered {
+            let items = std::mem::take(&mut lease.waiting_for_bytes);
+            self.make_ready(feed_id, items);
+        } else {
+            lease.entered = true;
+            if let Some(feed) = self.batches.feeds.get_mut(&feed_id) {
+                feed.loads -= 1;
+            }
+            self.enter(key, feed_id, &open, loaded, now);
+        }
+        self.settle_lease(key, now);
+    }
+
+    /// Sorts a new lease's items: done, unservable, waiting for a retry, ready.
+    fn enter(&mut self, key: LeaseKey, feed_id: FeedId, open: &OpenSegment, loaded: Loaded, now: Timestamp) {
+        let done: HashSet<u32> = loaded.done.into_iter().collect();
+        let retries: HashMap<u32, _> = loaded.retries.into_iter().map(|retry| (retry.line, retry)).collect();
+        let duplicates: HashSet<u32> = loaded.duplicates.into_iter().collect();
+        let mut ready = Vec::with_capacity(open.entries().len());
+        for (place, entry) in open.entries().iter().enumerate() {
+            if matches!(entry.kind, EntryKind::Blank | EntryKind::Continuation) {
+                continue;
+            }
+            if done.contains(&entry.line) {
+                if let Some(lease) = self.batches.leases.get_mut(&key) {
+                    lease.unfinished -= 1;
+                }
+                continue;
+            }
+            if let Some((code, message)) = self.unservable(key, feed_id, open, entry, &duplicates) {
+                let ending = (ItemStatus::Failed, Payload::Error { code, message });
+                let result = unsent(key.batch, entry.line, open.custom_id(entry), ending, now);
+                self.finish_item(key, result, None);
+                continue;
+            }
+            let retry = retries.get(&entry.line);
+            let item = ReadyItem {
+                lease: key,
+                entry: place,
+                line: entry.line,
+                attempts: retry.map_or(0, |retry| retry.attempts),
+                refusals: 0,
+                successes_before: 0,
+                started_at: retry.map(|retry| retry.started_at),
+                ready_at: now,
+            };
+            match retry.filter(|retry| retry.not_before > now) {
+                Some(retry) => self.delayed.push(retry.not_before, feed_id, item),
+                None => ready.push(item),
+            }
+        }
+        self.append_ready(feed_id, ready);
+    }
+
+    /// Why an item can't be run at all, if so.
+    fn unservable(
+        &self,
+        key: LeaseKey,
+        feed_id: FeedId,
+        open: &OpenSegment,
+        entry: &Entry,
+        duplicates: &HashSet<u32>,
+    ) -> Option<(ErrorCode, String)> {
+        if entry.kind == EntryKind::Faulty {
+            return Some((ErrorCode::InvalidRequest, open.fault(entry).to_owned()));
+        }
+        if duplicates.contains(&entry.line) {
+            let message = "This line repeats the custom_id of an earlier line; only the first is run.";
+            return Some((ErrorCode::InvalidRequest, message.to_owned()));
+        }
+        let batch = self.batches.batches.get(&key.batch)?;
+        if batch.record.endpoint.is_some() && batch.record.endpoint != entry.endpoint {
+            let message = "The URL provided for this request does not match the batch endpoint.";
+            return Some((ErrorCode::InvalidRequest, message.to_owned()));
+        }
+        let feed = self.batches.feeds.get(&feed_id)?;
+        if feed.lane.is_none() {
+            let message =
+                format!("No provider serves the model '{}'; GET /v1/models lists those served.", feed.model);
+            return Some((ErrorCode::ModelNotFound, message));
+        }
+        let suspect = self.suspect?;
+        let guilty = suspect.batch == key.batch && suspect.line == entry.line && suspect.deaths >= 3;
+        guilty.then(|| {
+            let message = "The service died three times while this request alone was running.";
+            (ErrorCode::WorkerCrash, message.to_owned())
+        })
+    }
+
+    /// Puts items behind those that are ready already: input order.
+    fn append_ready(&mut self, feed_id: FeedId, items: Vec<ReadyItem>) {
+        for item in &items {
+            if let Some(lease) = self.batches.leases.get_mut(&item.lease) {
+                lease.busy += 1;
+                lease.ready += 1;
+            }
+        }
+        if let Some(feed) = self.batches.feeds.get_mut(&feed_id) {
+            feed.queue.extend(items);
+        }
+        self.enqueue(feed_id);
+    }
+
+    /// Puts items before those that are ready already: they were started earlier.
+    pub(super) fn make_ready(&mut self, feed_id: FeedId, items: Vec<ReadyItem>) {
+        for item in items.into_iter().rev() {
+            if let Some(lease) = self.batches.leases.get_mut(&item.lease) {
+                lease.busy += 1;
+                lease.ready += 1;
+            }
+            if let Some(feed) = self.batches.feeds.get_mut(&feed_id) {
+                feed.queue.push_front(item);
+            }
+        }
+        self.enqueue(feed_id);
+    }
+}
+
+/// Where a batch stands among those of its app.
+pub(super) fn standing(batch: &super::batches::ActiveBatch, now: Timestamp) -> Standing {
+    let pace = batch.rate.per_second();
+    let work = if pace > 0.0 { batch.remaining as f64 / pace } else { 0.0 };
+    let left = batch.record.deadline.since(now);
+    let slack = left.saturating_sub(std::time::Duration::from_secs_f64(work.min(1e9)));
+    Standing {
+        priority: batch.record.options.priority,
+        total: batch.record.counts.total,
+        slack,
+        submission: batch.record.key.0,
+    }
+}

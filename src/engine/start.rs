@@ -1,0 +1,154 @@
+//! Starting the engine: the boot row, the gate with its ledger, the dispatcher.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::domain::limits::Limits;
+use crate::gate::{Boot, Gate, GateOptions, LevelKind, LevelSpec, LevelState};
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::store::{BootReport, Store, StoreError};
+
+use super::attempt::Reporter;
+use super::batches::Batches;
+use super::board::Board;
+use super::delayed::Delayed;
+use super::dispatcher::{Dispatcher, Stage, Suspect};
+use super::event::Event;
+use super::growth::Growth;
+use super::lanes::{Lanes, ProviderSetup, RouteModel, Shared};
+use super::recorder::Recorder;
+
+/// Calls in flight over the whole service unless configured.
+const CEILING: u32 = 1_024;
+
+/// What the engine is made of.
+pub struct EngineParts {
+    /// Where batches and results are.
+    pub store: Store,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Where it counts.
+    pub metrics: Metrics,
+    /// What ends it: it drains, then its task ends.
+    pub shutdown: Shutdown,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+    /// Limits over all providers.
+    pub limits: Limits,
+    /// Bytes of bodies and replies held at once.
+    pub memory_budget: u64,
+    /// The providers.
+    pub providers: Vec<ProviderSetup>,
+    /// Which lane serves a model.
+    pub route: RouteModel,
+}
+
+/// Why the engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store did not answer.
+    #[error("the store can't be read: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Starts the engine; nothing is sent before its boot row is durable.
+///
+/// # Errors
+/// If the store can't be read or written.
+pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
+    let EngineParts {
+        store,
+        clock,
+        metrics,
+        shutdown,
+        drain_timeout,
+        limits,
+        memory_budget,
+        providers,
+        route,
+    } = parts;
+    let now = clock.now();
+    let boot = store.begin_boot(now).await?;
+    let saved = store.ledger().await?;
+    let states: Vec<LevelState> =
+        saved.iter().filter_map(|entry| serde_json::from_slice(&entry.state).ok()).collect();
+    let first = boot.boot <= 1 && states.is_empty();
+    let boot_of_gate = if first { Boot::First } else { Boot::Again(states) };
+    let mut gate = Gate::new(GateOptions { ledger: true, boot: boot_of_gate, ..GateOptions::default() }, now);
+
+    let ceiling = limits.max_concurrent.unwrap_or(CEILING);
+    let limits = Limits { max_concurrent: Some(ceiling), ..limits };
+    let level = |kind, name: &str, limits, memory| LevelSpec {
+        kind,
+        name: name.to_owned(),
+        limits,
+        memory,
+        parent: None,
+    };
+    let service = gate.add_level(level(LevelKind::Service, "service", limits, None), now);
+    let memory =
+        gate.add_level(level(LevelKind::Memory, "memory", Limits::default(), Some(memory_budget)), now);
+    let shared = Shared { service, memory, ceiling, now };
+    let lanes = Lanes::new(route, providers, metrics.clone(), shared, &mut gate);
+
+    let (events, heard) = mpsc::unbounded_channel();
+    watch_keys(&lanes, &events);
+    let board = Board::default();
+    let dispatcher = Dispatcher {
+        store,
+        clock,
+        metrics,
+        shutdown: shutdown.clone(),
+        drain_timeout,
+        reporter: Reporter { clock, events },
+        gate,
+        service,
+        memory,
+        ahead_limit: memory_budget / 4,
+        ahead: 0,
+        lanes,
+        batches: Batches::default(),
+        laneless: Vec::new(),
+        delayed: Delayed::default(),
+        recorder: Recorder::default(),
+        growth: Growth::default(),
+        board: board.clone(),
+        stage: Stage::Running,
+        in_flight: 0,
+        careful: needs_care(&boot),
+        suspect: boot.alone.map(|(batch, line, deaths)| Suspect { batch, line, deaths }),
+        disk_full: false,
+        refreshing: false,
+        refresh_again: false,
+        next_tick: now,
+    };
+    shutdown.spawn(dispatcher.run(heard));
+    Ok(board)
+}
+
+/// A process that died without recording anything may have been killed by an item: find out which.
+fn needs_care(boot: &BootReport) -> bool {
+    let careful = !boot.clean && !boot.recorded_before && boot.boot > 1;
+    if careful {
+        tracing::warn!("the last run died before it recorded anything: starting with one item at a time");
+    }
+    careful
+}
+
+/// A key that changed on disk opens the lanes that stopped for the old one.
+fn watch_keys(lanes: &Lanes, events: &mpsc::UnboundedSender<Event>) {
+    for provider in lanes.providers() {
+        let (name, events) = (provider.name.clone(), events.clone());
+        let mut changes = provider.upstream.credential().changes();
+        tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                if events.send(Event::KeyChanged { provider: name.clone() }).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}

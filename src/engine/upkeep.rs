@@ -1,0 +1,126 @@
+//! What is done a few times a second, not per item: rates, gauges, the board, lanes that stopped.
+
+use crate::domain::progress::{Progress, WaitingReason};
+use crate::domain::time::Timestamp;
+use crate::gate::{Grant, LaneState, PauseReason, StopReason};
+use crate::metrics::{LaneStateLabel, RetryReason};
+
+use super::dispatcher::Dispatcher;
+use super::item::LaneId;
+
+impl Dispatcher {
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        self.sort_feeds(now);
+        for lane in self.lanes.ids() {
+            let lane = self.lanes.get(lane);
+            let remaining = lane.feeds.iter().filter_map(|feed| self.batches.feeds.get(feed));
+            let remaining: u64 = remaining.map(|feed| feed.remaining).sum();
+            lane.metrics.pending().set(i64::try_from(remaining).unwrap_or(i64::MAX));
+            lane.metrics.set_state(label(self.gate.lane_state(lane.level, now)));
+        }
+        let keys: Vec<_> = self.batches.batches.keys().copied().collect();
+        for key in keys {
+            let waiting = self.waiting(key, now);
+            if let Some(batch) = self.batches.batches.get_mut(&key) {
+                batch.rate.tick(now);
+                let items_per_second = batch.rate.per_second();
+                let running = u64::from(batch.in_flight);
+                self.board.publish(key, Progress { running, items_per_second, waiting });
+            }
+        }
+        let running = self.batches.batches.values();
+        let oldest =
+            running.clone().map(|batch| now.since(batch.record.created_at).as_secs_f64()).fold(0.0, f64::max);
+        self.metrics.batches().set_oldest_pending(oldest);
+        let slack = running.map(|batch| super::leasing::standing(batch, now).slack.as_secs_f64());
+        self.metrics.batches().set_deadline_slack(slack.reduce(f64::min).unwrap_or(0.0));
+    }
+
+    /// Why a batch's next items wait, one reason a lane.
+    fn waiting(&self, key: crate::domain::ids::BatchKey, now: Timestamp) -> Vec<WaitingReason> {
+        let Some(batch) = self.batches.batches.get(&key) else {
+            return Vec::new();
+        };
+        let feeds = batch.feeds.iter().filter_map(|feed| self.batches.feeds.get(feed));
+        let reasons = feeds.filter_map(|feed| {
+            let Some(lane) = feed.lane else {
+                return Some(WaitingReason { lane: None, reason: "no_provider", since: now, until: None });
+            };
+            let lane = self.lanes.get(lane);
+            if batch.record.options.paused {
+                return Some(WaitingReason { lane: None, reason: "paused", since: now, until: None });
+            }
+            let waiting = self.gate.head_waiting(feed.head?, now)?;
+            Some(WaitingReason {
+                lane: Some(lane.name.clone()),
+                reason: waiting.reason.as_str(),
+                since: waiting.since,
+                until: waiting.until,
+            })
+        });
+        reasons.collect()
+    }
+
+    /// The upstream refused for a reason that is the operator's to mend.
+    pub(super) fn stop_lane(&mut self, id: LaneId, why: (StopReason, String), grant: &Grant, now: Timestamp) {
+        let (reason, detail) = why;
+        let lane = self.lanes.get_mut(id);
+        lane.metrics.retried(RetryReason::LaneStopped);
+        let was_open = self.gate.lane_state(lane.level, now) != LaneState::Stopped;
+        self.gate.stop(lane.level, reason, grant.admitted_at(), now);
+        if was_open {
+            tracing::warn!(
+                lane = %lane.name,
+                reason = ?reason,
+                detail = %detail,
+                "the lane is stopped: the provider refuses its key or quota; no attempt is lost, one probe a minute"
+            );
+        }
+        if reason == StopReason::Credential {
+            lane.succeeded = false;
+            let (provider, events) = (std::sync::Arc::clone(&lane.provider), self.reporter.events.clone());
+            tokio::spawn(async move {
+                if provider.upstream.credential().refresh().await.is_ok_and(|changed| changed) {
+                    let _ = events.send(super::event::Event::KeyChanged { provider: provider.name.clone() });
+                }
+            });
+        }
+    }
+
+    /// Lanes stopped for the old key may try the new one at once.
+    pub(super) fn key_changed(&mut self, provider: &str, now: Timestamp) {
+        for lane in self.lanes.ids() {
+            let lane = self.lanes.get(lane);
+            if lane.provider.name == provider {
+                self.gate.probe_now(lane.level, now);
+            }
+        }
+    }
+
+    /// The disk ran full, or has room again.
+    pub(super) fn look_at_disk(&mut self) {
+        let now = self.clock.now();
+        let full = self.store.health().disk_full;
+        if full == self.disk_full {
+            return;
+        }
+        self.disk_full = full;
+        if full {
+            tracing::warn!("the disk is nearly full: nothing new starts until there is room");
+            self.gate.pause(self.service, PauseReason::Disk, now);
+        } else {
+            tracing::info!("the disk has room again: dispatch goes on");
+            self.gate.unpause(self.service, now);
+        }
+    }
+}
+
+fn label(state: LaneState) -> LaneStateLabel {
+    match state {
+        LaneState::Open => LaneStateLabel::Open,
+        LaneState::Cooldown => LaneStateLabel::Cooldown,
+        LaneState::Breaker => LaneStateLabel::Breaker,
+        LaneState::Stopped => LaneStateLabel::Stopped,
+        LaneState::Paused => LaneStateLabel::Paused,
+    }
+}

@@ -1,0 +1,176 @@
+//! A limit per short period, spent at an even pace.
+
+use std::time::Duration;
+
+use super::arrival::Arrival;
+use super::micros::{micros_of, scaled_up};
+use super::rate_factor::WHOLE;
+use super::window_sum::WindowSum;
+use crate::domain::limits::Rate;
+use crate::domain::time::Timestamp;
+
+/// The longest period that is paced; longer ones are counted.
+pub(super) const LONGEST_PACED: Duration = Duration::from_secs(120);
+/// Parts of a period that its sum tells apart.
+const PARTS: i64 = 1_000;
+/// Parts of a period that are saved, where they are.
+const SAVED_PARTS: i64 = 64;
+/// How long a ramp lasts, in microseconds.
+const RAMP: u64 = 5_000_000;
+const LEAST_TOLERANCE: u64 = 2_000;
+const MOST_TOLERANCE: u64 = 25_000;
+/// The tolerance wanted, in intervals between calls.
+const TOLERATED_INTERVALS: u64 = 5;
+/// 99.5 %: the factor that intervals are worked out with before any refusal.
+const START_FACTOR: u64 = 9_950;
+
+/// How fast a level goes, below its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Speed {
+    /// α in ten-thousandths.
+    pub(super) factor: u16,
+    /// The share of it after a closure, in percent; 100 outside of a ramp.
+    pub(super) ramp: u8,
+}
+
+/// GCRA for the pace and the sum of the last period for the limit.
+///
+/// The pace alone holds the limit for calls of one unit; the sum bounds a configured burst, calls of
+/// many units, and what may follow a restart.
+#[derive(Debug)]
+pub(super) struct Paced {
+    limit: u64,
+    period: u64,
+    /// Period, tolerance and jitter: a limit's worth of calls never arrives within less than a period.
+    guarded: u64,
+    arrival: Arrival,
+    sum: WindowSum,
+    jitter: i64,
+    bursts: bool,
+}
+
+impl Paced {
+    /// Idle and empty.
+    pub(super) fn new(rate: Rate, burst: Option<u32>, jitter: i64) -> Self {
+        let period = micros_of(rate.period).max(1);
+        let sum = WindowSum::new(period.saturating_add(jitter), period / PARTS);
+        let mut paced = Self {
+            limit: 1,
+            period: period.unsigned_abs(),
+            guarded: 0,
+            arrival: Arrival::new(0),
+            sum,
+            jitter,
+            bursts: false,
+        };
+        paced.set_limit(rate.amount, burst);
+        paced
+    }
+
+    /// Another limit or burst over the same period: what was taken stays taken.
+    pub(super) fn set_limit(&mut self, limit: u64, burst: Option<u32>) {
+        self.limit = limit.max(1);
+        let interval = scaled_up(self.period, WHOLE, self.limit.saturating_mul(START_FACTOR));
+        let tolerance = (TOLERATED_INTERVALS * interval).clamp(LEAST_TOLERANCE, MOST_TOLERANCE);
+        self.guarded = self.period + tolerance + self.jitter.unsigned_abs();
+        // With a burst the interval stays as it is: widening it by the burst would cost its share for
+        // ever, while the sum holds the limit anyway.
+        let allowed = burst.map_or(tolerance, |burst| u64::from(burst.saturating_sub(1)) * interval);
+        self.bursts = allowed > tolerance;
+        self.arrival.set_tolerance(allowed);
+    }
+
+    /// What an amount costs in microseconds of pace.
+    pub(super) fn cost(&self, amount: u64, speed: Speed) -> u64 {
+        let cost = scaled_up(amount, self.stretched(speed), self.limit);
+        // A call costs no more than the whole ramp, or one sent at its foot would outlast it by far.
+        scaled_up(cost, 100, u64::from(speed.ramp.max(1))).min(cost.saturating_add(RAMP))
+    }
+
+    /// Units per second at a speed.
+    pub(super) fn pace(&self, speed: Speed) -> f64 {
+        let whole = self.limit as f64 * 1e6 / self.stretched(speed) as f64;
+        whole * f64::from(speed.ramp) / 100.0
+    }
+
+    /// Whether an amount may leave now; else the earliest moment for it.
+    pub(super) fn probe(&mut self, amount: u64, now: Timestamp) -> Result<(), Timestamp> {
+        let due = self.arrival.probe(now).err();
+        let target = self.limit - amount.min(self.limit);
+        // Only a sum that is too high is worth the walk through its buckets.
+        let fits = if self.sum.sum(now) > target { self.sum.when_at_most(target, now) } else { now };
+        match due.map_or(fits, |due| due.max(fits)) {
+            later if later > now => Err(later),
+            _ => Ok(()),
+        }
+    }
+
+    /// Charges what was just probed.
+    pub(super) fn take(&mut self, amount: u64, cost: u64, now: Timestamp) {
+        self.arrival.take(cost);
+        self.sum.add(now, amount);
+    }
+
+    /// Gives back a charge of `at` that was not used.
+    pub(super) fn refund(&mut self, amount: u64, cost: u64, at: Timestamp) {
+        self.arrival.refund(cost);
+        self.sum.take_back(at, amount);
+    }
+
+    /// The theoretical arrival time.
+    pub(super) fn arrival(&self) -> Timestamp {
+        self.arrival.time()
+    }
+
+    /// What counts of the last period.
+    pub(super) fn sum(&mut self, now: Timestamp) -> u64 {
+        self.sum.sum(now)
+    }
+
+    /// Whether more than the pace's tolerance may leave at once.
+    pub(super) fn bursts(&self) -> bool {
+        self.bursts
+    }
+
+    /// What to save of the last period: nothing where calls leave evenly, for then a restart may take
+    /// the period as evenly full.
+    pub(super) fn parts(&self) -> Vec<(i64, u64)> {
+        let mut parts: Vec<(i64, u64)> = Vec::new();
+        if !self.bursts {
+            return parts;
+        }
+        let width = (self.period.cast_signed() / SAVED_PARTS).max(1);
+        for (end, amount) in self.sum.buckets() {
+            let end = end.div_euclid(width).saturating_add(1).saturating_mul(width);
+            match parts.last_mut() {
+                Some((last, held)) if *last == end => *held = held.saturating_add(amount),
+                _ => parts.push((end, amount)),
+            }
+        }
+        parts
+    }
+
+    /// Resumes after a restart at `at`: `parts` were saved, `unsaved` units may have left since.
+    pub(super) fn resume(&mut self, arrival: Timestamp, parts: &[(i64, u64)], unsaved: u64, at: Timestamp) {
+        self.arrival.restore(arrival);
+        if !self.bursts {
+            self.sum.assume(at, self.limit);
+            return;
+        }
+        for (end, amount) in parts {
+            self.sum.add(Timestamp::from_micros(*end).min(at), *amount);
+        }
+        self.sum.add(at, unsaved);
+    }
+
+    /// Goes on as if the last period were evenly full.
+    pub(super) fn assume_full(&mut self, now: Timestamp) {
+        self.arrival.restore(now);
+        self.sum.assume(now, self.limit);
+    }
+
+    /// The period over which a limit's worth of calls is spread, before any ramp.
+    fn stretched(&self, speed: Speed) -> u64 {
+        scaled_up(self.period, WHOLE, u64::from(speed.factor)).max(self.guarded)
+    }
+}

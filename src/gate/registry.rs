@@ -1,0 +1,214 @@
+//! The gate's levels and paths: set up, changed and removed while it works.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::budget::Budget;
+use super::grant::{Permit, Releases};
+use super::ledger::{Ledger, LevelState};
+use super::level::{Level, LevelId, LevelSpec};
+use super::micros::micros_of;
+use super::path::{LevelList, Path, PathId, PathState, WaitingHead};
+use super::slots::Slots;
+use super::turns::{Places, TurnHeap};
+use super::{GateError, Grant};
+use crate::domain::limits::Limits;
+use crate::domain::time::Timestamp;
+use crate::wakeup::Wakeup;
+
+/// What this start of the process knows of the ones before.
+#[derive(Clone, Debug, Default)]
+pub enum Boot {
+    /// The very first on this store: nothing was ever sent.
+    #[default]
+    First,
+    /// Not the first; what was saved, which may be nothing.
+    Again(Vec<LevelState>),
+}
+
+/// How a gate is set up.
+#[derive(Clone, Debug)]
+pub struct GateOptions {
+    /// How much the time from here to a provider varies; 20 ms in one process.
+    pub jitter: Duration,
+    /// Whether charges wait for their snapshots to be saved. Without it a restart forgets.
+    pub ledger: bool,
+    /// What is known of earlier runs.
+    pub boot: Boot,
+}
+
+impl Default for GateOptions {
+    fn default() -> Self {
+        Self { jitter: Duration::from_millis(20), ledger: false, boot: Boot::First }
+    }
+}
+
+/// The one admission for everything that leaves the service.
+///
+/// Owned by one task, which polls it when something is enqueued or given back and at [`Gate::next_at`].
+/// Nothing in it waits, reads a clock or does I/O.
+#[derive(Debug)]
+pub struct Gate {
+    pub(super) levels: Slots<Level>,
+    pub(super) paths: Slots<Path>,
+    pub(super) heads: Slots<WaitingHead>,
+    pub(super) by_levels: HashMap<LevelList, u32>,
+    pub(super) path_places: Places,
+    pub(super) head_places: Places,
+    pub(super) timer_places: Places,
+    /// Paths about to try.
+    pub(super) ready: TurnHeap,
+    /// Levels by the moment at which they let somebody pass.
+    pub(super) timers: TurnHeap,
+    pub(super) sequence: u64,
+    /// The latest moment seen: time never goes back in here.
+    pub(super) now: Timestamp,
+    pub(super) jitter: i64,
+    pub(super) releases: Arc<Releases>,
+    pub(super) ledger: Ledger,
+}
+
+impl Gate {
+    /// A gate without levels.
+    pub fn new(options: GateOptions, now: Timestamp) -> Self {
+        Self {
+            levels: Slots::default(),
+            paths: Slots::default(),
+            heads: Slots::default(),
+            by_levels: HashMap::new(),
+            path_places: Places::default(),
+            head_places: Places::default(),
+            timer_places: Places::default(),
+            ready: TurnHeap::default(),
+            timers: TurnHeap::default(),
+            sequence: 0,
+            now,
+            jitter: micros_of(options.jitter),
+            releases: Arc::default(),
+            ledger: Ledger::new(options.ledger, options.boot, now),
+        }
+    }
+
+    /// Adds a level. After a restart it resumes where its name's last save left off.
+    pub fn add_level(&mut self, spec: LevelSpec, now: Timestamp) -> LevelId {
+        let now = self.move_clock(now);
+        let mut level = Level {
+            kind: spec.kind,
+            name: spec.name.into(),
+            parent: spec.parent,
+            memory_limit: spec.memory,
+            ledger: self.ledger.is_kept() && spec.kind.is_durable(),
+            ..Level::default()
+        };
+        level.set_limits(&spec.limits, self.jitter, None);
+        self.ledger.resume(&mut level, now);
+        let unsaved = level.budgets.iter().any(Budget::has_news);
+        let key = self.levels.insert(level);
+        if unsaved {
+            self.mark_changed(key.index);
+            self.want_save();
+        }
+        LevelId(key)
+    }
+
+    /// Removes a level. It goes once no path, head or grant names it; until then it holds its limits.
+    pub fn remove_level(&mut self, id: LevelId) {
+        if let Some(level) = self.levels.find(id.0) {
+            self.levels[level].removed = true;
+            self.drop_unused_level(level);
+        }
+    }
+
+    /// Changes a level's limits. What was charged stays charged, so a change never causes a burst.
+    pub fn set_limits(&mut self, id: LevelId, limits: &Limits, now: Timestamp) {
+        let now = self.move_clock(now);
+        if let Some(level) = self.levels.find(id.0) {
+            self.levels[level].set_limits(limits, self.jitter, Some(now));
+            self.mark_changed(level);
+            self.offer(level, now);
+        }
+    }
+
+    /// Changes how many bytes of bodies a level may hold.
+    pub fn set_memory(&mut self, id: LevelId, memory: Option<u64>, now: Timestamp) {
+        let now = self.move_clock(now);
+        if let Some(level) = self.levels.find(id.0) {
+            self.levels[level].memory_limit = memory;
+            self.offer(level, now);
+        }
+    }
+
+    /// The path over levels that heads share, outermost first. The same list gives the same path.
+    ///
+    /// # Errors
+    /// A level that is gone, or more than [`super::MOST_LEVELS`] of them.
+    pub fn add_path(&mut self, levels: &[LevelId]) -> Result<PathId, GateError> {
+        let mut list = LevelList::default();
+        for id in levels {
+            let level = self.levels.find(id.0).ok_or(GateError::UnknownLevel)?;
+            if !list.as_slice().contains(&level) && !list.push(level) {
+                return Err(GateError::PathTooLong);
+            }
+        }
+        if let Some(path) = self.by_levels.get(&list).copied() {
+            self.paths[path].added += 1;
+            return Ok(PathId(self.paths.key(path)));
+        }
+        for level in list.as_slice() {
+            self.levels[*level].uses += 1;
+        }
+        let key = self.paths.insert(Path { levels: list, added: 1, ..Path::default() });
+        self.by_levels.insert(list, key.index);
+        Ok(PathId(key))
+    }
+
+    /// Takes one [`Gate::add_path`] back. The path goes once nothing waits on it or is in flight.
+    pub fn remove_path(&mut self, id: PathId) {
+        if let Some(path) = self.paths.find(id.0) {
+            self.paths[path].added = self.paths[path].added.saturating_sub(1);
+            self.drop_unused_path(path);
+        }
+    }
+
+    /// Wraps a grant so that it comes back even if its task dies.
+    pub fn permit(&self, grant: Grant) -> Permit {
+        Permit::new(grant, Arc::clone(&self.releases))
+    }
+
+    /// Rings when a permit was dropped; [`Gate::collect_releases`] then takes its grant back.
+    pub fn release_bell(&self) -> Wakeup {
+        self.releases.bell()
+    }
+
+    pub(super) fn move_clock(&mut self, now: Timestamp) -> Timestamp {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    pub(super) fn drop_unused_path(&mut self, index: u32) {
+        let path = &self.paths[index];
+        let idle = path.state == PathState::Idle && path.members == 0;
+        if path.added > 0 || path.grants > 0 || !idle {
+            return;
+        }
+        let path = self.paths.remove(index);
+        self.by_levels.remove(&path.levels);
+        for level in path.levels.as_slice() {
+            self.release_use(*level);
+        }
+    }
+
+    /// One path, head or grant less names a level.
+    pub(super) fn release_use(&mut self, index: u32) {
+        self.levels[index].uses -= 1;
+        self.drop_unused_level(index);
+    }
+
+    fn drop_unused_level(&mut self, index: u32) {
+        if self.levels[index].removed && self.levels[index].uses == 0 {
+            self.timers.remove(index, &mut self.timer_places);
+            self.levels.remove(index);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Never above a limit, and never below what it allows.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn periods() -> impl Strategy<Value = (u64, Duration)> {
+    prop_oneof![
+        (1_u64..40).prop_map(|amount| (amount, Duration::from_secs(1))),
+        (5_u64..300).prop_map(|amount| (amount, Duration::from_secs(10))),
+        (5_u64..900).prop_map(|amount| (amount, MINUTE)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Late timers, jittered ways, a burst or none: no window of the provider ever holds more than the limit.
+    #[test]
+    fn no_window_is_ever_over(
+        (amount, period) in periods(),
+        burst in proptest::option::of(1_u32..50),
+        lateness in proptest::collection::vec(0_u64..30_000, 16),
+        jitter in proptest::collection::vec(0_u64..=20_000, 64),
+    ) {
+        let limits = Limits { burst, ..per(amount, period) };
+        let (mut gate, _, path) = one_lane(limits);
+        let mut turn = lateness.iter().cycle();
+        let late = || Duration::from_micros(*turn.next().unwrap());
+        let sent = send(&mut gate, path, START, START + period * 4, late);
+        let mut arrived: Vec<Timestamp> = sent
+            .iter()
+            .zip(jitter.iter().cycle())
+            .map(|(moment, jitter)| *moment + Duration::from_micros(*jitter))
+            .collect();
+        arrived.sort();
+        let most = most_within(&arrived, period) as u64;
+        prop_assert!(most <= amount, "{most} of {amount} in {period:?}");
+    }
+
+    /// A limit that changes while it is used causes no burst: no window is over the larger of the two, and
+    /// none that began a period after the change over the new one.
+    #[test]
+    fn a_changed_limit_bursts_nowhere(before in 5_u64..400, after in 5_u64..400, at in 0_u64..20_000) {
+        let period = Duration::from_secs(10);
+        let (mut gate, lane, path) = one_lane(per(before, period));
+        let change = START + millis(at);
+        let mut sent = send(&mut gate, path, START, change, || Duration::ZERO);
+        gate.set_limits(lane, &per(after, period), change);
+        sent.extend(send(&mut gate, path, change, change + period * 3, || Duration::ZERO));
+        prop_assert!(most_within(&sent, period) as u64 <= before.max(after));
+        let later: Vec<Timestamp> = sent.iter().copied().filter(|moment| *moment >= change).collect();
+        prop_assert!(most_within(&later, period) as u64 <= after);
+    }
+
+    /// A level without any rate that gets one starts at its pace, as if it had been used before.
+    #[test]
+    fn a_new_limit_starts_at_its_pace(amount in 1_u64..400) {
+        let period = Duration::from_secs(10);
+        let (mut gate, lane, path) = one_lane(Limits::default());
+        gate.set_limits(lane, &per(amount, period), START);
+        let sent = send(&mut gate, path, START, START + period, || Duration::ZERO);
+        prop_assert!(sent.len() as u64 <= amount);
+        prop_assert!(sent.len() as u64 + 2 >= amount * 98 / 100);
+    }
+}
+
+#[test]
+fn a_backlog_uses_the_minute() {
+    for amount in [60_u64, 600, 6_000] {
+        let (mut gate, _, path) = one_lane(per(amount, MINUTE));
+        let sent = send(&mut gate, path, START, START + MINUTE * 10, || millis(1));
+        let used = sent.len() as f64 / (amount * 10) as f64;
+        assert!(used >= 0.994, "{used} of {amount} per minute");
+        assert!(most_within(&sent, MINUTE + millis(20)) as u64 <= amount);
+    }
+}
+
+#[test]
+fn a_late_timer_moves_no_later_send() {
+    let (mut punctual, _, path) = one_lane(per(600, MINUTE));
+    let exact = send(&mut punctual, path, START, START + MINUTE, || Duration::ZERO);
+    let (mut lazy, _, path) = one_lane(per(600, MINUTE));
+    let mut calls = 0_u64;
+    let late = send(&mut lazy, path, START, START + MINUTE, || {
+        calls += 1;
+        millis(calls * 7 % 24)
+    });
+    assert!(exact.len().abs_diff(late.len()) <= 1, "{} and {}", exact.len(), late.len());
+}
+
+#[test]
+fn a_burst_leaves_at_once_and_the_rest_at_the_pace() {
+    let limits = Limits { burst: Some(10), ..per(60, MINUTE) };
+    let (mut gate, _, path) = one_lane(limits);
+    let sent = send(&mut gate, path, START, START + Duration::from_secs(5), || Duration::ZERO);
+    assert_eq!(sent.iter().filter(|moment| **moment == START).count(), 10);
+    assert!((14..=15).contains(&sent.len()), "{}", sent.len());
+}
+
+#[test]
+fn a_heavy_call_waits_for_its_room_and_holds_its_turn() {
+    let full = START + Duration::from_secs(10);
+    let (mut gate, lane, path) = one_lane(per(100, Duration::from_secs(10)));
+    send(&mut gate, path, START, full, || Duration::ZERO);
+    let other = gate.add_level(level(LevelKind::App, "a", Limits::default()), START);
+    let second = gate.add_path(&[lane, other]).unwrap();
+    let heavy = Head { cost: Cost { requests: 20, memory: 0 }, ..head(second, 1) };
+    let heavy = gate.enqueue(heavy, full).unwrap();
+    // Small ones look in at every moment and would take each piece of room as it appears.
+    let mut now = full;
+    let left = loop {
+        let small = gate.enqueue(head(path, 2), now).unwrap();
+        let admitted: Vec<Admitted> = std::iter::from_fn(|| gate.poll(now)).collect();
+        if admitted.iter().any(|admitted| admitted.head == heavy) {
+            break now;
+        }
+        gate.withdraw(small, now);
+        for admitted in admitted {
+            gate.recorded(admitted.grant, now);
+        }
+        now = now + millis(1);
+        assert!(now < full + MINUTE, "it never gets its room");
+    };
+    assert!(left.since(full) < Duration::from_millis(2_500), "{:?}", left.since(full));
+}

@@ -1,0 +1,107 @@
+//! Logging on standard error: what is logged, and how lines look.
+
+use std::io;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::time::UtcTime;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{Log, LogFormat};
+
+/// Why logging can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter is none.
+    #[error("log.level: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// There is a logger already: it was set up twice.
+    #[error("logging: {0}")]
+    Started(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Sets up logging for the whole process, on standard error.
+///
+/// # Errors
+/// A filter that is none, and a second call.
+pub fn start(log: &Log) -> Result<(), LogError> {
+    Ok(subscriber(log, io::stderr)?.try_init()?)
+}
+
+/// Times are RFC 3339 in UTC, so that lines of several machines sort together.
+fn subscriber<W>(log: &Log, writer: W) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, LogError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let Log { format, level } = log;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&level.0)?)
+        .with_timer(UtcTime::rfc_3339())
+        .with_writer(writer)
+        .with_ansi(false);
+    Ok(match format {
+        LogFormat::Text => Box::new(lines.finish()),
+        LogFormat::Json => Box::new(lines.json().flatten_event(true).finish()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::config::LogFilter;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, level: &str) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let log = Log { format, level: LogFilter(level.to_owned()) };
+        let subscriber = subscriber(&log, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(items = 3, "accepted");
+            tracing::debug!("detail");
+        });
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn lines_of_text_start_with_the_time() {
+        let text = logged(LogFormat::Text, "info");
+        let (time, rest) = text.split_once(' ').unwrap();
+        assert!(time.contains('T') && time.ends_with('Z'), "{time}");
+        assert!(rest.contains("INFO") && rest.contains("accepted items=3"), "{rest}");
+        assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn lines_of_json_are_objects() {
+        let text = logged(LogFormat::Json, "debug");
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0]["message"], "accepted");
+        assert_eq!(lines[0]["items"], 3);
+        assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(lines[1]["level"], "DEBUG");
+    }
+
+    #[test]
+    fn targets_have_levels_of_their_own() {
+        assert_eq!(logged(LogFormat::Text, "off").lines().count(), 0);
+        assert_eq!(logged(LogFormat::Text, "warn,sluicegate=debug").lines().count(), 2);
+    }
+}

@@ -1,0 +1,130 @@
+//! What the documents promise: every file they name is there, and the README starts a newcomer.
+
+use std::fs;
+use std::path::Path;
+
+use crate::source::collect;
+
+/// Folders whose files a document may name in code; anything else in code is not taken for a path.
+const FOLDERS: &[&str] =
+    &[".ci/", ".config/", "benches/", "deploy/", "docs/", "examples/", "migrations/", "src/", "tests/"];
+
+const TOP_LEVEL: &[&str] = &[
+    ".ci/run",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Dockerfile",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+    "SECURITY.md",
+    "benches",
+    "deny.toml",
+    "deploy",
+    "docs",
+    "examples",
+    "migrations",
+    "openapi.yaml",
+    "sluicegate.example.toml",
+    "tests/run",
+];
+
+/// Files and folders of the top level that are missing.
+pub fn missing_top_level(root: &Path) -> Vec<String> {
+    TOP_LEVEL.iter().filter(|name| !root.join(name).exists()).map(|name| format!("missing: {name}")).collect()
+}
+
+/// Commands a newcomer needs that the README lacks.
+pub fn readme_gaps(readme: &str) -> Vec<String> {
+    let commands = ["cargo run --release -- demo", "bash tests/run"];
+    commands
+        .iter()
+        .filter(|command| !readme.contains(*command))
+        .map(|gap| format!("README lacks `{gap}`"))
+        .collect()
+}
+
+/// Paths named in the Markdown documents that lead nowhere.
+pub fn dead_paths(root: &Path) -> Vec<String> {
+    let mut documents = Vec::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            documents.push(path);
+        }
+    }
+    collect(&root.join("docs"), "md", &mut documents);
+    let mut dead = Vec::new();
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        let folder = document.parent().unwrap();
+        let name = document.strip_prefix(root).unwrap().display();
+        let links = links_in(&text).filter(|link| !folder.join(link).exists());
+        dead.extend(links.map(|link| format!("{name}: link to {link}")));
+        let paths = code_in(&text).flat_map(paths_in).filter(|path| !root.join(path).exists());
+        dead.extend(paths.map(|path| format!("{name}: `{path}`")));
+    }
+    dead
+}
+
+/// Relative targets of `[text](target)`, without their anchors.
+fn links_in(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
+    let local = targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:"));
+    local.filter_map(|target| target.split('#').next()).filter(|target| !target.is_empty())
+}
+
+/// Texts between backquotes, fenced blocks included: every second part.
+fn code_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').enumerate().filter(|(index, _)| index % 2 == 1).map(|(_, code)| code)
+}
+
+fn paths_in(code: &str) -> impl Iterator<Item = &str> {
+    let words = code.split(|c: char| c.is_whitespace() || "\"'();,|".contains(c));
+    let words = words.map(|word| word.trim_start_matches("./").trim_end_matches(['.', ':']));
+    words.filter(|word| {
+        FOLDERS.iter().any(|folder| word.starts_with(folder)) && !word.contains(['*', '{', '<', '$', '…'])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dead_in(document: &str) -> Vec<String> {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("docs")).unwrap();
+        fs::write(root.path().join("docs/real.md"), "").unwrap();
+        fs::write(root.path().join("README.md"), document).unwrap();
+        dead_paths(root.path())
+    }
+
+    #[test]
+    fn paths_that_lead_nowhere_are_found() {
+        let cases = [
+            "[gone](docs/gone.md)",
+            "[gone](docs/gone.md#part)",
+            "see `docs/gone.md`",
+            "```sh\nbash tests/gone --all\n```",
+            "`a` then `./src/gone.rs`.",
+        ];
+        for document in cases {
+            assert_eq!(dead_in(document).len(), 1, "{document}");
+        }
+    }
+
+    #[test]
+    fn what_exists_or_is_no_path_is_left_alone() {
+        let document = "[a](docs/real.md#x) [b](https://example.org/x) [c](#here) `docs/real.md` `docs/*.md` \
+                        ```sh\ncat docs/real.md\n```";
+        assert_eq!(dead_in(document), [""; 0]);
+    }
+
+    #[test]
+    fn gaps_are_found() {
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(missing_top_level(empty.path()).len(), TOP_LEVEL.len());
+        assert_eq!(readme_gaps("bash tests/run").len(), 1);
+    }
+}

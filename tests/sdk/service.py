@@ -1,0 +1,139 @@
+"""A real service on loopback in front of the scripted upstream, with a data folder of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+START_SECONDS = 30
+END_SECONDS = 40
+
+CONFIG = """\
+[server]
+listen = "127.0.0.1:{port}"
+
+[store]
+url = "sqlite:{folder}/data/store.db"
+min_free = "16MiB"
+
+# Small, so that the tests can send more without sending much.
+[batches]
+max_file = "4MiB"
+max_line = "1MiB"
+
+[retry]
+min_delay = "20ms"
+max_delay = "100ms"
+
+[providers.scripted]
+kind = "openai"
+base_url = "http://127.0.0.1:{upstream_port}/v1"
+auth = "none"
+"""
+
+
+class Service:
+    """Both processes, from entering the `with` block to leaving it."""
+
+    def __init__(self, binary: Path, log: Path) -> None:
+        self.binary = binary
+        self.log = log
+        self.ended_cleanly = False
+
+    def __enter__(self) -> "Service":
+        self.folder = Path(tempfile.mkdtemp(prefix="sluicegate-tests-"))
+        self.output = self.log.open("w")
+        self.processes: list[subprocess.Popen] = []
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        codes = [end(process) for process in reversed(self.processes)]
+        self.ended_cleanly = len(codes) == 2 and codes[0] == 0
+        self.output.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def environment(self) -> dict[str, str]:
+        """What the suites and the examples are told."""
+        return {
+            **clean_environment(),
+            "OPENAI_BASE_URL": f"{self.url}/v1",
+            "OPENAI_API_KEY": "unused",
+            "SLUICEGATE_URL": self.url,
+            "SLUICEGATE_TEST_UPSTREAM": self.upstream,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def _start(self) -> None:
+        port, upstream_port = free_ports(2)
+        self.url = f"http://127.0.0.1:{port}"
+        self.upstream = f"http://127.0.0.1:{upstream_port}"
+        config = self.folder / "sluicegate.toml"
+        config.write_text(CONFIG.format(port=port, upstream_port=upstream_port, folder=self.folder))
+        self._run("upstream", "--listen", f"127.0.0.1:{upstream_port}")
+        self._wait_for(f"{self.upstream}/v1/models")
+        self._run("serve", "--config", str(config))
+        self._wait_for(f"{self.url}/readyz")
+
+    def _run(self, *arguments: str) -> None:
+        # A session of its own: Ctrl-C in the terminal then reaches it through `end`, in order.
+        process = subprocess.Popen(
+            [str(self.binary), *arguments], cwd=self.folder, env=clean_environment(), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
+        )
+        self.processes.append(process)
+
+    def _wait_for(self, url: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.processes[-1].poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(url, timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        raise RuntimeError(f"{url} does not answer; see {self.log}:\n{self.log.read_text()[-4000:]}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours without what would steer the service or an SDK elsewhere."""
+    steers = ("OPENAI", "ANTHROPIC", "OPENROUTER", "OLLAMA", "SLUICEGATE")
+    return {
+        name: value for name, value in os.environ.items()
+        if not name.startswith(steers) and not name.lower().endswith("_proxy")
+    }
+
+
+def end(process: subprocess.Popen) -> int:
+    """Asks a process to end, insists if it does not; its exit code."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return process.returncode
