@@ -46,6 +46,18 @@ impl Place {
         self.open()
     }
 
+    /// Rows of a table, read from beside the store.
+    pub(super) fn rows(&self, table: &str) -> i64 {
+        let connection = rusqlite::Connection::open(&self.settings.path).unwrap();
+        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    }
+
+    /// `ok`, or what is wrong with the file.
+    pub(super) fn integrity(&self) -> String {
+        let connection = rusqlite::Connection::open(&self.settings.path).unwrap();
+        connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
+    }
+
     pub(super) fn root(&self) -> &std::path::Path {
         self.folder.path()
     }
