@@ -8,7 +8,6 @@ use crate::domain::ids::BatchKey;
 use crate::domain::limits::Limits;
 use crate::domain::time::Timestamp;
 use crate::gate::{LevelKind, LevelSpec};
-use crate::store::StoreError;
 
 use super::batches::{ActiveBatch, Feed, Leasable, Phase};
 use super::dispatcher::Dispatcher;
@@ -29,16 +28,15 @@ impl Dispatcher {
         let known: HashSet<BatchKey> = self.batches.batches.keys().copied().collect();
         let (store, events) = (self.store.clone(), self.reporter.events.clone());
         tokio::spawn(async move {
-            let _ = events.send(Event::Refreshed(find(&store, known).await));
+            if let Some(found) = find(&store, known).await {
+                let _ = events.send(Event::Refreshed(found));
+            }
         });
     }
 
-    pub(super) fn refreshed(&mut self, found: Result<Vec<Found>, StoreError>, now: Timestamp) {
+    pub(super) fn refreshed(&mut self, found: Vec<Found>, now: Timestamp) {
         self.refreshing = false;
-        match found {
-            Ok(found) => found.into_iter().for_each(|found| self.take_in(found, now)),
-            Err(error) => tracing::error!(error = %error, "the active batches could not be read"),
-        }
+        found.into_iter().for_each(|found| self.take_in(found, now));
         if std::mem::take(&mut self.refresh_again) {
             self.refresh();
         }

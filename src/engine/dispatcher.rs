@@ -91,6 +91,8 @@ impl Dispatcher {
         let mut heard = Vec::with_capacity(ROUND);
         let sleep = tokio::time::sleep_until(Instant::now());
         tokio::pin!(sleep);
+        // The bells were hung up after the store opened: what rang before is looked at once.
+        self.look_at_disk();
         self.refresh();
         loop {
             let now = self.clock.now();
@@ -147,7 +149,9 @@ impl Dispatcher {
         if let Stage::Draining { until } = self.stage {
             return wake.min(until);
         }
-        let times = [self.gate.next_at(now), self.delayed.next_due(), self.batches.next_deadline()];
+        // While the one item of a careful start runs, the gate has heads to let go that may not.
+        let admits = if self.must_wait_alone() { None } else { self.gate.next_at(now) };
+        let times = [admits, self.delayed.next_due(), self.batches.next_deadline()];
         times.into_iter().flatten().fold(wake, Timestamp::min).max(now)
     }
 
@@ -162,7 +166,7 @@ impl Dispatcher {
             Event::Heads { feed, heads } => self.heads(feed, heads),
             Event::Refreshed(found) => self.refreshed(found, now),
             Event::StopRecorded { batch } => self.stop_recorded(batch),
-            Event::Closed { batch } => self.forget(batch, now),
+            Event::Closed { batch, ended } => self.closed(batch, ended, now),
             Event::Grow { bytes, reply } => self.growth.ask(bytes, reply),
             Event::KeyChanged { provider } => self.key_changed(&provider, now),
         }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::domain::result::{ErrorCode, ItemStatus, Payload};
 use crate::domain::segment::{Entry, EntryKind, OpenSegment, SegmentHead};
 use crate::domain::time::Timestamp;
+use crate::store::StoreError;
 
 use super::attempt::unsent;
 use super::dispatcher::Dispatcher;
@@ -125,8 +126,9 @@ impl Dispatcher {
     pub(super) fn spawn_load(&self, lease: LeaseKey, wanted: Wanted) {
         let (store, events) = (self.store.clone(), self.reporter.events.clone());
         tokio::spawn(async move {
-            let loaded = Box::new(load(&store, &wanted).await);
-            let _ = events.send(Event::Loaded { lease, loaded });
+            if let Some(loaded) = load(&store, &wanted).await {
+                let _ = events.send(Event::Loaded { lease, loaded: Box::new(loaded) });
+            }
         });
     }
 
@@ -149,6 +151,7 @@ impl Dispatcher {
                         let _ = events.send(Event::Heads { feed: feed_id, heads });
                         return;
                     }
+                    Err(StoreError::Closed) => return,
                     Err(error) => {
                         tracing::error!(error = %error, "a file's segments could not be listed; trying again");
                         tokio::time::sleep(std::time::Duration::from_secs(1)).await;

@@ -50,7 +50,7 @@ impl Dispatcher {
     /// Starts whatever the gate lets go.
     pub(super) fn admit(&mut self, now: Timestamp) {
         loop {
-            if self.careful && (self.in_flight > 0 || !self.recorder.is_idle()) {
+            if self.must_wait_alone() {
                 return;
             }
             let Some(admitted) = self.gate.poll(now) else {
@@ -58,6 +58,11 @@ impl Dispatcher {
             };
             self.start(admitted, now);
         }
+    }
+
+    /// Whether nothing may start beside what is under way: on a careful start items go one at a time.
+    pub(super) fn must_wait_alone(&self) -> bool {
+        self.careful && (self.in_flight > 0 || !self.recorder.is_idle())
     }
 
     fn start(&mut self, admitted: Admitted, now: Timestamp) {
