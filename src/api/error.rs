@@ -98,7 +98,9 @@ impl Refusal {
             Self::Draining => Some("draining"),
             Self::StoreUnavailable => Some("store_unavailable"),
             Self::StorageFull => Some("storage_full"),
-            Self::NotFound | Self::MethodNotAllowed | Self::SlowBody | Self::Conflict | Self::Internal => None,
+            Self::NotFound | Self::MethodNotAllowed | Self::SlowBody | Self::Conflict | Self::Internal => {
+                None
+            }
         }
     }
 
@@ -191,6 +193,7 @@ impl ApiError {
     }
 
     /// The refusal's kind.
+    #[cfg(test)]
     pub(crate) fn refusal(&self) -> Refusal {
         self.refusal
     }
@@ -233,7 +236,7 @@ impl IntoResponse for ApiError {
             message: &self.message,
             r#type: self.refusal.kind(),
             param: self.param.as_deref(),
-            code: self.code.as_deref().or(self.refusal.code()),
+            code: self.code.as_deref().or_else(|| self.refusal.code()),
         };
         let status = self.refusal.status();
         let mut response = (status, Json(Envelope { error: body })).into_response();

@@ -19,6 +19,7 @@ use crate::domain::ids::{AppKey, FileId, FileKey};
 use crate::domain::segment::{OpenSegment, Segment};
 use crate::domain::time::Timestamp;
 use crate::ingest::{self, ClosedSegment, Finished, Ingest, IngestLimits, StoredFile};
+use crate::shutdown::Shutdown;
 use crate::store::{NewFile, Store, StoreError};
 
 use super::error::{ApiError, Refusal, Result};
@@ -38,6 +39,7 @@ const CLOSED_AHEAD: usize = 4;
 pub(crate) struct Intake {
     store: Store,
     clock: Clock,
+    shutdown: Shutdown,
     limits: IngestLimits,
     streams: Arc<Semaphore>,
     copies: Arc<Semaphore>,
@@ -72,10 +74,10 @@ pub(crate) struct Arrival {
 }
 
 impl Intake {
-    pub(crate) fn new(store: Store, clock: Clock, limits: IngestLimits) -> Self {
+    pub(crate) fn new(store: Store, clock: Clock, shutdown: Shutdown, limits: IngestLimits) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_AT_ONCE));
         let copies = Arc::new(Semaphore::new(COPIES_AT_ONCE));
-        Self { store, clock, limits, streams, copies }
+        Self { store, clock, shutdown, limits, streams, copies }
     }
 
     /// Takes in what `read` pushes, on a thread of its own. The draft is stored whole, yet nobody
@@ -88,7 +90,8 @@ impl Intake {
         R: FnOnce(&mut Lines) -> std::result::Result<(), Stop> + Send + 'static,
     {
         let places = if arrival.origin == Origin::Stream { &self.streams } else { &self.copies };
-        let place = places.acquire().await.map_err(|_| ApiError::internal("the places of intakes are gone"))?;
+        let place =
+            places.acquire().await.map_err(|_| ApiError::internal("the places of intakes are gone"))?;
         let salt = rand::random();
         let created_at = self.clock.now();
         let file = NewFile {
@@ -101,7 +104,14 @@ impl Intake {
             salt,
         };
         let key = self.store.begin_file(file).await?;
-        let mut draft = Draft::new(self.store.clone(), key, created_at);
+        let mut draft = Draft {
+            store: self.store.clone(),
+            shutdown: self.shutdown.clone(),
+            key,
+            created_at,
+            summary: FileSummary::default(),
+            kept: false,
+        };
         let ingest = match arrival.reading {
             Reading::Exactly => Ingest::new(self.limits, salt),
             Reading::Completed(endpoint) => Ingest::for_endpoint(self.limits, salt, endpoint),
@@ -299,6 +309,7 @@ impl StoredFile for Stored {
 #[derive(Debug)]
 pub(crate) struct Draft {
     store: Store,
+    shutdown: Shutdown,
     key: FileKey,
     created_at: Timestamp,
     pub(crate) summary: FileSummary,
@@ -306,10 +317,6 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    fn new(store: Store, key: FileKey, created_at: Timestamp) -> Self {
-        Self { store, key, created_at, summary: FileSummary::default(), kept: false }
-    }
-
     /// The file's row.
     pub(crate) fn key(&self) -> FileKey {
         self.key
@@ -331,7 +338,8 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.kept {
-            self.store.abandon_file(self.key);
+            let (store, key) = (self.store.clone(), self.key);
+            self.shutdown.spawn(async move { store.abandon_file(key).await });
         }
     }
 }

@@ -90,11 +90,7 @@ struct ModelView {
 /// `GET /v1/models`, from the lanes.
 pub(crate) async fn list_models(State(board): State<Board>) -> Json<ModelList> {
     let models = (board.models)().into_iter();
-    let data = models.map(|model| ModelView {
-        id: model.id,
-        object: "model",
-        created: 0,
-        owned_by: model.owned_by,
-    });
+    let data =
+        models.map(|model| ModelView { id: model.id, object: "model", created: 0, owned_by: model.owned_by });
     Json(ModelList { object: "list", data: data.collect() })
 }

@@ -81,7 +81,8 @@ impl Query {
 
     /// The pairs of a bracketed object, such as `metadata[team]=x`.
     pub(crate) fn object(&self, name: &str) -> Vec<(String, String)> {
-        let inner = |key: &str| Some(key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?.to_owned());
+        let inner =
+            |key: &str| Some(key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?.to_owned());
         self.0.iter().filter_map(|(key, value)| Some((inner(key)?, value.clone()))).collect()
     }
 
@@ -132,7 +133,8 @@ mod tests {
 
     #[test]
     fn brackets_make_objects() {
-        let query = Query::of(&[("metadata[a]", "1"), ("metadata[b c]", "2"), ("metadata", "3"), ("x[a]", "4")]);
+        let query =
+            Query::of(&[("metadata[a]", "1"), ("metadata[b c]", "2"), ("metadata", "3"), ("x[a]", "4")]);
         let expected = [("a".to_owned(), "1".to_owned()), ("b c".to_owned(), "2".to_owned())];
         assert_eq!(query.object("metadata"), expected);
     }

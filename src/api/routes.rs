@@ -105,7 +105,9 @@ fn cors(settings: &ApiSettings) -> Option<CorsLayer> {
     let origins = if settings.cors_origins.iter().any(|origin| origin == "*") {
         AllowOrigin::from(Any)
     } else {
-        AllowOrigin::list(listed.filter_map(|origin| HeaderValue::from_str(origin.trim_end_matches('/')).ok()))
+        AllowOrigin::list(
+            listed.filter_map(|origin| HeaderValue::from_str(origin.trim_end_matches('/')).ok()),
+        )
     };
     let cors = CorsLayer::new().allow_origin(origins).allow_headers(Any).expose_headers(Any);
     let cors = cors.allow_methods([Method::GET, Method::POST, Method::DELETE]);

@@ -124,7 +124,7 @@ impl Connection {
 /// Small writes leave at once; a peer that vanished without a word is noticed.
 fn prepare(stream: &TcpStream) {
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE);
-    let set = stream.set_nodelay(true).and(SockRef::from(stream).set_tcp_keepalive(&keep_alive));
+    let set = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keep_alive));
     if let Err(error) = set {
         tracing::debug!(%error, "a connection's options could not be set");
     }

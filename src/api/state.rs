@@ -121,7 +121,7 @@ impl Api {
         };
         Self {
             followers: Followers::new(store.clone(), shutdown.clone()),
-            intake: Intake::new(store.clone(), clock, limits),
+            intake: Intake::new(store.clone(), clock, shutdown.clone(), limits),
             bodies: Bodies::new(),
             store,
             metrics,

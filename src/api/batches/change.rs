@@ -25,7 +25,6 @@ const CHANGEABLE: [&str; 5] = ["priority", "max_concurrency", "completion_window
 /// Changes a running batch.
 pub(crate) async fn update_batch(
     State(api): State<Api>,
-    State(views): State<Views>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -35,7 +34,7 @@ pub(crate) async fn update_batch(
     let body = api.bodies.read(body, MAX_BODY).await?;
     let change = read_change(&body.bytes)?;
     match api.store.change_batch(caller.app, &BatchId::new(id.as_str()), change).await? {
-        Some(ChangeOutcome::Changed(batch)) => Ok(show(&views, &batch)),
+        Some(ChangeOutcome::Changed(batch)) => Ok(show(&Views::of(&api), &batch)),
         Some(ChangeOutcome::Refused(status)) => {
             let why = format!("Cannot change a batch with status '{}'.", status.public());
             Err(ApiError::new(Refusal::Conflict, why))

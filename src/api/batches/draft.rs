@@ -51,11 +51,14 @@ impl Repeats {
     /// # Errors
     /// 400 for a key that can't be kept.
     pub(crate) fn read(headers: &HeaderMap) -> Result<Self> {
-        let count = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok()?.parse().ok());
+        let count =
+            headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok()?.parse().ok());
         let retried = count.is_some_and(|count: u32| count > 0);
         let Some(key) = headers.get("idempotency-key") else { return Ok(Self { key: None, retried }) };
         match key.to_str() {
-            Ok(key) if (1..=LONGEST_KEY).contains(&key.len()) => Ok(Self { key: Some(key.to_owned()), retried }),
+            Ok(key) if (1..=LONGEST_KEY).contains(&key.len()) => {
+                Ok(Self { key: Some(key.to_owned()), retried })
+            }
             _ => {
                 let why = format!("An idempotency key has 1 to {LONGEST_KEY} visible ASCII characters.");
                 Err(ApiError::invalid("Idempotency-Key", why))
@@ -123,7 +126,8 @@ pub(crate) async fn make(
         CreateOutcome::Created(batch) => Ok(Made { batch, replayed: false }),
         CreateOutcome::Existing(batch) => Ok(Made { batch, replayed: true }),
         CreateOutcome::KeyReused => {
-            let why = "This idempotency key was used for another request. Use a new key, or repeat that request.";
+            let why =
+                "This idempotency key was used for another request. Use a new key, or repeat that request.";
             Err(ApiError::new(Refusal::IdempotencyKeyReused, why).param("Idempotency-Key"))
         }
     }
@@ -163,12 +167,7 @@ async fn keep_inline(
 }
 
 /// What makes the batch fail; under `fail_item` nothing does, each bad line fails by itself.
-async fn failing(
-    api: &Api,
-    file: FileKey,
-    summary: &FileSummary,
-    asked: &Asked,
-) -> Result<Vec<LineProblem>> {
+async fn failing(api: &Api, file: FileKey, summary: &FileSummary, asked: &Asked) -> Result<Vec<LineProblem>> {
     match asked.options.on_invalid {
         OnInvalid::FailItem => Ok(Vec::new()),
         OnInvalid::FailBatch => line_problems(&api.store, &api.board, file, summary, asked).await,

@@ -61,7 +61,7 @@ pub(crate) async fn get_item(
         custom_id: &custom_id,
         line,
         state: state(&batch, result.as_ref()),
-        attempts: attempts.or(retry.as_ref().map(|retry| retry.attempts)).unwrap_or(0),
+        attempts: attempts.unwrap_or_else(|| retry.as_ref().map_or(0, |retry| retry.attempts)),
         result: result.map(|row| output_line(&batch, &row)).transpose()?,
         waiting: retry.map(RetryView::from),
     };

@@ -16,8 +16,8 @@ mod retry;
 mod retry_lines;
 mod view;
 
-use axum::response::{IntoResponse, Response};
 use axum::Json;
+use axum::response::{IntoResponse, Response};
 
 use crate::domain::batch::BatchRecord;
 use crate::domain::ids::BatchId;

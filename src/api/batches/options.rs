@@ -69,8 +69,8 @@ impl Asked {
     /// 400 for the first field that can't be used.
     pub(crate) fn take(fields: &mut Fields<'_>) -> Result<Self> {
         let endpoint = endpoint(fields)?;
-        let (completion_window, window) = completion_window(fields)?
-            .unwrap_or_else(|| (DEFAULT_WINDOW.0.to_owned(), DEFAULT_WINDOW.1));
+        let (completion_window, window) =
+            completion_window(fields)?.unwrap_or_else(|| (DEFAULT_WINDOW.0.to_owned(), DEFAULT_WINDOW.1));
         let metadata = metadata(fields)?.unwrap_or_default();
         let defaults = fields.raw("defaults");
         let defaults_model = defaults.map(defaults_model).transpose()?.flatten();
@@ -124,7 +124,11 @@ fn duration(name: &str, text: &str, range: RangeInclusive<Duration>, between: &s
         ApiError::invalid(name, format!("Invalid value for '{name}': '{given}'. Expected {expected}."))
     };
     let duration = parse_duration(text).map_err(|error| refused(error.to_string()))?;
-    if range.contains(&duration) { Ok(duration) } else { Err(refused(format!("a duration between {between}"))) }
+    if range.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(refused(format!("a duration between {between}")))
+    }
 }
 
 /// Labels; null takes them all away.

@@ -50,11 +50,11 @@ async fn require_lines(api: &Api, caller: Caller, batch: &BatchRecord) -> Result
         let why = "The batch has no lines that ran without success.";
         return Err(ApiError::new(Refusal::InvalidValue, why));
     }
-    if let Some(input) = &batch.input_file_id {
-        if api.store.file(caller.app, input).await?.is_none() {
-            let why = format!("The input file {input} was deleted: its lines can't be read any more.");
-            return Err(ApiError::new(Refusal::NotFound, why).param("input_file_id"));
-        }
+    if let Some(input) = &batch.input_file_id
+        && api.store.file(caller.app, input).await?.is_none()
+    {
+        let why = format!("The input file {input} was deleted: its lines can't be read any more.");
+        return Err(ApiError::new(Refusal::NotFound, why).param("input_file_id"));
     }
     Ok(())
 }

@@ -60,7 +60,8 @@ impl RetryLines {
             }
         }
         let raw = self.open.iter().find_map(|(_, segment)| Some(segment.raw(segment.entry_of(line)?)));
-        let raw = raw.ok_or_else(|| StoreError::Damaged(format!("line {line} has a result, yet no segment")))?;
+        let raw =
+            raw.ok_or_else(|| StoreError::Damaged(format!("line {line} has a result, yet no segment")))?;
         let bytes = raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&raw);
         let mut copy = BytesMut::with_capacity(bytes.len() + 1);
         copy.put_slice(bytes);

@@ -42,7 +42,9 @@ impl Form {
                 let parts = Multipart::new(&boundary);
                 Ok(Self { body: Incoming::new(body), parts, fields: BTreeMap::new() })
             }
-            _ => Err(ApiError::new(Refusal::InvalidValue, "The form's content type names no usable boundary.")),
+            _ => {
+                Err(ApiError::new(Refusal::InvalidValue, "The form's content type names no usable boundary."))
+            }
         }
     }
 
@@ -96,7 +98,8 @@ impl Form {
                 (Event::Part { name, .. }, _) => field = Some((name, Vec::new())),
                 (Event::Data(data), Some((name, value))) => {
                     if value.len() + data.len() > MAX_FIELD {
-                        return Err(ApiError::new(Refusal::TooLarge, "A form field is too long.").param(name.as_str()));
+                        return Err(ApiError::new(Refusal::TooLarge, "A form field is too long.")
+                            .param(name.as_str()));
                     }
                     value.extend_from_slice(&data);
                 }

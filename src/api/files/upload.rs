@@ -81,14 +81,19 @@ impl Options {
             Some("batch") => {}
             Some(other) => {
                 let other: String = other.chars().take(100).collect();
-                return Err(ApiError::invalid("purpose", format!("'{other}' is not one of ['batch'] - 'purpose'")));
+                return Err(ApiError::invalid(
+                    "purpose",
+                    format!("'{other}' is not one of ['batch'] - 'purpose'"),
+                ));
             }
         }
         match (fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")) {
             (None, None) => Ok(Self { lifetime: None }),
             (None, Some(_)) => Err(ApiError::missing("expires_after[anchor]")),
             (Some(_), None) => Err(ApiError::missing("expires_after[seconds]")),
-            (Some(anchor), Some(seconds)) => lifetime(anchor, seconds).map(|lifetime| Self { lifetime: Some(lifetime) }),
+            (Some(anchor), Some(seconds)) => {
+                lifetime(anchor, seconds).map(|lifetime| Self { lifetime: Some(lifetime) })
+            }
         }
     }
 }
@@ -136,7 +141,7 @@ mod tests {
         &[("purpose", "batch"), ("expires_after[anchor]", "now"), ("expires_after[seconds]", "3600")],
         Err(Refusal::InvalidValue)
     )]
-    fn fields(#[case] fields: &[(&str, &str)], #[case] lifetime: std::result::Result<Option<u64>, Refusal>) {
+    fn forms(#[case] fields: &[(&str, &str)], #[case] lifetime: std::result::Result<Option<u64>, Refusal>) {
         let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let read = Options::read(&fields).map(|options| options.lifetime.map(|time| time.as_secs()));
         assert_eq!(read.map_err(|error| error.refusal()), lifetime);
