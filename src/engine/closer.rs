@@ -1,12 +1,14 @@
 //! Writing the rest of a batch that was cancelled or has expired, so that every item ends as a row.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::domain::batch::{BatchRecord, BatchStatus};
+use crate::domain::ids::BatchKey;
 use crate::domain::result::{ErrorCode, ItemStatus, NewResult, Payload};
 use crate::domain::segment::SegmentHead;
 use crate::metrics::{LaneMetrics, Outcome};
@@ -18,37 +20,76 @@ use super::loader::{HEAD_PAGE, Wanted, load};
 /// Flushes under way at once: enough to keep the writer busy, and what memory is bounded by.
 const AHEAD: usize = 4;
 
-/// What one closer works with.
+/// Pause after the store did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What closers work with.
 #[derive(Debug)]
 pub(super) struct Closer {
-    pub(super) store: Store,
-    pub(super) clock: Clock,
-    pub(super) record: BatchRecord,
+    store: Store,
+    clock: Clock,
     /// Where each model's items are counted.
-    pub(super) metrics: HashMap<String, Arc<LaneMetrics>>,
+    metrics: HashMap<String, Arc<LaneMetrics>>,
+}
+
+/// One run through a batch.
+struct Run<'a> {
+    closer: &'a Closer,
+    record: BatchRecord,
     sent: VecDeque<oneshot::Receiver<Result<Recorded, StoreError>>>,
+    ended: Option<BatchStatus>,
 }
 
 impl Closer {
-    pub(super) fn new(store: Store, clock: Clock, record: BatchRecord) -> Self {
-        Self { store, clock, record, metrics: HashMap::new(), sent: VecDeque::new() }
+    pub(super) fn new(store: Store, clock: Clock, metrics: HashMap<String, Arc<LaneMetrics>>) -> Self {
+        Self { store, clock, metrics }
     }
 
-    /// Writes every missing row; the last one ends the batch.
+    /// Writes every missing row of a batch that expires or is cancelled; the last one ends it. Tells the state
+    /// that the batch took by this. Fails only if the store is closed.
     ///
-    /// Rows that exist already are dropped by the flush, so starting over after a crash is harmless.
-    pub(super) async fn run(mut self) -> Result<(), StoreError> {
-        for segment in self.store.leased_segments(self.record.key).await? {
-            let heads = self.store.segment_heads(self.record.file, None, segment, 1).await?;
+    /// Rows that exist already stay as they are, so starting over is harmless.
+    pub(super) async fn close(&self, batch: BatchKey) -> Result<Option<BatchStatus>, StoreError> {
+        loop {
+            match self.try_close(batch).await {
+                Ok(ended) => return Ok(ended),
+                Err(StoreError::Closed) => return Err(StoreError::Closed),
+                Err(error) => {
+                    tracing::error!(error = %error, "the rest of a batch could not be written; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn try_close(&self, batch: BatchKey) -> Result<Option<BatchStatus>, StoreError> {
+        // Leases go through the writer unawaited: what is read before they are written would miss segments.
+        self.store.record(Flush::default()).await.unwrap_or(Err(StoreError::Closed))?;
+        // The row as it is now: its state and errors say how the rest ends.
+        match self.store.batch_by_key(batch).await? {
+            Some(record) if matches!(record.status, BatchStatus::Expiring | BatchStatus::Cancelling) => {
+                let run = Run { closer: self, record, sent: VecDeque::new(), ended: None };
+                run.through().await
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Run<'_> {
+    async fn through(mut self) -> Result<Option<BatchStatus>, StoreError> {
+        let store = &self.closer.store;
+        for segment in store.leased_segments(self.record.key).await? {
+            let heads = store.segment_heads(self.record.file, None, segment, 1).await?;
             for head in heads.into_iter().filter(|head| head.no == segment) {
                 self.close_segment(head, true).await?;
             }
         }
-        for cursor in self.store.cursors(self.record.key).await? {
+        for cursor in store.cursors(self.record.key).await? {
             let mut from = cursor.next_segment;
             loop {
                 let heads =
-                    self.store.segment_heads(self.record.file, Some(&cursor.model), from, HEAD_PAGE).await?;
+                    store.segment_heads(self.record.file, Some(&cursor.model), from, HEAD_PAGE).await?;
                 let Some(last) = heads.last() else {
                     break;
                 };
@@ -61,30 +102,34 @@ impl Closer {
         while !self.sent.is_empty() {
             self.acknowledged().await?;
         }
-        Ok(())
+        Ok(self.ended)
     }
 
     async fn close_segment(&mut self, head: SegmentHead, leased: bool) -> Result<(), StoreError> {
         let batch = self.record.key;
+        // Resumed even where it was never leased: an earlier run that broke off may have closed it.
         let wanted =
-            Wanted { batch, file: self.record.file, head: head.clone(), resumed: leased, duplicates: false };
-        let loaded = load(&self.store, &wanted).await;
-        let (now, ending) = (self.clock.now(), self.ending());
+            Wanted { batch, file: self.record.file, head: head.clone(), resumed: true, duplicates: false };
+        let loaded = load(&self.closer.store, &wanted).await.ok_or(StoreError::Closed)?;
+        let (now, ending) = (self.closer.clock.now(), self.ending());
+        let done: HashSet<u32> = loaded.done.iter().copied().collect();
         let mut results: Vec<NewResult> = Vec::new();
-        for entry in loaded.open.items() {
-            if loaded.done.contains(&entry.line) {
-                continue;
-            }
+        for entry in loaded.open.items().filter(|entry| !done.contains(&entry.line)) {
             let custom_id = loaded.open.custom_id(entry);
-            results.push(unsent(batch, entry.line, custom_id, ending.clone(), now));
+            let mut result = unsent(batch, entry.line, custom_id, ending.clone(), now);
+            if let Some(retry) = loaded.retries.iter().find(|retry| retry.line == entry.line) {
+                result.attempts = retry.attempts;
+                result.started_at = Some(retry.started_at);
+            }
+            results.push(result);
         }
-        if let Some(metrics) = self.metrics.get(&*head.model) {
+        if let Some(metrics) = self.closer.metrics.get(&*head.model) {
             let outcome = if ending.0 == ItemStatus::Expired { Outcome::Expired } else { Outcome::Cancelled };
             results.iter().for_each(|_| metrics.item_ended(outcome, None));
         }
         let finished_segments = if leased { vec![(batch, head.no)] } else { Vec::new() };
         let flush = Flush { results, finished_segments, ..Flush::default() };
-        self.sent.push_back(self.store.record(flush));
+        self.sent.push_back(self.closer.store.record(flush));
         if self.sent.len() >= AHEAD {
             self.acknowledged().await?;
         }
@@ -92,10 +137,13 @@ impl Closer {
     }
 
     async fn acknowledged(&mut self) -> Result<(), StoreError> {
-        match self.sent.pop_front() {
-            Some(reply) => reply.await.unwrap_or(Err(StoreError::Closed)).map(drop),
-            None => Ok(()),
-        }
+        let Some(reply) = self.sent.pop_front() else {
+            return Ok(());
+        };
+        let recorded = reply.await.unwrap_or(Err(StoreError::Closed))?;
+        let ended = recorded.ended.iter().find(|(batch, _)| *batch == self.record.key);
+        self.ended = self.ended.or(ended.map(|(_, status)| *status));
+        Ok(())
     }
 
     fn ending(&self) -> (ItemStatus, Payload) {

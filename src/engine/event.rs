@@ -2,9 +2,9 @@
 
 use tokio::sync::oneshot;
 
+use crate::domain::batch::BatchStatus;
 use crate::domain::ids::BatchKey;
 use crate::domain::segment::SegmentHead;
-use crate::store::StoreError;
 
 use super::attempt::Ended;
 use super::item::{FeedId, LeaseKey};
@@ -20,13 +20,13 @@ pub(super) enum Event {
     /// A page of segment heads; shorter than a page: the last.
     Heads { feed: FeedId, heads: Vec<SegmentHead> },
     /// The batches that the store says are active.
-    Refreshed(Result<Vec<Found>, StoreError>),
+    Refreshed(Vec<Found>),
     /// A batch's stop is durable, or was not needed any more.
     StopRecorded { batch: BatchKey },
-    /// The closer wrote the rest of a batch.
-    Closed { batch: BatchKey },
+    /// The closer wrote the rest of a batch, which ended it unless something else did.
+    Closed { batch: BatchKey, ended: Option<BatchStatus> },
     /// A reply wants more memory; answered with the bytes charged for it.
-    Grow { bytes: u64, reply: oneshot::Sender<u64> },
+    Grow { call: u64, bytes: u64, reply: oneshot::Sender<u64> },
     /// A provider's key changed.
     KeyChanged { provider: String },
 }

@@ -34,12 +34,13 @@ pub(super) struct Loaded {
     pub(super) duplicates: Vec<u32>,
 }
 
-/// Loads until it works: a store that is away for a moment must not cost an item.
-pub(super) async fn load(store: &Store, wanted: &Wanted) -> Loaded {
+/// Loads until it works: a store that is away for a moment must not cost an item. `None`: it is closed.
+pub(super) async fn load(store: &Store, wanted: &Wanted) -> Option<Loaded> {
     let mut pause = Duration::from_millis(100);
     loop {
         match try_load(store, wanted).await {
-            Ok(loaded) => return loaded,
+            Ok(loaded) => return Some(loaded),
+            Err(StoreError::Closed) => return None,
             Err(error) => {
                 let segment = wanted.head.no;
                 tracing::error!(segment, error = %error, "a segment could not be loaded; trying again");

@@ -1,6 +1,7 @@
 //! Learning from the store which batches there are: at start, and whenever one was created or changed.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use crate::domain::batch::BatchRecord;
 use crate::domain::file::FileSummary;
@@ -24,8 +25,25 @@ pub(super) struct Fresh {
     pub(super) summary: FileSummary,
 }
 
-/// The active batches, with what is needed to run those not in `known`.
-pub(super) async fn find(store: &Store, known: HashSet<BatchKey>) -> Result<Vec<Found>, StoreError> {
+/// Pause after the store did not answer; it may be busy with a disk that is full.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The active batches, with what is needed to run those not in `known`; asked for until the store answers,
+/// since nothing else would ask again before the next batch is made. `None`: it is closed.
+pub(super) async fn find(store: &Store, known: HashSet<BatchKey>) -> Option<Vec<Found>> {
+    loop {
+        match try_find(store, &known).await {
+            Ok(found) => return Some(found),
+            Err(StoreError::Closed) => return None,
+            Err(error) => {
+                tracing::error!(error = %error, "the active batches could not be read; trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn try_find(store: &Store, known: &HashSet<BatchKey>) -> Result<Vec<Found>, StoreError> {
     let mut found = Vec::new();
     for record in store.active_batches().await? {
         let fresh =

@@ -118,12 +118,14 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
         board: board.clone(),
         stage: Stage::Running,
         in_flight: 0,
+        calls: 0,
         careful: needs_care(&boot),
         suspect: boot.alone.map(|(batch, line, deaths)| Suspect { batch, line, deaths }),
         disk_full: false,
         refreshing: false,
         refresh_again: false,
         next_tick: now,
+        settled: false,
     };
     shutdown.spawn(dispatcher.run(heard));
     Ok(board)

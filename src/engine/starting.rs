@@ -50,7 +50,7 @@ impl Dispatcher {
     /// Starts whatever the gate lets go.
     pub(super) fn admit(&mut self, now: Timestamp) {
         loop {
-            if self.careful && (self.in_flight > 0 || !self.recorder.is_idle()) {
+            if self.must_wait_alone() {
                 return;
             }
             let Some(admitted) = self.gate.poll(now) else {
@@ -58,6 +58,11 @@ impl Dispatcher {
             };
             self.start(admitted, now);
         }
+    }
+
+    /// Whether nothing may start beside what is under way: on a careful start items go one at a time.
+    pub(super) fn must_wait_alone(&self) -> bool {
+        self.careful && (self.in_flight > 0 || !self.recorder.is_idle())
     }
 
     fn start(&mut self, admitted: Admitted, now: Timestamp) {
@@ -99,6 +104,7 @@ impl Dispatcher {
         let lease = self.batches.leases.get(&item.lease)?;
         let open = lease.open.as_ref()?;
         let entry = open.entries().get(item.entry)?;
+        let endpoint = entry.endpoint?;
         let lane = self.lanes.get_mut(lane_id);
         if item.attempts == 0 {
             lane.retry_budget.started(false);
@@ -108,12 +114,13 @@ impl Dispatcher {
         lane.metrics.admitted(Dimension::Requests, 1);
         batch.in_flight += 1;
         self.in_flight += 1;
+        self.calls += 1;
         Some(Attempt {
-            feed: feed_id,
+            number: self.calls,
             lane: lane_id,
             permit,
             provider: std::sync::Arc::clone(&lane.provider),
-            endpoint: entry.endpoint?,
+            endpoint,
             body: open.body(entry),
             defaults: batch.defaults.clone(),
             custom_id: open.custom_id(entry).map(str::to_owned),

@@ -1,6 +1,7 @@
 //! Ending batches early: cancel, fail-fast, deadline; and forgetting those that ended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::batch::BatchStatus;
 use crate::domain::file::LineProblem;
@@ -8,11 +9,15 @@ use crate::domain::ids::BatchKey;
 use crate::domain::result::{ErrorCode, NewResult, Payload};
 use crate::domain::time::Timestamp;
 use crate::metrics::BatchOutcome;
+use crate::store::StoreError;
 
 use super::batches::Phase;
 use super::closer::Closer;
 use super::dispatcher::Dispatcher;
 use super::event::Event;
+
+/// Pause after the store refused to record the end of a batch.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What `errors.data[0]` of a batch says that stopped at its first failed item.
 pub(super) fn failed_fast(result: &NewResult) -> LineProblem {
@@ -33,26 +38,39 @@ impl Dispatcher {
     pub(super) fn expire(&mut self, key: BatchKey) {
         self.stop_starting(key, false);
         let store = self.store.clone();
-        self.record_stop(key, async move { store.begin_expiring(key).await });
+        self.record_stop(key, move || {
+            let store = store.clone();
+            async move { store.begin_expiring(key).await }
+        });
     }
 
     /// An item failed and the batch is to stop at the first.
     pub(super) fn fail_fast(&mut self, key: BatchKey, problem: LineProblem) {
         self.stop_starting(key, false);
         let store = self.store.clone();
-        self.record_stop(key, async move { store.begin_cancelling(key, problem).await });
+        self.record_stop(key, move || {
+            let (store, problem) = (store.clone(), problem.clone());
+            async move { store.begin_cancelling(key, problem).await }
+        });
     }
 
-    fn record_stop<F>(&self, batch: BatchKey, record: F)
+    /// Until it is durable: a full disk may refuse it for hours, and nothing else would try again.
+    fn record_stop<R, F>(&self, batch: BatchKey, record: R)
     where
-        F: Future<Output = Result<bool, crate::store::StoreError>> + Send + 'static,
+        R: Fn() -> F + Send + 'static,
+        F: Future<Output = Result<bool, StoreError>> + Send + 'static,
     {
         let events = self.reporter.events.clone();
         tokio::spawn(async move {
-            // On an error the store is gone or full; the stop is found again at the next start.
-            if let Err(error) = record.await {
-                tracing::error!(error = %error, "the end of a batch could not be recorded");
-                return;
+            loop {
+                match record().await {
+                    Ok(_) => break,
+                    Err(StoreError::Closed) => return,
+                    Err(error) => {
+                        tracing::error!(error = %error, "the end of a batch could not be recorded; trying again");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
             }
             let _ = events.send(Event::StopRecorded { batch });
         });
@@ -84,8 +102,11 @@ impl Dispatcher {
                 continue;
             };
             self.laneless.retain(|laneless| *laneless != feed_id);
+            self.delayed.forget(feed_id);
             if let Some(lane) = feed.lane {
-                self.lanes.get_mut(lane).feeds.retain(|lane_feed| *lane_feed != feed_id);
+                let lane = self.lanes.get_mut(lane);
+                lane.feeds.retain(|lane_feed| *lane_feed != feed_id);
+                lane.due.retain(|(due_feed, _)| *due_feed != feed_id);
             }
             for item in feed.queue {
                 if let Some(lease) = self.batches.leases.get_mut(&item.lease) {
@@ -115,25 +136,23 @@ impl Dispatcher {
         for lease in leases {
             self.drop_lease(lease, now);
         }
-        let (store, clock) = (self.store.clone(), self.clock);
-        let metrics = self.lanes.metrics_by_model();
+        let closer = Closer::new(self.store.clone(), self.clock, self.lanes.metrics_by_model());
         let events = self.reporter.events.clone();
         tokio::spawn(async move {
-            // The row as it is now: its state and errors say how the rest ends.
-            let closed = match store.batch_by_key(key).await {
-                Ok(Some(record)) if record.status.accepts_results() => {
-                    let mut closer = Closer::new(store, clock, record);
-                    closer.metrics = metrics;
-                    closer.run().await
-                }
-                Ok(_) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = closed {
-                tracing::error!(error = %error, "the rest of a batch could not be written; it is at the next start");
+            if let Ok(ended) = closer.close(key).await {
+                let _ = events.send(Event::Closed { batch: key, ended });
             }
-            let _ = events.send(Event::Closed { batch: key });
         });
+    }
+
+    /// The closer is done with a batch.
+    pub(super) fn closed(&mut self, key: BatchKey, ended: Option<BatchStatus>, now: Timestamp) {
+        if let Some(status) = ended {
+            self.batch_ended(key, status, now);
+        }
+        self.forget(key, now);
+        // A batch whose stop came to nothing, as when its deadline was moved meanwhile, runs on.
+        self.refresh();
     }
 
     fn drop_lease(&mut self, key: super::item::LeaseKey, now: Timestamp) {

@@ -172,6 +172,14 @@ impl Store {
         self.database.read(Span::Page, move |connection| batch_lists::page(connection, &query)).await
     }
 
+    /// How many batches there are of each status, of all apps; those with none are left out.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn batch_counts(&self) -> Result<Vec<(BatchStatus, u64)>> {
+        self.database.read(Span::Page, batch_lists::counts).await
+    }
+
     /// Changes a batch that is in progress; `None`: the app has no such batch.
     ///
     /// # Errors

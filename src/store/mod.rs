@@ -12,6 +12,8 @@ mod results;
 mod retention;
 mod sqlite;
 mod state;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::path::PathBuf;

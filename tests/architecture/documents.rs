@@ -68,6 +68,31 @@ pub fn dead_paths(root: &Path) -> Vec<String> {
     dead
 }
 
+/// Metrics named in documents and in `deploy/` that the code does not declare.
+pub fn unknown_metrics(root: &Path) -> Vec<String> {
+    let read_all = |folder: &str, extensions: &[&str]| {
+        let mut paths = Vec::new();
+        for extension in extensions {
+            collect(&root.join(folder), extension, &mut paths);
+        }
+        paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect::<String>()
+    };
+    let declared = read_all("src/metrics", &["rs"]);
+    let named = read_all("docs", &["md"]) + &read_all("deploy", &["yml"]);
+    let unknown = metrics_in(&named).filter(|name| !declared.contains(&format!("\"{name}\"")));
+    unknown.map(|name| format!("sluicegate_{name} is not declared")).collect()
+}
+
+/// Names after `sluicegate_`, without what a histogram's series add.
+fn metrics_in(text: &str) -> impl Iterator<Item = &str> {
+    let names = text.split("sluicegate_").skip(1);
+    let names =
+        names.map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap());
+    names.map(|name| {
+        ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+    })
+}
+
 /// Relative targets of `[text](target)`, without their anchors.
 fn links_in(text: &str) -> impl Iterator<Item = &str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
@@ -119,6 +144,18 @@ mod tests {
         let document = "[a](docs/real.md#x) [b](https://example.org/x) [c](#here) `docs/real.md` `docs/*.md` \
                         ```sh\ncat docs/real.md\n```";
         assert_eq!(dead_in(document), [""; 0]);
+    }
+
+    #[test]
+    fn metrics_that_nobody_declares_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["docs", "src/metrics"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        fs::write(root.path().join("src/metrics/a.rs"), "\"real_seconds\"").unwrap();
+        fs::write(root.path().join("docs/a.md"), "`sluicegate_real_seconds_count` `sluicegate_gone_total`")
+            .unwrap();
+        assert_eq!(unknown_metrics(root.path()), ["sluicegate_gone_total is not declared"]);
     }
 
     #[test]

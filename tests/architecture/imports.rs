@@ -1,6 +1,7 @@
 //! Which module may import which: the arrows of the architecture.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
@@ -119,9 +120,13 @@ fn judge_outer(here: &str, outer: &str, part: Option<&str>) -> Option<String> {
 }
 
 fn is_dependency(name: &str) -> bool {
-    let manifest: toml::Table = toml::from_str(include_str!("../../Cargo.toml")).unwrap();
-    let dependencies = manifest["dependencies"].as_table().unwrap();
-    dependencies.keys().any(|key| key.replace('-', "_") == name)
+    static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let manifest = std::fs::read_to_string(crate::root().join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = toml::from_str(&manifest).unwrap();
+        let dependencies = manifest["dependencies"].as_table().unwrap();
+        dependencies.keys().map(|key| key.replace('-', "_")).collect()
+    });
+    NAMES.contains(name)
 }
 
 /// Collects every path that production code names, made absolute.

@@ -30,6 +30,7 @@ fn files_functions_and_traits_stay_small() {
     let mut files = SourceFile::load_all(&root(), "src");
     assert_none(&sizes::median_violation(&files));
     files.extend(SourceFile::load_all(&root(), "tests"));
+    files.extend(SourceFile::load_all(&root(), "benches"));
     assert_none(&sizes::violations(&files));
 }
 
@@ -41,6 +42,11 @@ fn every_module_says_what_it_is() {
 #[test]
 fn documents_name_only_what_exists() {
     assert_none(&documents::dead_paths(&root()));
+}
+
+#[test]
+fn documents_name_only_metrics_that_exist() {
+    assert_none(&documents::unknown_metrics(&root()));
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl SourceFile {
         if matches!(module.last().map(String::as_str), Some("mod" | "lib")) {
             module.pop();
         }
-        let test_only = path.starts_with("tests/");
+        let test_only = !path.starts_with("src/");
         Self { path, module, syntax, test_only, text }
     }
 
