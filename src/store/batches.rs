@@ -108,7 +108,6 @@ pub struct BatchChange {
 
 /// What became of a change.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one is made per call and moved once")]
 pub enum ChangeOutcome {
     /// Done; the batch as it is now.
     Changed(Box<BatchRecord>),
