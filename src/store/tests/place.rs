@@ -107,7 +107,7 @@ pub(super) async fn items(store: &Store, source: FileSource, total: u32) -> (Fil
         models,
         ..FileSummary::default()
     };
-    store.finish_file(file, summary).await.unwrap();
+    store.finish_file(file, summary, None).await.unwrap();
     (file, id)
 }
 
