@@ -20,110 +20,24 @@ import argparse
 import collections
 import concurrent.futures
 import json
-import os
 import pathlib
 import re
 import shutil
-import socket
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from support import BINARY, ENDED, Service, Upstream, Wrong, create, http, lines, upload
+
 STORES = ("fresh", "made")
 CALLS = ("pwrite64", "fdatasync", "fsync", "ftruncate", "fallocate", "unlink", "rename")
 ITEMS = 100
 IN_FLIGHT = 8
 ENDS_WITHIN = 60.0
-INPUT = "".join(
-    json.dumps({
-        "custom_id": f"item-{item}", "method": "POST", "url": "/v1/chat/completions",
-        "body": {"model": "m", "messages": [{"role": "user", "content": f"[[id={item}]] How deep is lock {item}?"}]},
-    }) + "\n"
-    for item in range(ITEMS)
-).encode()
-
-
-class Wrong(Exception):
-    """What a point showed that must not be."""
-
-
-def http(method, url, body=None, headers=None):
-    """The answer's bytes; raises OSError where no whole answer came, and Wrong where it is an error."""
-    request = urllib.request.Request(url, data=body, method=method, headers=headers or {})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read()
-    except urllib.error.HTTPError as error:
-        raise Wrong(f"{method} {url}: {error.code} {error.read()[:300]}") from error
-    except urllib.error.URLError as error:
-        raise OSError(str(error)) from error
-    except Exception as error:  # http.client's own kinds: an answer cut short
-        raise OSError(repr(error)) from error
-
-
-class Upstream:
-    """The scripted upstream, in a process of its own."""
-
-    def __init__(self, binary, folder):
-        script = folder / "script.toml"
-        script.write_text('latency = "1ms..8ms"\n')
-        self.process = subprocess.Popen(
-            [binary, "upstream", "--script", script], stdout=subprocess.PIPE, text=True, env={}
-        )
-        self.base_url = self.process.stdout.readline().strip()
-
-    def most_calls_of_an_item(self):
-        repeated = json.loads(http("GET", self.base_url.removesuffix("/v1") + "/script/log?repeated=1&limit=1000"))
-        return max([entry["calls"] for entry in repeated], default=1), len(repeated)
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-
-
-class Service:
-    """The service on a store in a folder; started as often as a point needs."""
-
-    def __init__(self, binary, folder, upstream):
-        self.binary, self.folder, self.deaths = binary, folder, 0
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.root = f"http://127.0.0.1:{port}"
-        (folder / "sluicegate.toml").write_text(
-            f'server.listen = "127.0.0.1:{port}"\nstore.url = "sqlite:{folder}/store.db"\nstore.min_free = "1MiB"\n'
-            f'log.level = "warn"\n[providers.p]\nbase_url = "{upstream.base_url}"\n'
-            f"limits.max_concurrent = {IN_FLIGHT}\n"
-        )
-        self.process = None
-
-    def start(self, strace=()):
-        command = [*strace, self.binary, "serve", "--config", self.folder / "sluicegate.toml"]
-        with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen(command, env={"PATH": os.environ["PATH"]}, cwd=self.folder,
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def has_died(self):
-        return self.process.poll() is not None
-
-    def stop(self):
-        """Ends it as an operator does; under strace the signal must go to the service itself."""
-        if self.has_died():
-            return
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        pid = int(children[0]) if children else self.process.pid
-        os.kill(pid, 15)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired as error:
-            os.kill(pid, 9)
-            self.process.wait()
-            raise Wrong("it does not end within 20 s of SIGTERM") from error
+SCRIPT = 'latency = "1ms..8ms"\n'
+LIMITS = f"limits.max_concurrent = {IN_FLIGHT}"
+INPUT = lines(ITEMS)
 
 
 class Job:
@@ -153,14 +67,9 @@ class Job:
             raise Wrong(f"not done within {ENDS_WITHIN:.0f} s: {why}")
 
     def run(self):
-        head = (b'--B\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--B\r\ncontent-disposition: '
-                b'form-data; name="file"; filename="in.jsonl"\r\n\r\n')
-        file = json.loads(self.ask("POST", "/v1/files", head + INPUT + b"\r\n--B--\r\n",
-                                   {"content-type": "multipart/form-data; boundary=B"}))["id"]
-        create = json.dumps({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"})
-        batch = json.loads(self.ask("POST", "/v1/batches", create.encode(),
-                                    {"content-type": "application/json", "idempotency-key": "job"}))
-        while batch["status"] not in ("completed", "failed", "expired", "cancelled"):
+        file = upload(self.ask, INPUT)
+        batch = create(self.ask, file)
+        while batch["status"] not in ENDED:
             self.check_time(batch)
             time.sleep(0.02)
             batch = json.loads(self.ask("GET", f"/v1/batches/{batch['id']}"))
@@ -221,8 +130,8 @@ def made(service):
 def run_point(binary, store, call, number, error):
     """One life under strace and those after it; what it showed."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="crash-"))
-    upstream = Upstream(binary, folder)
-    service = Service(binary, folder, upstream)
+    upstream = Upstream(binary, folder, SCRIPT)
+    service = Service(binary, folder, upstream, LIMITS)
     if store == "made":
         made(service)
     fault = f"error={error}" if error else "signal=SIGKILL"
@@ -261,8 +170,8 @@ def run_point(binary, store, call, number, error):
 def count_calls(binary, store):
     """How often the busiest thread makes each call in an undisturbed job on a store."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="crash-"))
-    upstream = Upstream(binary, folder)
-    service = Service(binary, folder, upstream)
+    upstream = Upstream(binary, folder, SCRIPT)
+    service = Service(binary, folder, upstream, LIMITS)
     if store == "made":
         made(service)
     job = Job(service)
@@ -316,7 +225,7 @@ def points(arguments, counts):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--binary", default=ROOT / "target/release/sluicegate", type=pathlib.Path)
+    parser.add_argument("--binary", default=BINARY, type=pathlib.Path)
     parser.add_argument("--all", action="store_true", help="every point instead of a sample")
     parser.add_argument("--sample", type=int, default=24, help="points of each call in a sample")
     parser.add_argument("--only", metavar="STORE:CALL:N[:ERROR]", help="one point")
