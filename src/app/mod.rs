@@ -94,6 +94,7 @@ impl App {
             board: api_board(&config, board, &metrics),
         });
         server.spawn(api::serve(listener, api::routes(&api), ServerSettings::default(), server.clone()));
+        shutdown.spawn(upkeep::count_batches(store.clone(), metrics.batches().clone(), shutdown.clone()));
         shutdown.spawn(upkeep::sweep(store.clone(), clock, shutdown.clone()));
         Ok(Self { address, store, shutdown, server })
     }

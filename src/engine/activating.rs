@@ -8,6 +8,7 @@ use crate::domain::ids::BatchKey;
 use crate::domain::limits::Limits;
 use crate::domain::time::Timestamp;
 use crate::gate::{LevelKind, LevelSpec};
+use crate::ingest::Defaults;
 
 use super::batches::{ActiveBatch, Feed, Leasable, Phase};
 use super::dispatcher::Dispatcher;
@@ -110,7 +111,9 @@ impl Dispatcher {
         let remaining = record.counts.total.saturating_sub(record.counts.recorded());
         let running = record.status == BatchStatus::InProgress;
         let phase = if running { Phase::Running } else { Phase::Stopping { recorded: true } };
-        let defaults = record.options.defaults.clone().map(Arc::from);
+        // Checked when the batch was made.
+        let defaults =
+            record.options.defaults.as_deref().and_then(|raw| Defaults::parse(raw).ok()).map(Arc::new);
         tracing::info!(batch = %record.id, items = remaining, status = record.status.as_str(), "batch taken up");
         let batch = ActiveBatch {
             record,
@@ -174,7 +177,7 @@ impl Dispatcher {
         let mut model = Arc::clone(model);
         let defaults = self.batches.batches.get(&key).and_then(|batch| batch.defaults.as_ref());
         if model.is_empty()
-            && let Some(named) = defaults.and_then(|defaults| default_model(defaults.get()))
+            && let Some(named) = defaults.and_then(|defaults| defaults.model())
         {
             model = named.into();
         }
@@ -193,12 +196,4 @@ impl Dispatcher {
             self.lanes.get_mut(lane).feeds = feeds;
         }
     }
-}
-
-fn default_model(defaults: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        model: Option<String>,
-    }
-    serde_json::from_str::<Named>(defaults).ok().and_then(|named| named.model)
 }

@@ -13,18 +13,20 @@ use crate::domain::ids::BatchKey;
 use crate::domain::result::{ItemStatus, NewResult, Payload};
 use crate::domain::time::Timestamp;
 use crate::gate::Permit;
+use crate::ingest::Defaults;
 use crate::store::Store;
 use crate::upstream::{Call, PhaseTimeouts, ReplyMemory};
 
 use super::event::Event;
-use super::item::{FeedId, LaneId, ReadyItem};
+use super::item::{LaneId, ReadyItem};
 use super::judge::{JudgeContext, Judgement, Verdict, judge};
 use super::lanes::ProviderSetup;
 
 /// All that one attempt needs; it borrows nothing from the dispatcher.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    pub(super) feed: FeedId,
+    /// Counted over all calls of the process: older ones have lower numbers.
+    pub(super) number: u64,
     pub(super) lane: LaneId,
     pub(super) item: ReadyItem,
     pub(super) permit: Permit,
@@ -32,7 +34,7 @@ pub(super) struct Attempt {
     pub(super) endpoint: Endpoint,
     pub(super) body: Bytes,
     /// Laid under the body, if the batch has defaults.
-    pub(super) defaults: Option<Arc<serde_json::value::RawValue>>,
+    pub(super) defaults: Option<Arc<Defaults>>,
     pub(super) custom_id: Option<String>,
     pub(super) timeouts: PhaseTimeouts,
     pub(super) max_attempts: u32,
@@ -46,7 +48,8 @@ pub(super) struct Attempt {
 /// How an attempt ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    pub(super) feed: FeedId,
+    /// As in [`Attempt::number`].
+    pub(super) number: u64,
     pub(super) lane: LaneId,
     pub(super) item: ReadyItem,
     pub(super) permit: Permit,
@@ -75,9 +78,13 @@ pub(super) async fn run(attempt: Attempt, reporter: Reporter) {
         tracing::error!(error = %error, "the first item of a careful start could not be named");
     }
     let started_at = reporter.clock.now();
-    let memory = Growth { events: reporter.events.clone(), granted: std::sync::atomic::AtomicU64::new(0) };
+    let memory = Growth {
+        call: attempt.number,
+        events: reporter.events.clone(),
+        granted: std::sync::atomic::AtomicU64::new(0),
+    };
     let body = match &attempt.defaults {
-        Some(defaults) => crate::ingest::lay_defaults(defaults, &attempt.body).into(),
+        Some(defaults) => defaults.lay_under(&attempt.body).into(),
         None => attempt.body.clone(),
     };
     let max_reply = MAX_REPLY;
@@ -97,9 +104,9 @@ pub(super) async fn run(attempt: Attempt, reporter: Reporter) {
     let mut judgement = judge(reply, &context);
     let result = terminal(&mut judgement, &attempt, started_at, now);
     let reply_bytes = memory.granted.into_inner();
-    let Attempt { feed, lane, item, permit, .. } = attempt;
+    let Attempt { number, lane, item, permit, .. } = attempt;
     let took = now.since(started_at);
-    let ended = Ended { feed, lane, item, permit, judgement, result, started_at, took, reply_bytes };
+    let ended = Ended { number, lane, item, permit, judgement, result, started_at, took, reply_bytes };
     // A dispatcher that is gone has given up on what is in flight: the permit goes with the event.
     let _ = reporter.events.send(Event::Ended(Box::new(ended)));
 }
@@ -158,6 +165,7 @@ fn empty_payload() -> Payload {
 
 /// Asks the dispatcher for each further piece of a long reply.
 struct Growth {
+    call: u64,
     events: mpsc::UnboundedSender<Event>,
     granted: std::sync::atomic::AtomicU64,
 }
@@ -166,7 +174,7 @@ impl ReplyMemory for Growth {
     async fn grow(&self, bytes: usize) {
         let (reply, granted) = oneshot::channel();
         let bytes = bytes as u64;
-        if self.events.send(Event::Grow { bytes, reply }).is_ok()
+        if self.events.send(Event::Grow { call: self.call, bytes, reply }).is_ok()
             && let Ok(held) = granted.await
         {
             self.granted.fetch_add(held, std::sync::atomic::Ordering::Relaxed);

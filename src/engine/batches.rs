@@ -8,6 +8,7 @@ use crate::domain::ids::BatchKey;
 use crate::domain::segment::SegmentHead;
 use crate::domain::time::Timestamp;
 use crate::gate::{HeadId, LevelId};
+use crate::ingest::Defaults;
 
 use super::item::{FeedId, LaneId, LeaseKey, ReadyItem};
 use super::lease::Lease;
@@ -40,8 +41,8 @@ pub(super) struct ActiveBatch {
     pub(super) remaining: u64,
     /// Results on their way to the store.
     pub(super) unrecorded: u32,
-    /// A JSON object laid under every body.
-    pub(super) defaults: Option<Arc<serde_json::value::RawValue>>,
+    /// Laid under every body.
+    pub(super) defaults: Option<Arc<Defaults>>,
     /// Results since this process runs it.
     pub(super) rate: ResultRate,
 }
@@ -49,6 +50,11 @@ pub(super) struct ActiveBatch {
 impl ActiveBatch {
     pub(super) fn runs(&self) -> bool {
         self.phase == Phase::Running && !self.record.options.paused
+    }
+
+    /// Whether it may start another item as far as its own limit is concerned.
+    pub(super) fn has_room(&self) -> bool {
+        self.runs() && self.record.options.max_concurrency.is_none_or(|most| self.in_flight < most)
     }
 
     pub(super) fn fails_fast(&self) -> bool {
@@ -140,10 +146,5 @@ impl Batches {
         }
         let running = self.batches.values().filter(|batch| batch.phase == Phase::Running);
         running.filter(|batch| batch.record.deadline <= now).map(|batch| batch.record.key).collect()
-    }
-
-    /// Items in flight, over all batches.
-    pub(super) fn in_flight(&self) -> u32 {
-        self.batches.values().map(|batch| batch.in_flight).sum()
     }
 }

@@ -38,6 +38,11 @@ impl Delayed {
         self.heap.pop().map(|Reverse(entry)| (entry.feed, entry.item))
     }
 
+    /// Drops the items of a feed that is gone: they would count as waiting until they are due.
+    pub(super) fn forget(&mut self, feed: FeedId) {
+        self.heap.retain(|Reverse(entry)| entry.feed != feed);
+    }
+
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.heap.peek().map(|Reverse(entry)| entry.due)
     }

@@ -73,6 +73,8 @@ pub(super) struct Dispatcher {
     pub(super) board: Board,
     pub(super) stage: Stage,
     pub(super) in_flight: u32,
+    /// Calls started so far: the number of the last one.
+    pub(super) calls: u64,
     /// One item at a time, named before it starts, until one is recorded.
     pub(super) careful: bool,
     pub(super) suspect: Option<Suspect>,
@@ -80,6 +82,8 @@ pub(super) struct Dispatcher {
     pub(super) refreshing: bool,
     pub(super) refresh_again: bool,
     pub(super) next_tick: Timestamp,
+    /// Whether the last tick showed that nothing is under way.
+    pub(super) settled: bool,
 }
 
 impl Dispatcher {
@@ -148,13 +152,13 @@ impl Dispatcher {
             self.top_up(now);
             self.admit(now);
         }
-        self.growth.settle(&mut self.gate, self.memory);
+        self.growth.settle(&mut self.gate, self.memory, now);
         self.recorder.send(&self.store, &mut self.gate, ticked, now);
     }
 
     fn next_wake(&self, now: Timestamp) -> Timestamp {
         let mut wake = now + Duration::from_secs(3_600);
-        if self.has_work() {
+        if self.has_work() || !self.settled {
             wake = wake.min(self.next_tick);
         }
         if let Stage::Draining { until } = self.stage {
@@ -166,7 +170,7 @@ impl Dispatcher {
         times.into_iter().flatten().fold(wake, Timestamp::min).max(now)
     }
 
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.batches.batches.is_empty() || !self.recorder.is_idle() || self.disk_full
     }
 
@@ -178,7 +182,7 @@ impl Dispatcher {
             Event::Refreshed(found) => self.refreshed(found, now),
             Event::StopRecorded { batch } => self.stop_recorded(batch),
             Event::Closed { batch, ended } => self.closed(batch, ended, now),
-            Event::Grow { bytes, reply } => self.growth.ask(bytes, reply),
+            Event::Grow { call, bytes, reply } => self.growth.ask(call, bytes, reply),
             Event::KeyChanged { provider } => self.key_changed(&provider, now),
         }
     }

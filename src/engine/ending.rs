@@ -1,13 +1,16 @@
 //! What follows from the end of an attempt, and of an item.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::domain::ids::BatchKey;
 use crate::domain::result::{ItemStatus, NewResult, RetryRecord};
 use crate::domain::time::Timestamp;
 use crate::gate::{Grant, Refusal, StopReason};
 use crate::metrics::{Outcome, RetryReason, TokenType};
 
 use super::attempt::Ended;
+use super::batches::{ActiveBatch, Feed, Phase};
 use super::dispatcher::{Dispatcher, Stage};
 use super::item::{LaneId, LeaseKey, ReadyItem};
 use super::judge::{RetryAfter, Verdict};
@@ -19,6 +22,7 @@ impl Dispatcher {
         if ended.reply_bytes > 0 {
             self.gate.release_held(self.memory, ended.reply_bytes, now);
         }
+        self.growth.ended(ended.number);
         self.in_flight -= 1;
         let key = ended.item.lease;
         if let Some(batch) = self.batches.batches.get_mut(&key.batch) {
@@ -32,7 +36,7 @@ impl Dispatcher {
             (Verdict::Succeeded { .. }, Some(result)) => {
                 self.lane_works(ended.lane, &grant, now);
                 self.leave_lease(key);
-                self.finish_item(key, result, Some(grant));
+                self.finish_item(key, Some(ended.lane), result, Some(grant));
             }
             (Verdict::Failed { .. }, Some(result)) => {
                 // An answer about the item proves that the lane answers.
@@ -40,7 +44,7 @@ impl Dispatcher {
                     self.gate.resume(self.lanes.get(ended.lane).level, now);
                 }
                 self.leave_lease(key);
-                self.finish_item(key, result, Some(grant));
+                self.finish_item(key, Some(ended.lane), result, Some(grant));
             }
             (Verdict::Retry { after, reason, error }, _) => {
                 self.gate.recorded(grant, now);
@@ -112,11 +116,12 @@ impl Dispatcher {
     fn retry(
         &mut self,
         lane: LaneId,
-        item: ReadyItem,
+        mut item: ReadyItem,
         how: (RetryAfter, RetryReason, String),
         now: Timestamp,
     ) {
         let (after, reason, last_error) = how;
+        item.refusals = 0;
         let lane = self.lanes.get(lane);
         lane.metrics.retried(reason);
         let due = match after {
@@ -147,8 +152,14 @@ impl Dispatcher {
         }
     }
 
-    /// An item has its result.
-    pub(super) fn finish_item(&mut self, key: LeaseKey, result: NewResult, grant: Option<Grant>) {
+    /// An item has its result: from its lane, unless none serves it.
+    pub(super) fn finish_item(
+        &mut self,
+        key: LeaseKey,
+        lane: Option<LaneId>,
+        result: NewResult,
+        grant: Option<Grant>,
+    ) {
         let failed = result.status == ItemStatus::Failed;
         let took = result.started_at.map(|started| result.finished_at.since(started));
         if let Some(lease) = self.batches.leases.get_mut(&key) {
@@ -156,20 +167,20 @@ impl Dispatcher {
             let finished = lease.unfinished == 0;
             if let Some(feed) = self.batches.feeds.get_mut(&lease.feed) {
                 feed.remaining = feed.remaining.saturating_sub(1);
-                if let Some(lane) = feed.lane {
-                    let outcome = if failed { Outcome::Failed } else { Outcome::Succeeded };
-                    self.lanes.get(lane).metrics.item_ended(outcome, took);
-                }
             }
             if finished {
                 self.recorder.segment_finished(key.batch, key.segment);
             }
         }
+        if let Some(lane) = lane {
+            let outcome = if failed { Outcome::Failed } else { Outcome::Succeeded };
+            self.lanes.get(lane).metrics.item_ended(outcome, took);
+        }
         let mut stop = None;
         if let Some(batch) = self.batches.batches.get_mut(&key.batch) {
             batch.unrecorded += 1;
             batch.remaining = batch.remaining.saturating_sub(1);
-            if failed && batch.fails_fast() && batch.phase == super::batches::Phase::Running {
+            if failed && batch.fails_fast() && batch.phase == Phase::Running {
                 stop = Some(super::stopping::failed_fast(&result));
             }
         }
@@ -218,12 +229,12 @@ impl Dispatcher {
     fn next_retry(&mut self, lane_id: LaneId) -> Option<(super::item::FeedId, ReadyItem)> {
         let lane = self.lanes.get_mut(lane_id);
         lane.due.front()?;
-        let feeds = &self.batches.feeds;
-        let first_attempts = lane
-            .feeds
-            .iter()
-            .filter_map(|feed| feeds.get(feed))
-            .any(|feed| feed.has_more() || feed.queue.iter().any(|item| item.attempts == 0));
+        let (feeds, batches) = (&self.batches.feeds, &self.batches.batches);
+        // Those of a batch that may start nothing are not what a retry would displace.
+        let mut waiting =
+            lane.feeds.iter().filter_map(|feed| feeds.get(feed)).filter(|feed| has_room(batches, feed));
+        let first_attempts =
+            waiting.any(|feed| feed.has_more() || feed.queue.iter().any(|item| item.attempts == 0));
         let waiting = super::retry_budget::Waiting {
             first_attempts,
             delayed_retries: self.delayed.len() + lane.due.len(),
@@ -254,7 +265,7 @@ impl Dispatcher {
         lease.loading = true;
         let head = lease.head.clone();
         // Charged even beyond the level: what failed must be able to end before anything new is leased.
-        let bytes = u64::from(head.raw_bytes);
+        let bytes = super::leasing::charge(&head, self.ahead_limit);
         if self.gate.try_hold(self.memory, bytes) {
             lease.held = bytes;
         }
@@ -266,4 +277,9 @@ impl Dispatcher {
             super::loader::Wanted { batch: key.batch, file, head, resumed: false, duplicates: false };
         self.spawn_load(key, wanted);
     }
+}
+
+/// Whether a feed's batch may start an item as far as the batch is concerned.
+fn has_room(batches: &HashMap<BatchKey, ActiveBatch>, feed: &Feed) -> bool {
+    batches.get(&feed.batch).is_some_and(ActiveBatch::has_room)
 }

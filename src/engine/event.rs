@@ -26,7 +26,7 @@ pub(super) enum Event {
     /// The closer wrote the rest of a batch, which ended it unless something else did.
     Closed { batch: BatchKey, ended: Option<BatchStatus> },
     /// A reply wants more memory; answered with the bytes charged for it.
-    Grow { bytes: u64, reply: oneshot::Sender<u64> },
+    Grow { call: u64, bytes: u64, reply: oneshot::Sender<u64> },
     /// A provider's key changed.
     KeyChanged { provider: String },
 }

@@ -86,6 +86,8 @@ pub(super) struct Lane {
     pub(super) succeeded: bool,
     /// Successes so far: tells an item refused again and again whether others pass meanwhile.
     pub(super) successes: u64,
+    /// When its provider's key last changed: a refusal of a call sent before is of the old key.
+    pub(super) key_changed_at: Option<Timestamp>,
     max_concurrent: u32,
 }
 
@@ -197,6 +199,7 @@ impl Lanes {
             feeds: Vec::new(),
             succeeded: false,
             successes: 0,
+            key_changed_at: None,
             max_concurrent: max_concurrent.min(self.ceiling),
         });
         self.by_name.insert(key, id);

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::domain::result::{ErrorCode, ItemStatus, Payload};
 use crate::domain::segment::{Entry, EntryKind, OpenSegment, SegmentHead};
 use crate::domain::time::Timestamp;
+use crate::ingest::LineCheck;
 use crate::store::StoreError;
 
 use super::attempt::unsent;
@@ -19,6 +20,14 @@ use super::order::{Standing, turn};
 const UNSERVED_AHEAD: u32 = 1_024;
 /// What a segment's index costs beside its bytes, about.
 const INDEX_BYTES: u64 = 8 * 1024;
+
+/// A lease whose items are being sorted.
+struct Entering {
+    key: LeaseKey,
+    feed: FeedId,
+    open: OpenSegment,
+    duplicates: HashSet<u32>,
+}
 
 impl Dispatcher {
     /// Leases what the lanes will need next.
@@ -84,18 +93,11 @@ impl Dispatcher {
             self.load_heads(feed_id);
             return false;
         };
-        let bytes = u64::from(next.head.raw_bytes) + INDEX_BYTES;
+        let bytes = charge(&next.head, self.ahead_limit);
         let room = self.ahead == 0 || self.ahead + bytes <= self.ahead_limit;
-        // Nothing held at all: the largest line must go through even a budget smaller than it.
-        let held = if !room {
+        if !room || !self.gate.try_hold(self.memory, bytes) {
             return false;
-        } else if self.gate.try_hold(self.memory, bytes) {
-            bytes
-        } else if self.batches.leases.values().all(|lease| lease.held == 0) && self.in_flight == 0 {
-            0
-        } else {
-            return false;
-        };
+        }
         let Some(batch) = self.batches.batches.get(&feed.batch) else {
             return false;
         };
@@ -115,9 +117,9 @@ impl Dispatcher {
             duplicates: batch.fails_items(),
         };
         let mut lease = Lease::new(feed_id, next.head, turn(&standing(batch, now)));
-        lease.held = held;
+        lease.held = bytes;
         lease.ahead = true;
-        self.ahead += held;
+        self.ahead += bytes;
         self.batches.leases.insert(key, lease);
         self.spawn_load(key, wanted);
         true
@@ -180,7 +182,6 @@ impl Dispatcher {
         };
         let feed_id = lease.feed;
         lease.loading = false;
-        let open = loaded.open.clone();
         lease.open = Some(loaded.open.clone());
         if lease.entered {
             let items = std::mem::take(&mut lease.waiting_for_bytes);
@@ -190,16 +191,19 @@ impl Dispatcher {
             if let Some(feed) = self.batches.feeds.get_mut(&feed_id) {
                 feed.loads -= 1;
             }
-            self.enter(key, feed_id, &open, loaded, now);
+            self.enter(key, feed_id, loaded, now);
         }
         self.settle_lease(key, now);
     }
 
     /// Sorts a new lease's items: done, unservable, waiting for a retry, ready.
-    fn enter(&mut self, key: LeaseKey, feed_id: FeedId, open: &OpenSegment, loaded: Loaded, now: Timestamp) {
+    fn enter(&mut self, key: LeaseKey, feed_id: FeedId, loaded: Loaded, now: Timestamp) {
         let done: HashSet<u32> = loaded.done.into_iter().collect();
         let retries: HashMap<u32, _> = loaded.retries.into_iter().map(|retry| (retry.line, retry)).collect();
-        let duplicates: HashSet<u32> = loaded.duplicates.into_iter().collect();
+        let duplicates = loaded.duplicates.into_iter().collect();
+        let entering = Entering { key, feed: feed_id, open: loaded.open, duplicates };
+        let open = &entering.open;
+        let lane = self.batches.feeds.get(&feed_id).and_then(|feed| feed.lane);
         let mut ready = Vec::with_capacity(open.entries().len());
         for (place, entry) in open.entries().iter().enumerate() {
             if matches!(entry.kind, EntryKind::Blank | EntryKind::Continuation) {
@@ -211,10 +215,14 @@ impl Dispatcher {
                 }
                 continue;
             }
-            if let Some((code, message)) = self.unservable(key, feed_id, open, entry, &duplicates) {
+            // A line that can't be run may just have stopped its batch: the rest is the closer's.
+            if !self.batches.feeds.contains_key(&feed_id) {
+                return;
+            }
+            if let Some((code, message)) = self.unservable(&entering, entry) {
                 let ending = (ItemStatus::Failed, Payload::Error { code, message });
                 let result = unsent(key.batch, entry.line, open.custom_id(entry), ending, now);
-                self.finish_item(key, result, None);
+                self.finish_item(key, lane, result, None);
                 continue;
             }
             let retry = retries.get(&entry.line);
@@ -237,14 +245,8 @@ impl Dispatcher {
     }
 
     /// Why an item can't be run at all, if so.
-    fn unservable(
-        &self,
-        key: LeaseKey,
-        feed_id: FeedId,
-        open: &OpenSegment,
-        entry: &Entry,
-        duplicates: &HashSet<u32>,
-    ) -> Option<(ErrorCode, String)> {
+    fn unservable(&self, entering: &Entering, entry: &Entry) -> Option<(ErrorCode, String)> {
+        let Entering { key, feed, open, duplicates } = entering;
         if entry.kind == EntryKind::Faulty {
             return Some((ErrorCode::InvalidRequest, open.fault(entry).to_owned()));
         }
@@ -253,15 +255,16 @@ impl Dispatcher {
             return Some((ErrorCode::InvalidRequest, message.to_owned()));
         }
         let batch = self.batches.batches.get(&key.batch)?;
-        if batch.record.endpoint.is_some() && batch.record.endpoint != entry.endpoint {
-            let message = "The URL provided for this request does not match the batch endpoint.";
-            return Some((ErrorCode::InvalidRequest, message.to_owned()));
-        }
-        let feed = self.batches.feeds.get(&feed_id)?;
-        if feed.lane.is_none() {
-            let message =
-                format!("No provider serves the model '{}'; GET /v1/models lists those served.", feed.model);
-            return Some((ErrorCode::ModelNotFound, message));
+        let feed = self.batches.feeds.get(feed)?;
+        let check = LineCheck {
+            endpoint: batch.record.endpoint,
+            defaults_model: batch.defaults.as_ref().and_then(|defaults| defaults.model()),
+            has_lane: &|_| feed.lane.is_some(),
+        };
+        if let Some(fault) = check.fault(&feed.model, entry.endpoint?) {
+            let no_lane = fault.code == ErrorCode::ModelNotFound.as_str();
+            let code = if no_lane { ErrorCode::ModelNotFound } else { ErrorCode::InvalidRequest };
+            return Some((code, fault.message));
         }
         let suspect = self.suspect?;
         let guilty = suspect.batch == key.batch && suspect.line == entry.line && suspect.deaths >= 3;
@@ -273,14 +276,14 @@ impl Dispatcher {
 
     /// Puts items behind those that are ready already: input order.
     fn append_ready(&mut self, feed_id: FeedId, items: Vec<ReadyItem>) {
-        for item in &items {
-            if let Some(lease) = self.batches.leases.get_mut(&item.lease) {
+        for item in items {
+            let (lease, feed) =
+                (self.batches.leases.get_mut(&item.lease), self.batches.feeds.get_mut(&feed_id));
+            if let (Some(lease), Some(feed)) = (lease, feed) {
                 lease.busy += 1;
                 lease.ready += 1;
+                feed.queue.push_back(item);
             }
-        }
-        if let Some(feed) = self.batches.feeds.get_mut(&feed_id) {
-            feed.queue.extend(items);
         }
         self.enqueue(feed_id);
     }
@@ -288,16 +291,21 @@ impl Dispatcher {
     /// Puts items before those that are ready already: they were started earlier.
     pub(super) fn make_ready(&mut self, feed_id: FeedId, items: Vec<ReadyItem>) {
         for item in items.into_iter().rev() {
-            if let Some(lease) = self.batches.leases.get_mut(&item.lease) {
+            let (lease, feed) =
+                (self.batches.leases.get_mut(&item.lease), self.batches.feeds.get_mut(&feed_id));
+            if let (Some(lease), Some(feed)) = (lease, feed) {
                 lease.busy += 1;
                 lease.ready += 1;
-            }
-            if let Some(feed) = self.batches.feeds.get_mut(&feed_id) {
                 feed.queue.push_front(item);
             }
         }
         self.enqueue(feed_id);
     }
+}
+
+/// What a segment's bytes cost the memory level: never so much that its own calls would find no room beside it.
+pub(super) fn charge(head: &SegmentHead, ahead_limit: u64) -> u64 {
+    (u64::from(head.raw_bytes) + INDEX_BYTES).min(2 * ahead_limit)
 }
 
 /// Where a batch stands among those of its app.

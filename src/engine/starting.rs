@@ -104,6 +104,7 @@ impl Dispatcher {
         let lease = self.batches.leases.get(&item.lease)?;
         let open = lease.open.as_ref()?;
         let entry = open.entries().get(item.entry)?;
+        let endpoint = entry.endpoint?;
         let lane = self.lanes.get_mut(lane_id);
         if item.attempts == 0 {
             lane.retry_budget.started(false);
@@ -113,12 +114,13 @@ impl Dispatcher {
         lane.metrics.admitted(Dimension::Requests, 1);
         batch.in_flight += 1;
         self.in_flight += 1;
+        self.calls += 1;
         Some(Attempt {
-            feed: feed_id,
+            number: self.calls,
             lane: lane_id,
             permit,
             provider: std::sync::Arc::clone(&lane.provider),
-            endpoint: entry.endpoint?,
+            endpoint,
             body: open.body(entry),
             defaults: batch.defaults.clone(),
             custom_id: open.custom_id(entry).map(str::to_owned),

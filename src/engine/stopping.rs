@@ -102,8 +102,11 @@ impl Dispatcher {
                 continue;
             };
             self.laneless.retain(|laneless| *laneless != feed_id);
+            self.delayed.forget(feed_id);
             if let Some(lane) = feed.lane {
-                self.lanes.get_mut(lane).feeds.retain(|lane_feed| *lane_feed != feed_id);
+                let lane = self.lanes.get_mut(lane);
+                lane.feeds.retain(|lane_feed| *lane_feed != feed_id);
+                lane.due.retain(|(due_feed, _)| *due_feed != feed_id);
             }
             for item in feed.queue {
                 if let Some(lease) = self.batches.leases.get_mut(&item.lease) {

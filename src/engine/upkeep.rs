@@ -11,12 +11,17 @@ use super::item::LaneId;
 impl Dispatcher {
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.sort_feeds(now);
+        // One more tick after the last batch, and as long as a lane's state may change by time alone: else the
+        // gauges would keep what they showed last.
+        self.settled = !self.has_work();
         for lane in self.lanes.ids() {
             let lane = self.lanes.get(lane);
+            let state = self.gate.lane_state(lane.level, now);
+            self.settled &= state == LaneState::Open;
             let remaining = lane.feeds.iter().filter_map(|feed| self.batches.feeds.get(feed));
             let remaining: u64 = remaining.map(|feed| feed.remaining).sum();
             lane.metrics.pending().set(i64::try_from(remaining).unwrap_or(i64::MAX));
-            lane.metrics.set_state(label(self.gate.lane_state(lane.level, now)));
+            lane.metrics.set_state(label(state));
         }
         let keys: Vec<_> = self.batches.batches.keys().copied().collect();
         for key in keys {
@@ -66,6 +71,12 @@ impl Dispatcher {
         let (reason, detail) = why;
         let lane = self.lanes.get_mut(id);
         lane.metrics.retried(RetryReason::LaneStopped);
+        if reason == StopReason::Credential && lane.key_changed_at.is_some_and(|at| grant.admitted_at() <= at)
+        {
+            // The key that was refused is not in use any more. If this was a probe, the next one may go at once.
+            self.gate.probe_now(lane.level, now);
+            return;
+        }
         let was_open = self.gate.lane_state(lane.level, now) != LaneState::Stopped;
         self.gate.stop(lane.level, reason, grant.admitted_at(), now);
         if was_open {
@@ -78,20 +89,21 @@ impl Dispatcher {
         }
         if reason == StopReason::Credential {
             lane.succeeded = false;
-            let (provider, events) = (std::sync::Arc::clone(&lane.provider), self.reporter.events.clone());
-            tokio::spawn(async move {
-                if provider.upstream.credential().refresh().await.is_ok_and(|changed| changed) {
-                    let _ = events.send(super::event::Event::KeyChanged { provider: provider.name.clone() });
-                }
-            });
+            if was_open || grant.is_probe() {
+                let provider = std::sync::Arc::clone(&lane.provider);
+                // Another key is told of by the credential itself; why none could be read, by the next call.
+                tokio::spawn(async move { provider.upstream.credential().refresh().await });
+            }
         }
     }
 
     /// Lanes stopped for the old key may try the new one at once.
     pub(super) fn key_changed(&mut self, provider: &str, now: Timestamp) {
         for lane in self.lanes.ids() {
-            let lane = self.lanes.get(lane);
+            let lane = self.lanes.get_mut(lane);
             if lane.provider.name == provider {
+                lane.key_changed_at = Some(now);
+                lane.succeeded = false;
                 self.gate.probe_now(lane.level, now);
             }
         }

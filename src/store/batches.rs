@@ -110,7 +110,7 @@ pub struct BatchChange {
 #[derive(Clone, Debug)]
 pub enum ChangeOutcome {
     /// Done; the batch as it is now.
-    Changed(BatchRecord),
+    Changed(Box<BatchRecord>),
     /// Not running: it is in this state.
     Refused(BatchStatus),
 }
@@ -170,6 +170,14 @@ impl Store {
     /// What every read may answer.
     pub async fn batches(&self, query: BatchQuery) -> Result<Page<BatchRecord>> {
         self.database.read(Span::Page, move |connection| batch_lists::page(connection, &query)).await
+    }
+
+    /// How many batches there are of each status, of all apps; those with none are left out.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn batch_counts(&self) -> Result<Vec<(BatchStatus, u64)>> {
+        self.database.read(Span::Page, batch_lists::counts).await
     }
 
     /// Changes a batch that is in progress; `None`: the app has no such batch.

@@ -43,6 +43,17 @@ pub(crate) fn page(connection: &Connection, query: &BatchQuery) -> Result<Page<B
     Ok(Page { data, has_more })
 }
 
+/// How many batches there are of each status.
+pub(crate) fn counts(connection: &Connection) -> Result<Vec<(BatchStatus, u64)>, Fault> {
+    let sql = "SELECT status, count(*) FROM batch WHERE deleted_at IS NULL GROUP BY status";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| {
+        let status = super::values::word(row, 0, BatchStatus::from_stored)?;
+        Ok((status, super::values::uint(row, 1)?))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Running batches have an index; naming its condition lets a list of few among many use it.
 fn status_condition(status: BatchStatus) -> &'static str {
     if status.is_terminal() { "AND status = ? " } else { "AND ended_at IS NULL AND status = ? " }

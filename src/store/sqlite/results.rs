@@ -79,11 +79,7 @@ fn page_sql(order: ResultOrder, filter: ResultFilter) -> &'static str {
 }
 
 /// The last row of a query, by keys alone.
-pub(crate) fn last(
-    connection: &Connection,
-    query: &ResultQuery,
-    until: u64,
-) -> Result<Option<u64>, Fault> {
+pub(crate) fn last(connection: &Connection, query: &ResultQuery, until: u64) -> Result<Option<u64>, Fault> {
     let (batch, limit) = (query.batch.0, int(query.limit as u64));
     let filter = match query.filter {
         ResultFilter::All => "",
