@@ -94,7 +94,7 @@ fn main() -> anyhow::Result<()> {
 
 async fn measure(arguments: &Arguments, name: &str) -> anyhow::Result<()> {
     let shape: Shape = name.parse()?;
-    let input = Input::filled(shape.items, "bench", shape.bytes, shape.filling);
+    let input = Input::filled(0, shape.items, "bench", shape.bytes, shape.filling);
     let upstream = Upstream::start(&format!(
         "latency = \"{}\"\nanswer_bytes = {}\nlog = \"off\"\n",
         arguments.latency, arguments.answer

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench kill_loop -- --kills 50
-//! cargo bench --bench kill_loop -- --items 1000000 --done-first 900000 --behind 900000 --unfinished --kills 5 \
+//! cargo bench --bench kill_loop -- --items 1000000 --beside 900000 --done-first 900000 --unfinished --kills 5 \
 //!     --rate none --latency 0ms --in-flight 256
 //! ```
 
@@ -55,12 +55,12 @@ struct Arguments {
     /// The latest kill after a start, in seconds
     #[arg(long, default_value_t = 3.0)]
     most: f64,
-    /// Items that are done before the first kill
+    /// Items of all batches that are done before the first kill
     #[arg(long, default_value_t = 0)]
     done_first: u64,
-    /// Items of a second batch that waits behind the first
+    /// Items of a second batch beside the first
     #[arg(long, default_value_t = 0)]
-    behind: usize,
+    beside: usize,
     /// Whether the run stops after the kills, with the batches unfinished
     #[arg(long)]
     unfinished: bool,
@@ -105,11 +105,12 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut service = Service::prepare(folder.path(), &[provider])?;
     let api = service.start_ready().await?;
-    let batch = submit(&api, arguments.items).await?;
-    if arguments.behind > 0 {
-        submit(&api, arguments.behind).await?;
+    let batch = submit(&api, 0, arguments.items).await?;
+    let mut batches = vec![batch.clone()];
+    if arguments.beside > 0 {
+        batches.push(submit(&api, arguments.items, arguments.beside).await?);
     }
-    wait_for_done(&api, &batch, arguments.done_first).await?;
+    wait_for_done(&api, &batches, arguments.done_first).await?;
 
     let kills = kill_often(arguments, &mut service, &upstream).await?;
     let api = service.ready().await?;
@@ -132,9 +133,9 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Uploads so many items and creates a batch of them; its id.
-async fn submit(api: &Api, items: usize) -> anyhow::Result<String> {
-    let file = api.upload(Input::chat(items, "bench", 300).file).await?;
+/// Uploads so many items, numbered from `first`, and creates a batch of them; its id.
+async fn submit(api: &Api, first: usize, items: usize) -> anyhow::Result<String> {
+    let file = api.upload(Input::chat_from(first, items, "bench", 300).file).await?;
     api.create(&file).await
 }
 
@@ -156,11 +157,17 @@ fn script(arguments: &Arguments) -> anyhow::Result<String> {
     Ok(script)
 }
 
-async fn wait_for_done(api: &Api, batch: &str, done: u64) -> anyhow::Result<()> {
-    while api.batch(batch).await?["request_counts"]["completed"].as_u64().unwrap_or(0) < done {
+async fn wait_for_done(api: &Api, batches: &[String], enough: u64) -> anyhow::Result<()> {
+    loop {
+        let mut done = 0;
+        for batch in batches {
+            done += count(&api.batch(batch).await?["request_counts"]["completed"]);
+        }
+        if done >= enough {
+            return Ok(());
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Ok(())
 }
 
 async fn kill_often(

@@ -35,15 +35,26 @@ impl Input {
     /// So many chat requests for a model, each about `body_bytes` long; line `n` has the custom id
     /// `item-n` and the marker `[[id=n]]`.
     pub(crate) fn chat(items: usize, model: &str, body_bytes: usize) -> Self {
-        Self::filled(items, model, body_bytes, Filling::Words)
+        Self::filled(0, items, model, body_bytes, Filling::Words)
+    }
+
+    /// The same with numbers from `first` on: the upstream tells the items of two such files apart.
+    pub(crate) fn chat_from(first: usize, items: usize, model: &str, body_bytes: usize) -> Self {
+        Self::filled(first, items, model, body_bytes, Filling::Words)
     }
 
     /// The same with prompts of another kind.
-    pub(crate) fn filled(items: usize, model: &str, body_bytes: usize, filling: Filling) -> Self {
+    pub(crate) fn filled(
+        first: usize,
+        items: usize,
+        model: &str,
+        body_bytes: usize,
+        filling: Filling,
+    ) -> Self {
         let mut file = String::with_capacity(items * (body_bytes + 100));
         let mut bodies = Vec::with_capacity(items);
         let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
-        for item in 0..items {
+        for item in first..first + items {
             let _ = write!(
                 file,
                 r#"{{"custom_id":"item-{item}","method":"POST","url":"/v1/chat/completions","body":"#

@@ -2,6 +2,7 @@
 """Whole batches under an upstream that fails, one that refuses by the minute, and a client that cancels.
 
     python3 tests/faults/hard_times.py random                        30 % of replies are 500, 503 or a reset
+    python3 tests/faults/hard_times.py random --rate 3000/60s        the same within a rate
     python3 tests/faults/hard_times.py storm                         ten seconds of 429s every minute
     python3 tests/faults/hard_times.py cancel                        a running batch of 50,000 items is cancelled
     python3 tests/faults/hard_times.py random --binary PATH --items 20000
@@ -106,7 +107,12 @@ class Run:
 
 def random_faults(arguments):
     items = arguments.items or 10_000
-    run = Run(arguments, items, FAULTS, "limits.max_concurrent = 64")
+    script, limits = FAULTS, "limits.max_concurrent = 64"
+    if arguments.rate:
+        limit, period = arguments.rate.split("/")
+        script += f'[[limits]]\nlaw = "sliding"\nlimit = {limit}\nperiod = "{period}"\nenforce = true\n'
+        limits += f'\nlimits.requests = ["{arguments.rate}"]'
+    run = Run(arguments, items, script, limits)
     batch = run.ended()
     took = time.monotonic() - run.started
     output, errors = run.lines_of(batch)
@@ -119,6 +125,9 @@ def random_faults(arguments):
     print(f"upstream calls {arrived}, theory {theory:.0f}: {arrived / theory:.4f}×")
     attempts = run.attempts()
     print(f"items by attempts: {attempts}")
+    for law in run.upstream.ask("oracle")["laws"]:
+        print(f"{law['name']}: peak {law['peak']}, over {law['over']}; {arrived / took:.1f} calls/s")
+        run.must(law["over"] == 0, f"{law['name']} was exceeded")
     run.must(batch["status"] == "completed", f"the batch ended as {batch['status']}")
     run.must(abs(len(errors) - items * failing) <= 4 * spread, "more or fewer items failed than chance explains")
     run.must(arrived <= 1.05 * theory, "more upstream calls than 1.05× theory")
@@ -192,6 +201,7 @@ def main():
     parser.add_argument("what", choices=["random", "storm", "cancel"])
     parser.add_argument("--binary", default=BINARY, type=pathlib.Path)
     parser.add_argument("--items", type=int)
+    parser.add_argument("--rate", help="of `random`, such as 3000/60s")
     arguments = parser.parse_args()
     arguments.binary = arguments.binary.resolve()
     sys.exit({"random": random_faults, "storm": storm, "cancel": cancel}[arguments.what](arguments))
