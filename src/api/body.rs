@@ -9,11 +9,15 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::error::{ApiError, Refusal, Result};
 
 /// A body that brings nothing for this long is given up.
 const IDLE: Duration = Duration::from_secs(60);
+/// A body slower than this many bytes a second on the whole is given up too: bodies hold places that
+/// others wait for. Only waiting for the client counts, not our own work.
+const SLOWEST: u64 = 1 << 10;
 /// Above this a body in memory needs one of few places.
 const SMALL: usize = 1 << 20;
 /// Large bodies in memory at once. One that can't be held to its end would deadlock with others, so
@@ -24,20 +28,25 @@ const LARGE_AT_ONCE: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Incoming {
     body: Body,
+    waited: Duration,
+    bytes: u64,
 }
 
 impl Incoming {
     pub(crate) fn new(body: Body) -> Self {
-        Self { body }
+        Self { body, waited: Duration::ZERO, bytes: 0 }
     }
 
     /// The next piece; `None` at the end.
     ///
     /// # Errors
-    /// 408 if nothing came for a minute, 400 if the client broke off or framed it wrongly.
+    /// 408 if nothing came for a minute or the whole is too slow, 400 if the client broke off or framed it wrongly.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let frame = match tokio::time::timeout(IDLE, self.body.frame()).await {
+            let began = Instant::now();
+            let allowed = IDLE + Duration::from_secs(self.bytes / SLOWEST);
+            let patience = IDLE.min(allowed.saturating_sub(self.waited));
+            let frame = match tokio::time::timeout(patience, self.body.frame()).await {
                 Err(_) => {
                     let why = "The request body did not arrive in time.";
                     return Err(ApiError::new(Refusal::SlowBody, why));
@@ -49,8 +58,10 @@ impl Incoming {
                 }
                 Ok(Some(Ok(frame))) => frame,
             };
+            self.waited += began.elapsed();
             // Trailers carry nothing for us.
             if let Ok(data) = frame.into_data() {
+                self.bytes += data.len() as u64;
                 return Ok(Some(data));
             }
         }
@@ -127,4 +138,49 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<()> {
     }
     let why = format!("Unsupported content type: '{given}'. This method accepts 'application/json'.");
     Err(ApiError::new(Refusal::UnsupportedMediaType, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    /// A body of single bytes, one per pause.
+    fn dripping(pause: Duration) -> Body {
+        Body::from_stream(stream::unfold((), move |()| async move {
+            tokio::time::sleep(pause).await;
+            Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), ()))
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_given_up_however_steadily() {
+        for pause in [1, 59, 61] {
+            let began = Instant::now();
+            let read = Bodies::new().read(dripping(Duration::from_secs(pause)), 1_000).await;
+            assert_eq!(read.unwrap_err().refusal(), Refusal::SlowBody);
+            assert!(began.elapsed() <= IDLE + Duration::from_secs(1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_body_waits_for_its_place_and_gives_it_back() {
+        let bodies = Bodies::new();
+        let large = || Body::from(vec![b'x'; SMALL + 1]);
+        let mut held = Vec::new();
+        for _ in 0..LARGE_AT_ONCE {
+            held.push(bodies.read(large(), 2 * SMALL).await.unwrap());
+        }
+        let small = bodies.read(Body::from("x"), 2 * SMALL).await.unwrap();
+        assert_eq!(small.bytes, "x");
+        let waiting = bodies.read(large(), 2 * SMALL);
+        let early = tokio::time::timeout(Duration::from_millis(20), waiting).await;
+        assert!(early.is_err());
+        held.clear();
+        assert_eq!(bodies.read(large(), 2 * SMALL).await.unwrap().bytes.len(), SMALL + 1);
+        assert!(bodies.read(large(), SMALL).await.is_err());
+    }
 }

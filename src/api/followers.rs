@@ -43,7 +43,16 @@ impl Followers {
         let bell = self.store.progress_wakeup().listen();
         let mut watched = self.lock();
         if let Some(latest) = watched.get(&batch.key) {
-            return latest.subscribe();
+            let follower = latest.subscribe();
+            // The watcher may be in its pause: a newcomer must not see less than it has read itself.
+            latest.send_if_modified(|row| {
+                let newer = is_newer(&batch, row);
+                if newer {
+                    *row = Arc::new(batch);
+                }
+                newer
+            });
+            return follower;
         }
         let key = batch.key;
         let is_terminal = batch.status.is_terminal();
@@ -105,4 +114,10 @@ impl Followers {
     fn lock(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether `read` was read after `row`: results only grow, and an ended batch stays as it is.
+fn is_newer(read: &BatchRecord, row: &BatchRecord) -> bool {
+    let grown = read.counts.recorded() > row.counts.recorded();
+    grown || (read.status.is_terminal() && !row.status.is_terminal())
 }

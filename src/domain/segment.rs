@@ -13,7 +13,7 @@ use super::endpoint::Endpoint;
 
 mod codec;
 
-pub use codec::{SegmentBuilder, SegmentError};
+pub use codec::{ItemLine, SegmentBuilder, SegmentError};
 
 /// Most items of one segment: one compressed row stays small, and a batch's turn is at most this long.
 pub const MAX_ITEMS: u32 = 64;

@@ -142,7 +142,9 @@ impl Run<'_> {
         };
         let recorded = reply.await.unwrap_or(Err(StoreError::Closed))?;
         let ended = recorded.ended.iter().find(|(batch, _)| *batch == self.record.key);
-        self.ended = self.ended.or(ended.map(|(_, status)| *status));
+        if let Some((_, status)) = ended {
+            self.ended.get_or_insert(*status);
+        }
         Ok(())
     }
 

@@ -21,6 +21,14 @@ const UNSERVED_AHEAD: u32 = 1_024;
 /// What a segment's index costs beside its bytes, about.
 const INDEX_BYTES: u64 = 8 * 1024;
 
+/// A lease whose items are being sorted.
+struct Entering {
+    key: LeaseKey,
+    feed: FeedId,
+    open: OpenSegment,
+    duplicates: HashSet<u32>,
+}
+
 impl Dispatcher {
     /// Leases what the lanes will need next.
     pub(super) fn top_up(&mut self, now: Timestamp) {
@@ -174,7 +182,6 @@ impl Dispatcher {
         };
         let feed_id = lease.feed;
         lease.loading = false;
-        let open = loaded.open.clone();
         lease.open = Some(loaded.open.clone());
         if lease.entered {
             let items = std::mem::take(&mut lease.waiting_for_bytes);
@@ -184,16 +191,18 @@ impl Dispatcher {
             if let Some(feed) = self.batches.feeds.get_mut(&feed_id) {
                 feed.loads -= 1;
             }
-            self.enter(key, feed_id, &open, loaded, now);
+            self.enter(key, feed_id, loaded, now);
         }
         self.settle_lease(key, now);
     }
 
     /// Sorts a new lease's items: done, unservable, waiting for a retry, ready.
-    fn enter(&mut self, key: LeaseKey, feed_id: FeedId, open: &OpenSegment, loaded: Loaded, now: Timestamp) {
+    fn enter(&mut self, key: LeaseKey, feed_id: FeedId, loaded: Loaded, now: Timestamp) {
         let done: HashSet<u32> = loaded.done.into_iter().collect();
         let retries: HashMap<u32, _> = loaded.retries.into_iter().map(|retry| (retry.line, retry)).collect();
-        let duplicates: HashSet<u32> = loaded.duplicates.into_iter().collect();
+        let duplicates = loaded.duplicates.into_iter().collect();
+        let entering = Entering { key, feed: feed_id, open: loaded.open, duplicates };
+        let open = &entering.open;
         let lane = self.batches.feeds.get(&feed_id).and_then(|feed| feed.lane);
         let mut ready = Vec::with_capacity(open.entries().len());
         for (place, entry) in open.entries().iter().enumerate() {
@@ -210,7 +219,7 @@ impl Dispatcher {
             if !self.batches.feeds.contains_key(&feed_id) {
                 return;
             }
-            if let Some((code, message)) = self.unservable(key, feed_id, open, entry, &duplicates) {
+            if let Some((code, message)) = self.unservable(&entering, entry) {
                 let ending = (ItemStatus::Failed, Payload::Error { code, message });
                 let result = unsent(key.batch, entry.line, open.custom_id(entry), ending, now);
                 self.finish_item(key, lane, result, None);
@@ -236,14 +245,8 @@ impl Dispatcher {
     }
 
     /// Why an item can't be run at all, if so.
-    fn unservable(
-        &self,
-        key: LeaseKey,
-        feed_id: FeedId,
-        open: &OpenSegment,
-        entry: &Entry,
-        duplicates: &HashSet<u32>,
-    ) -> Option<(ErrorCode, String)> {
+    fn unservable(&self, entering: &Entering, entry: &Entry) -> Option<(ErrorCode, String)> {
+        let Entering { key, feed, open, duplicates } = entering;
         if entry.kind == EntryKind::Faulty {
             return Some((ErrorCode::InvalidRequest, open.fault(entry).to_owned()));
         }
@@ -252,7 +255,7 @@ impl Dispatcher {
             return Some((ErrorCode::InvalidRequest, message.to_owned()));
         }
         let batch = self.batches.batches.get(&key.batch)?;
-        let feed = self.batches.feeds.get(&feed_id)?;
+        let feed = self.batches.feeds.get(feed)?;
         let check = LineCheck {
             endpoint: batch.record.endpoint,
             defaults_model: batch.defaults.as_ref().and_then(|defaults| defaults.model()),

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::domain::limits::Limits;
+use crate::domain::time::Timestamp;
 use crate::gate::{Boot, Gate, GateOptions, LevelKind, LevelSpec, LevelState};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -59,55 +60,31 @@ pub enum EngineError {
 /// # Errors
 /// If the store can't be read or written.
 pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
-    let EngineParts {
-        store,
-        clock,
-        metrics,
-        shutdown,
-        drain_timeout,
-        limits,
-        memory_budget,
-        providers,
-        route,
-    } = parts;
-    let now = clock.now();
-    let boot = store.begin_boot(now).await?;
-    let saved = store.ledger().await?;
-    let states: Vec<LevelState> =
-        saved.iter().filter_map(|entry| serde_json::from_slice(&entry.state).ok()).collect();
-    let first = boot.boot <= 1 && states.is_empty();
-    let boot_of_gate = if first { Boot::First } else { Boot::Again(states) };
-    let mut gate = Gate::new(GateOptions { ledger: true, boot: boot_of_gate, ..GateOptions::default() }, now);
-
-    let ceiling = limits.max_concurrent.unwrap_or(CEILING);
-    let limits = Limits { max_concurrent: Some(ceiling), ..limits };
-    let level = |kind, name: &str, limits, memory| LevelSpec {
-        kind,
-        name: name.to_owned(),
-        limits,
-        memory,
-        parent: None,
-    };
+    let now = parts.clock.now();
+    let boot = parts.store.begin_boot(now).await?;
+    let mut gate = open_gate(&parts.store, &boot, now).await?;
+    let ceiling = parts.limits.max_concurrent.unwrap_or(CEILING);
+    let limits = Limits { max_concurrent: Some(ceiling), ..parts.limits };
     let service = gate.add_level(level(LevelKind::Service, "service", limits, None), now);
-    let memory =
-        gate.add_level(level(LevelKind::Memory, "memory", Limits::default(), Some(memory_budget)), now);
+    let memory = level(LevelKind::Memory, "memory", Limits::default(), Some(parts.memory_budget));
+    let memory = gate.add_level(memory, now);
     let shared = Shared { service, memory, ceiling, now };
-    let lanes = Lanes::new(route, providers, metrics.clone(), shared, &mut gate);
+    let lanes = Lanes::new(parts.route, parts.providers, parts.metrics.clone(), shared, &mut gate);
 
     let (events, heard) = mpsc::unbounded_channel();
     watch_keys(&lanes, &events);
     let board = Board::default();
     let dispatcher = Dispatcher {
-        store,
-        clock,
-        metrics,
-        shutdown: shutdown.clone(),
-        drain_timeout,
-        reporter: Reporter { clock, events },
+        store: parts.store,
+        clock: parts.clock,
+        metrics: parts.metrics,
+        shutdown: parts.shutdown.clone(),
+        drain_timeout: parts.drain_timeout,
+        reporter: Reporter { clock: parts.clock, events },
         gate,
         service,
         memory,
-        ahead_limit: memory_budget / 4,
+        ahead_limit: parts.memory_budget / 4,
         ahead: 0,
         lanes,
         batches: Batches::default(),
@@ -127,8 +104,22 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
         next_tick: now,
         settled: false,
     };
-    shutdown.spawn(dispatcher.run(heard));
+    parts.shutdown.spawn(dispatcher.run(heard));
     Ok(board)
+}
+
+/// The gate with what the budgets had used when the process last ran.
+async fn open_gate(store: &Store, boot: &BootReport, now: Timestamp) -> Result<Gate, StoreError> {
+    let saved = store.ledger().await?;
+    let states: Vec<LevelState> =
+        saved.iter().filter_map(|entry| serde_json::from_slice(&entry.state).ok()).collect();
+    let first = boot.boot <= 1 && states.is_empty();
+    let boot = if first { Boot::First } else { Boot::Again(states) };
+    Ok(Gate::new(GateOptions { ledger: true, boot, ..GateOptions::default() }, now))
+}
+
+fn level(kind: LevelKind, name: &str, limits: Limits, memory: Option<u64>) -> LevelSpec {
+    LevelSpec { kind, name: name.to_owned(), limits, memory, parent: None }
 }
 
 /// A process that died without recording anything may have been killed by an item: find out which.

@@ -9,6 +9,7 @@ use super::problems::Fault;
 use super::refusal::Refusal;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::file::{FileSummary, ItemKey, KeyBlock, LineProblem, MAX_PROBLEMS};
+use crate::domain::segment::ItemLine;
 
 /// What one file may be.
 #[derive(Clone, Copy, Debug)]
@@ -179,10 +180,9 @@ impl Ingest {
                 Some(model) => {
                     self.segments.count(&model, envelope.endpoint);
                     let body = start + envelope.body.start..start + envelope.body.end;
-                    let (id, endpoint) = (&envelope.custom_id, envelope.endpoint);
-                    let segment = self
-                        .segments
-                        .add(&model, raw.len(), |builder| builder.push_item(line, raw, body, id, endpoint));
+                    let (id, endpoint) = (envelope.custom_id.as_ref(), envelope.endpoint);
+                    let item = ItemLine { line, raw, body, custom_id: id, endpoint };
+                    let segment = self.segments.add(&model, raw.len(), |builder| builder.push_item(item));
                     self.keys.push(ItemKey { hash: hash_custom_id(self.salt, id), line, segment });
                     return Ok(());
                 }
@@ -203,9 +203,8 @@ impl Ingest {
         }
         self.faulty += 1;
         if let Some(model) = self.segments.name("", line) {
-            let message = fault.message.clone();
             self.segments.add(&model, raw.len(), |builder| {
-                builder.push_faulty(line, raw, custom_id.as_deref(), &message);
+                builder.push_faulty(line, raw, custom_id.as_deref(), &fault.message);
             });
         }
         self.list(fault);

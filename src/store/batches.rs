@@ -110,7 +110,7 @@ pub struct BatchChange {
 #[derive(Clone, Debug)]
 pub enum ChangeOutcome {
     /// Done; the batch as it is now.
-    Changed(BatchRecord),
+    Changed(Box<BatchRecord>),
     /// Not running: it is in this state.
     Refused(BatchStatus),
 }

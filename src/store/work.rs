@@ -74,7 +74,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn active_batches(&self) -> Result<Vec<BatchRecord>> {
-        self.database.read(Span::Page, move |connection| batch_rows::active(connection)).await
+        self.database.read(Span::Page, batch_rows::active).await
     }
 
     /// A batch's cursors, one per model.
@@ -150,7 +150,7 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn ledger(&self) -> Result<Vec<LedgerEntry>> {
-        self.database.read(Span::Page, move |connection| work::ledger(connection)).await
+        self.database.read(Span::Page, work::ledger).await
     }
 }
 

@@ -108,8 +108,9 @@ async fn take_requests(api: &Api, caller: Caller, asked: &Asked, requests: Bytes
     let push = move |lines: &mut Lines| {
         let requests: &RawValue =
             serde_json::from_slice(&requests).map_err(|error| ApiError::internal(error.to_string()))?;
-        let mut gathered = Vec::with_capacity(PUSHED_AT_ONCE);
+        let (mut gathered, mut is_empty) = (Vec::with_capacity(PUSHED_AT_ONCE), true);
         let walked = each_request(requests, |line| {
+            is_empty = false;
             gathered.extend_from_slice(line);
             if gathered.len() < PUSHED_AT_ONCE {
                 return Ok(());
@@ -119,6 +120,9 @@ async fn take_requests(api: &Api, caller: Caller, asked: &Asked, requests: Bytes
             Ok(())
         });
         match walked {
+            Ok(()) if is_empty => {
+                Err(ApiError::invalid("requests", "Invalid 'requests': it holds no request.").into())
+            }
             Ok(()) => push_checked(lines, &gathered, stop_at_problem, LineNames::Requests),
             Err(EachRequestError::Stopped(stop)) => Err(stop),
             Err(EachRequestError::NotAnArray) => {

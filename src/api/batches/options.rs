@@ -157,6 +157,9 @@ pub(crate) fn metadata(fields: &mut Fields<'_>) -> Result<Option<Vec<(String, St
 }
 
 fn defaults_model(defaults: &RawValue) -> Result<Option<String>> {
+    if !defaults.get().starts_with('{') {
+        return Err(wrong_type("defaults", "an object", defaults));
+    }
     let read = Defaults::parse(defaults).map_err(|fault| {
         let param = fault.param.map_or_else(|| "defaults".to_owned(), |param| format!("defaults.{param}"));
         ApiError::invalid(&param, fault.message)

@@ -70,7 +70,7 @@ mod tests {
         ];
         let query = Query::of(&pairs);
         let json = String::from_utf8(as_json(&query).unwrap()).unwrap();
-        insta::assert_snapshot!(json, @"");
+        insta::assert_snapshot!(json, @r#"{"completion_window":"90s","defaults":{"model":"m"},"endpoint":"/v1/responses","max_attempts":"many","metadata":{"team":"7"},"output_expires_after":{"anchor":"created_at","seconds":3600},"priority":-5,"require_on_time":true}"#);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use http::HeaderName;
 use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
-use crate::domain::batch::BatchRecord;
+use crate::domain::batch::{BatchRecord, BatchStatus};
 use crate::shutdown::Shutdown;
 use crate::store::{ResultFilter, ResultOrder, ResultQuery, Store, StoreError};
 
@@ -43,29 +43,45 @@ pub(crate) async fn list_results(
     let wait = wait(&query)?;
     let batch = find(&api.store, caller, &id).await?;
     let mut reading = Reading::new(api.store.clone(), &batch, &query)?;
-    let status = batch.status.public();
-    let mut latest = api.followers.follow(batch);
     if follow {
-        let until = Instant::now() + LONGEST_FOLLOW;
         // Unasked, a followed reading has no end but the batch's.
         reading.limit = query.number("limit", 1..=MOST_ROWS)?.unwrap_or(usize::MAX);
+        let (until, status) = (Instant::now() + LONGEST_FOLLOW, batch.status);
+        let latest = api.followers.follow(batch);
         let body = Follow { reading, latest, until, shutdown: api.shutdown.clone() }.into_body();
-        return Ok(([(BATCH_STATUS, status)], [(CONTENT_TYPE, NDJSON)], body).into_response());
+        let headers = [(BATCH_STATUS, status.public()), (CONTENT_TYPE, NDJSON)];
+        return Ok((headers, body).into_response());
     }
-    let until = Instant::now() + wait;
-    let found = loop {
-        // The status is read before the rows: a terminal one then says that these are all.
-        let seen = latest.borrow_and_update().status;
-        let found = reading.look().await?;
-        if found.is_some() || seen.is_terminal() || !moved(&mut latest, until, &api.shutdown).await {
-            break found;
-        }
-    };
-    let status = latest.borrow().status.public();
+    let (found, status) = found_within(&api, &reading, batch, wait).await?;
     let next_after = found.unwrap_or(reading.after).to_string();
-    let headers = [(NEXT_AFTER, next_after.as_str()), (BATCH_STATUS, status)];
+    let headers =
+        [(NEXT_AFTER, next_after.as_str()), (BATCH_STATUS, status.public()), (CONTENT_TYPE, NDJSON)];
     let body = found.map_or_else(Body::empty, |until| reading.lines(until).into_body());
-    Ok((headers, [(CONTENT_TYPE, NDJSON)], body).into_response())
+    Ok((headers, body).into_response())
+}
+
+/// The last result there is to give, waited for if there is none, and the batch's state.
+///
+/// The state is always read before the results: a terminal one then says that these are all.
+async fn found_within(
+    api: &Api,
+    reading: &Reading,
+    batch: BatchRecord,
+    wait: Duration,
+) -> Result<(Option<u64>, BatchStatus)> {
+    let (until, status) = (Instant::now() + wait, batch.status);
+    let found = reading.look().await?;
+    if found.is_some() || status.is_terminal() || wait.is_zero() {
+        return Ok((found, status));
+    }
+    let mut latest = api.followers.follow(batch);
+    loop {
+        let status = latest.borrow_and_update().status;
+        let found = reading.look().await?;
+        if found.is_some() || status.is_terminal() || !moved(&mut latest, until, &api.shutdown).await {
+            return Ok((found, status));
+        }
+    }
 }
 
 /// Waits until the batch moved; `false` when the time is up, the process ends or the batch is gone.

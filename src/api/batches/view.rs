@@ -314,7 +314,7 @@ impl<'a> OptionsView<'a> {
             max_concurrency: options.max_concurrency,
             on_error: options.on_error,
             on_invalid: options.on_invalid,
-            request_timeout: timeout.map(|timeout| display_duration(timeout).to_string()),
+            request_timeout: timeout.map(display_duration),
             max_attempts: options.max_attempts,
             priority: options.priority,
             require_on_time: options.require_on_time,

@@ -44,7 +44,7 @@ async fn a_running_batch_can_be_changed() {
     assert_eq!(batch["metadata"], json!({"a": "b"}));
     service.record(&id, &[(1, ItemStatus::Succeeded)]).await;
     let late = service.post(&format!("/v1/batches/{id}"), change).await;
-    insta::assert_snapshot!(late.shown(), @"");
+    insta::assert_snapshot!(late.shown(), @r#"409 (no retry) {"error":{"message":"Cannot change a batch with status 'completed'.","type":"invalid_request_error","param":null,"code":null}}"#);
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn cancelling_twice_is_fine_and_too_late_is_not() {
 
     let done = service.batch_of(1).await;
     service.record(&done, &[(1, ItemStatus::Succeeded)]).await;
-    insta::assert_snapshot!(service.post(&format!("/v1/batches/{done}/cancel"), "").await.shown(), @"");
+    insta::assert_snapshot!(service.post(&format!("/v1/batches/{done}/cancel"), "").await.shown(), @r#"409 (no retry) {"error":{"message":"Cannot cancel a batch with status 'completed'.","type":"invalid_request_error","param":null,"code":null}}"#);
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn what_did_not_succeed_can_be_retried() {
     let service = Service::start().await;
     let id = service.batch_of(200).await;
     let retry = format!("/v1/batches/{id}/retry");
-    insta::assert_snapshot!(service.post(&retry, "").await.shown(), @"");
+    insta::assert_snapshot!(service.post(&retry, "").await.shown(), @r#"409 (no retry) {"error":{"message":"The batch has not ended. Wait until it has, or cancel it, then retry.","type":"invalid_request_error","param":null,"code":"batch_active"}}"#);
     let status = |line: u32| if line.is_multiple_of(3) { ItemStatus::Failed } else { ItemStatus::Succeeded };
     let results: Vec<_> = (1..=200).map(|line| (line, status(line))).collect();
     service.record(&id, &results).await;
@@ -106,7 +106,7 @@ async fn what_did_not_succeed_can_be_retried() {
     assert_eq!(service.get(&format!("/v1/batches/{new}/items/c7")).await.status, 404);
     let done = service.batch_of(1).await;
     service.record(&done, &[(1, ItemStatus::Succeeded)]).await;
-    insta::assert_snapshot!(service.post(&format!("/v1/batches/{done}/retry"), "").await.shown(), @"");
+    insta::assert_snapshot!(service.post(&format!("/v1/batches/{done}/retry"), "").await.shown(), @r#"400 (no retry) {"error":{"message":"The batch has no lines that ran without success.","type":"invalid_request_error","param":null,"code":"invalid_value"}}"#);
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn only_an_ended_batch_can_be_deleted() {
     let service = Service::start().await;
     let id = service.batch_of(1).await;
     let path = format!("/v1/batches/{id}");
-    insta::assert_snapshot!(service.delete(&path).await.shown(), @"");
+    insta::assert_snapshot!(service.delete(&path).await.shown(), @r#"409 (no retry) {"error":{"message":"The batch has not ended. Cancel it and wait until it is cancelled, then delete it.","type":"invalid_request_error","param":null,"code":"batch_active"}}"#);
     service.record(&id, &[(1, ItemStatus::Succeeded)]).await;
     let output = service.get(&path).await.json()["output_file_id"].as_str().unwrap().to_owned();
     assert_eq!(

@@ -151,12 +151,12 @@ async fn an_item_is_found_by_its_custom_id() {
     let id = service.batch(body).await;
     let path = format!("/v1/batches/{id}/items/a%2Fb%20%C3%A9%25");
     let item = service.get(&path).await;
-    insta::assert_snapshot!(item.text(), @"");
+    insta::assert_snapshot!(item.text(), @r#"{"object":"sluicegate.item","custom_id":"a/b é%","line":1,"state":"pending","attempts":0,"result":null,"waiting":null}"#);
     service.record(&id, &[(1, Succeeded)]).await;
     let item = service.get(&path).await.json();
     assert_eq!(item["state"], "succeeded");
     assert_eq!(item["result"]["sluicegate"]["position"], 1);
-    insta::assert_snapshot!(service.get(&format!("/v1/batches/{id}/items/c")).await.shown(), @"");
+    insta::assert_snapshot!(service.get(&format!("/v1/batches/{id}/items/c")).await.shown(), @r#"404 (no retry) {"error":{"message":"The batch has no item with the custom_id 'c'.","type":"invalid_request_error","param":"custom_id","code":null}}"#);
 }
 
 #[tokio::test]

@@ -154,6 +154,10 @@ impl Service {
 
     pub(super) async fn record(&self, batch: &str, results: &[(u32, ItemStatus)]) {
         let record = self.row(batch).await;
+        // As the engine does: what has results was leased before.
+        for head in self.store.segment_heads(record.file, None, 0, 1_000).await.unwrap() {
+            self.store.lease(record.key, &head);
+        }
         let results = results.iter().map(|(line, status)| self.result(&record, *line, *status)).collect();
         let flush = Flush { results, ..Flush::default() };
         self.store.record(flush).await.unwrap().unwrap();

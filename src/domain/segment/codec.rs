@@ -23,6 +23,21 @@ pub enum SegmentError {
     Index,
 }
 
+/// A line that can be run.
+#[derive(Clone, Debug)]
+pub struct ItemLine<'a> {
+    /// Its number, from 1.
+    pub line: u32,
+    /// Its bytes, line end included.
+    pub raw: &'a [u8],
+    /// Where the request's body stands in `raw`.
+    pub body: Range<usize>,
+    /// The caller's name for it.
+    pub custom_id: &'a str,
+    /// Where it goes.
+    pub endpoint: Endpoint,
+}
+
 /// Collects lines into one segment.
 #[derive(Debug, Default)]
 pub struct SegmentBuilder {
@@ -34,15 +49,9 @@ pub struct SegmentBuilder {
 }
 
 impl SegmentBuilder {
-    /// Adds a line that can be run; `body` is where its body stands in `raw`.
-    pub fn push_item(
-        &mut self,
-        line: u32,
-        raw: &[u8],
-        body: Range<usize>,
-        custom_id: &str,
-        endpoint: Endpoint,
-    ) {
+    /// Adds a line that can be run.
+    pub fn push_item(&mut self, item: ItemLine<'_>) {
+        let ItemLine { line, raw, body, custom_id, endpoint } = item;
         self.endpoints |= endpoint.bit();
         self.push(EntryKind::Item, line, raw, Some(endpoint));
         let start = self.raw.len() - raw.len();

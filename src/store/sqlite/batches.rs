@@ -215,7 +215,7 @@ pub(crate) fn change(
     writing.effects.work = true;
     writing.effects.progress = true;
     writing.effects.rows += 1;
-    Ok(Some(ChangeOutcome::Changed(read_record(connection, record.key)?)))
+    Ok(Some(ChangeOutcome::Changed(Box::new(read_record(connection, record.key)?))))
 }
 
 /// Hides an ended batch.

@@ -12,8 +12,9 @@ use super::fault::{Fault, damaged};
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// 4 KiB: larger pages pack rows of a few KB badly (measured twice the bytes at 8 KiB).
 pub(super) const PAGE_BYTES: u32 = 4_096;
-/// How long a lock held from outside, by a backup say, is waited for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a write lock held from outside is waited for before the disk counts as refusing. A backup
+/// takes none; who holds one by hand stops dispatch, and loses nothing.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The one connection that writes; makes the database if the file is empty.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, Fault> {

@@ -134,7 +134,7 @@ impl RanJob {
 
     /// Tells its caller that nothing was written.
     pub(super) fn refuse(self, error: &StoreError) {
-        self.job.answer(self.outcome.and(Err(error.clone())));
+        self.job.answer(self.outcome.and_then(|()| Err(error.clone())));
     }
 }
 

@@ -82,7 +82,7 @@ impl Writer {
             effects: super::writing::Effects::default(),
         };
         let group = Group::new(writing);
-        let run = group.run(&mut self.kepts, &mut self.packer, &self.shared.queue);
+        let run = group.run(&self.kepts, &mut self.packer, &self.shared.queue);
         match run {
             Ok(committed) => {
                 self.batches.trim(&committed.ended);

@@ -1,6 +1,7 @@
 //! What a command sees of the transaction it runs in.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use rusqlite::Connection;
 
@@ -55,12 +56,15 @@ impl ActiveBatches {
         connection: &Connection,
         key: BatchKey,
     ) -> Result<Option<&mut ActiveBatch>, Fault> {
-        if !self.known.contains_key(&key) {
-            let Some(state) = batch_rows::state(connection, key)? else { return Ok(None) };
-            let has_retries = batch_rows::has_retries(connection, key)?;
-            self.known.insert(key, ActiveBatch { state, has_retries, moved: false });
-        }
-        Ok(self.known.get_mut(&key).filter(|batch| batch.state.status.accepts_results()))
+        let batch = match self.known.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let Some(state) = batch_rows::state(connection, key)? else { return Ok(None) };
+                let has_retries = batch_rows::has_retries(connection, key)?;
+                unknown.insert(ActiveBatch { state, has_retries, moved: false })
+            }
+        };
+        Ok(Some(batch).filter(|batch| batch.state.status.accepts_results()))
     }
 
     /// A batch that just took its final state.

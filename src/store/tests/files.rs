@@ -31,7 +31,7 @@ async fn a_file_is_seen_once_complete() {
             param: Some("body".to_owned()),
         }],
     };
-    let finished = store.finish_file(file, summary.clone()).await.unwrap();
+    let finished = store.finish_file(file, summary.clone(), None).await.unwrap();
     let store = place.crash_and_reopen(store);
     assert_eq!(store.file(APP, &id).await.unwrap(), Some(finished.clone()));
     assert_eq!((finished.bytes, finished.items, finished.key), (77, 8, file));
@@ -49,7 +49,10 @@ async fn a_complete_or_abandoned_file_takes_nothing_more() {
     for file in [complete, abandoned] {
         let appended = store.append_segments(file, vec![segment(9, "m", 1..=1)]).await;
         assert!(matches!(appended, Err(StoreError::Damaged(_))));
-        assert!(matches!(store.finish_file(file, FileSummary::default()).await, Err(StoreError::Damaged(_))));
+        assert!(matches!(
+            store.finish_file(file, FileSummary::default(), None).await,
+            Err(StoreError::Damaged(_))
+        ));
     }
 }
 

@@ -12,6 +12,7 @@ mod model;
 mod opening;
 mod place;
 mod recording;
+mod refusing;
 mod results;
 mod retention;
 mod work;

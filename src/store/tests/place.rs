@@ -12,7 +12,7 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::file::{FileSource, FileSummary, ModelShape};
 use crate::domain::ids::{AppKey, BatchId, BatchKey, FileId, FileKey};
 use crate::domain::result::{ErrorCode, ItemStatus, NewResult, Payload};
-use crate::domain::segment::{Segment, SegmentBuilder};
+use crate::domain::segment::{ItemLine, Segment, SegmentBuilder};
 use crate::domain::time::Timestamp;
 use crate::metrics::Metrics;
 use crate::store::{CreateOutcome, Flush, NewBatch, NewFile, Recorded, Result, Store, StoreSettings};
@@ -73,7 +73,13 @@ pub(super) fn segment(no: u32, model: &str, lines: std::ops::RangeInclusive<u32>
     for line in lines {
         let raw = format!("{{\"custom_id\":\"id-{line}\",\"body\":{{}}}}\n");
         let body = raw.len() - 4..raw.len() - 2;
-        builder.push_item(line, raw.as_bytes(), body, &format!("id-{line}"), Endpoint::ChatCompletions);
+        builder.push_item(ItemLine {
+            line,
+            raw: raw.as_bytes(),
+            body,
+            custom_id: &format!("id-{line}"),
+            endpoint: Endpoint::ChatCompletions,
+        });
     }
     builder.finish(no, Arc::from(model))
 }
@@ -107,7 +113,7 @@ pub(super) async fn items(store: &Store, source: FileSource, total: u32) -> (Fil
         models,
         ..FileSummary::default()
     };
-    store.finish_file(file, summary).await.unwrap();
+    store.finish_file(file, summary, None).await.unwrap();
     (file, id)
 }
 
