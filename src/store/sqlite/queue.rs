@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::IntGauge;
+use crate::metrics::IntGauge;
 use tokio::sync::oneshot;
 
 use super::fault::Fault;
