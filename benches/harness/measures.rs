@@ -42,6 +42,16 @@ impl Usage {
     }
 }
 
+/// Bytes that a process has resident at present.
+pub(crate) fn resident_bytes(process: u32) -> anyhow::Result<f64> {
+    Ok(line_of(&format!("/proc/{process}/status"), "VmRSS:")? * 1024.0)
+}
+
+/// Lets a process's peak start anew from what it has resident.
+pub(crate) fn forget_peak(process: u32) -> anyhow::Result<()> {
+    Ok(std::fs::write(format!("/proc/{process}/clear_refs"), "5")?)
+}
+
 fn line_of(path: &str, name: &str) -> anyhow::Result<f64> {
     let text = read_to_string(path)?;
     let value = text.lines().find_map(|line| line.strip_prefix(name));

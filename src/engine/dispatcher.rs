@@ -110,12 +110,23 @@ impl Dispatcher {
             }
             tokio::select! {
                 _ = events.recv_many(&mut heard, ROUND) => {
+                    // Tasks that are about to report do so first, so that a busy moment makes one large
+                    // round and one flush instead of many small ones; an idle runtime comes back at once.
+                    tokio::task::yield_now().await;
+                    while heard.len() < ROUND && let Ok(event) = events.try_recv() {
+                        heard.push(event);
+                    }
                     let now = self.clock.now();
                     for event in heard.drain(..) {
                         self.handle(event, now);
                     }
                 }
-                (carried, recorded) = self.recorder.acknowledged() => self.recorded(carried, recorded),
+                (carried, recorded) = self.recorder.acknowledged() => {
+                    self.recorded(carried, recorded);
+                    while let Some((carried, recorded)) = self.recorder.acknowledged_now() {
+                        self.recorded(carried, recorded);
+                    }
+                }
                 () = work.heard() => self.refresh(),
                 () = disk.heard() => self.look_at_disk(),
                 () = releases.heard() => self.collect_releases(),

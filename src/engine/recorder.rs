@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::domain::ids::BatchKey;
 use crate::domain::result::{NewResult, RetryRecord};
@@ -87,6 +88,16 @@ impl Recorder {
         let recorded = (&mut first.reply).await.unwrap_or(Err(StoreError::Closed));
         let carried = self.sent.pop_front().map(|sent| sent.carried).unwrap_or_default();
         (carried, recorded)
+    }
+
+    /// The next acknowledgement if it is there already: one commit acknowledges several flushes.
+    pub(super) fn acknowledged_now(&mut self) -> Option<(Carried, Result<Recorded, StoreError>)> {
+        let recorded = match self.sent.front_mut()?.reply.try_recv() {
+            Ok(recorded) => recorded,
+            Err(TryRecvError::Closed) => Err(StoreError::Closed),
+            Err(TryRecvError::Empty) => return None,
+        };
+        self.sent.pop_front().map(|sent| (sent.carried, recorded))
     }
 }
 

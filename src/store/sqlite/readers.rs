@@ -27,11 +27,15 @@ pub(crate) enum Span {
     Page,
 }
 
-/// What waits for the readers.
+/// What waits for the readers. Each read wakes one of them that may take it, none if all are busy:
+/// waking all for each read costs more than many a read itself.
 #[derive(Default)]
 pub(super) struct Readers {
     waiting: Mutex<Waiting>,
-    arrived: Condvar,
+    /// Wakes the reader that takes no pages.
+    point: Condvar,
+    /// Wakes one of those that take both.
+    both: Condvar,
 }
 
 #[derive(Default)]
@@ -39,6 +43,8 @@ struct Waiting {
     points: VecDeque<Read>,
     pages: VecDeque<Read>,
     closed: bool,
+    /// Whether the reader that takes no pages is idle.
+    point_idle: bool,
 }
 
 impl Readers {
@@ -65,11 +71,17 @@ impl Readers {
             return;
         }
         match span {
-            Span::Point => waiting.points.push_back(read),
-            Span::Page => waiting.pages.push_back(read),
+            Span::Point => {
+                waiting.points.push_back(read);
+                // Taken off here, so that a second read before it wakes goes to another.
+                let idle = std::mem::take(&mut waiting.point_idle);
+                if idle { self.point.notify_one() } else { self.both.notify_one() }
+            }
+            Span::Page => {
+                waiting.pages.push_back(read);
+                self.both.notify_one();
+            }
         }
-        // All: the one that would be woken may not take pages.
-        self.arrived.notify_all();
     }
 
     /// Ends the threads after what they have in hand.
@@ -78,7 +90,8 @@ impl Readers {
         waiting.closed = true;
         waiting.points.clear();
         waiting.pages.clear();
-        self.arrived.notify_all();
+        self.point.notify_all();
+        self.both.notify_all();
     }
 
     /// One thread's life. The first takes no pages, so that however many are read, a point read finds
@@ -104,7 +117,10 @@ impl Readers {
             if takes_pages && let Some(read) = waiting.pages.pop_front() {
                 return Some(read);
             }
-            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.point_idle |= !takes_pages;
+            let bell = if takes_pages { &self.both } else { &self.point };
+            waiting = bell.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.point_idle &= takes_pages;
         }
     }
 

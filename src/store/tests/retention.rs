@@ -84,7 +84,7 @@ async fn files_go_at_their_own_time_or_after_retention() {
     let (_, old) = items(&store, FileSource::Upload, 1).await;
     let new = NewFile { created_at: at(50), expires_at: Some(at(60)), ..new_file(FileSource::Upload) };
     let (short, short_id) = (store.begin_file(new.clone()).await.unwrap(), new.id);
-    store.finish_file(short, crate::domain::file::FileSummary::default(), None).await.unwrap();
+    store.finish_file(short, crate::domain::file::FileSummary::default(), Some(at(60))).await.unwrap();
     let seen = async |id| store.file(APP, id).await.unwrap().is_some();
     sweep_all(&store, at(59)).await;
     assert!(seen(&old).await && seen(&short_id).await);
