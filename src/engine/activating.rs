@@ -158,6 +158,7 @@ impl Dispatcher {
                 loads: 0,
                 queue: VecDeque::new(),
                 head: None,
+                head_since: now,
                 remaining: if single { remaining } else { items_of(&fresh.summary, &model).min(remaining) },
                 model,
             };

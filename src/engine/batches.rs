@@ -99,6 +99,8 @@ pub(super) struct Feed {
     pub(super) queue: VecDeque<ReadyItem>,
     /// Its head in the gate.
     pub(super) head: Option<HeadId>,
+    /// Since when that head waits.
+    pub(super) head_since: Timestamp,
     /// Items without a result.
     pub(super) remaining: u64,
 }

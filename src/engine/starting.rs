@@ -32,8 +32,9 @@ impl Dispatcher {
             cost: Cost { requests: 1, memory: REPLY_BYTES },
             turn: lease.turn,
         };
-        match self.gate.enqueue(head, self.clock.now()) {
-            Ok(id) => feed.head = Some(id),
+        let now = self.clock.now();
+        match self.gate.enqueue(head, now) {
+            Ok(id) => (feed.head, feed.head_since) = (Some(id), now),
             Err(error) => tracing::error!(error = %error, "an item could not be put into the gate"),
         }
     }
@@ -69,6 +70,7 @@ impl Dispatcher {
         let feed_id = FeedId(admitted.tag);
         let item = self.batches.feeds.get_mut(&feed_id).and_then(|feed| {
             feed.head = None;
+            self.metrics.gate().waited(now.since(feed.head_since));
             feed.queue.pop_front()
         });
         let Some(item) = item else {

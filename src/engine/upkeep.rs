@@ -1,10 +1,12 @@
 //! What is done a few times a second, not per item: rates, gauges, the board, lanes that stopped.
 
+use crate::domain::ids::BatchKey;
 use crate::domain::progress::{Progress, WaitingReason};
 use crate::domain::time::Timestamp;
 use crate::gate::{Grant, LaneState, PauseReason, StopReason};
 use crate::metrics::{LaneStateLabel, RetryReason};
 
+use super::batches::Phase;
 use super::dispatcher::Dispatcher;
 use super::item::LaneId;
 
@@ -25,7 +27,8 @@ impl Dispatcher {
         }
         let keys: Vec<_> = self.batches.batches.keys().copied().collect();
         for key in keys {
-            let waiting = self.waiting(key, now);
+            let mut waiting = self.waiting(key, now);
+            keep_since(&mut waiting, &self.board.progress(key).waiting);
             if let Some(batch) = self.batches.batches.get_mut(&key) {
                 batch.rate.tick(now);
                 let items_per_second = batch.rate.per_second();
@@ -41,23 +44,27 @@ impl Dispatcher {
         self.metrics.batches().set_deadline_slack(slack.reduce(f64::min).unwrap_or(0.0));
     }
 
-    /// Why a batch's next items wait, one reason a lane.
-    fn waiting(&self, key: crate::domain::ids::BatchKey, now: Timestamp) -> Vec<WaitingReason> {
-        let Some(batch) = self.batches.batches.get(&key) else {
+    /// Why a batch's next items wait: one reason a lane, or one for all.
+    fn waiting(&self, key: BatchKey, now: Timestamp) -> Vec<WaitingReason> {
+        let Some(batch) = self.batches.batches.get(&key).filter(|batch| batch.phase == Phase::Running) else {
             return Vec::new();
         };
+        let everywhere = |reason| WaitingReason { lane: None, reason, since: now, until: None };
+        // Without a head in the gate in both cases: nothing is leased.
+        if batch.record.options.paused {
+            return vec![everywhere("paused")];
+        }
+        if self.disk_full {
+            return vec![everywhere("disk")];
+        }
         let feeds = batch.feeds.iter().filter_map(|feed| self.batches.feeds.get(feed));
         let reasons = feeds.filter_map(|feed| {
             let Some(lane) = feed.lane else {
-                return Some(WaitingReason { lane: None, reason: "no_provider", since: now, until: None });
+                return Some(everywhere("no_provider"));
             };
-            let lane = self.lanes.get(lane);
-            if batch.record.options.paused {
-                return Some(WaitingReason { lane: None, reason: "paused", since: now, until: None });
-            }
             let waiting = self.gate.head_waiting(feed.head?, now)?;
             Some(WaitingReason {
-                lane: Some(lane.name.clone()),
+                lane: Some(self.lanes.get(lane).name.clone()),
                 reason: waiting.reason.as_str(),
                 since: waiting.since,
                 until: waiting.until,
@@ -124,6 +131,14 @@ impl Dispatcher {
             tracing::info!("the disk has room again: dispatch goes on");
             self.gate.unpause(self.service, now);
         }
+    }
+}
+
+/// A reason that was there at the last look holds since then at least.
+fn keep_since(waiting: &mut [WaitingReason], before: &[WaitingReason]) {
+    for reason in waiting {
+        let same = before.iter().find(|old| (&old.lane, old.reason) == (&reason.lane, reason.reason));
+        reason.since = same.map_or(reason.since, |old| old.since.min(reason.since));
     }
 }
 

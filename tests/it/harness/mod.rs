@@ -1,0 +1,35 @@
+//! What the tests drive the service with.
+
+mod client;
+mod lines;
+mod process;
+mod service;
+mod settings;
+
+pub(crate) use client::{Answer, Client, Metrics};
+pub(crate) use lines::{chat, chats, jsonl, line};
+pub(crate) use process::Process;
+pub(crate) use service::Service;
+pub(crate) use settings::Settings;
+
+use std::time::Duration;
+
+use sluicegate::demo::upstream::{Running, Script, ScriptedUpstream};
+
+/// How long anything may take before a test gives up on it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A scripted upstream; the script is TOML.
+pub(crate) async fn upstream(script: &str) -> Running {
+    let script: Script = toml::from_str(script).unwrap();
+    ScriptedUpstream::start(script).await.unwrap()
+}
+
+/// Waits for what only the upstream or a file can tell of; the service itself is waited for by its own means.
+pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < until, "did not happen: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,41 @@
+//! The service inside the test's own process.
+
+use std::ops::Deref;
+
+use sluicegate::app::App;
+
+use super::{Client, Settings};
+
+/// A running service; it is its own client.
+pub(crate) struct Service {
+    app: App,
+    client: Client,
+    settings: Settings,
+}
+
+impl Service {
+    pub(crate) async fn start(settings: Settings) -> Self {
+        let app = App::start(settings.config()).await.unwrap();
+        let client = Client::new(app.address);
+        Self { app, client, settings }
+    }
+
+    /// Ends it in order.
+    pub(crate) async fn stop(self) -> Settings {
+        self.app.stop().await;
+        self.settings
+    }
+
+    /// Ends it in order and starts it again on the same data.
+    pub(crate) async fn restart(self) -> Self {
+        Self::start(self.stop().await).await
+    }
+}
+
+impl Deref for Service {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}

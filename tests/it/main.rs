@@ -1,0 +1,24 @@
+//! The service as its clients and operators meet it: real HTTP, a real database file, a scripted upstream
+//! that is a real server. What needs a process of its own (signals, crashes) runs the built binary.
+
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod behaviours;
+#[cfg(test)]
+mod budget;
+#[cfg(test)]
+mod creation;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod endings;
+#[cfg(test)]
+mod main_path;
+#[cfg(test)]
+mod observing;
+#[cfg(test)]
+mod processes;
+#[cfg(test)]
+mod stopped_lanes;
