@@ -9,7 +9,11 @@ mod behaviours;
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod bytes;
+#[cfg(test)]
 mod creation;
+#[cfg(test)]
+mod crowd;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
@@ -20,5 +24,7 @@ mod main_path;
 mod observing;
 #[cfg(test)]
 mod processes;
+#[cfg(test)]
+mod restarts;
 #[cfg(test)]
 mod stopped_lanes;

@@ -3,12 +3,14 @@
 mod client;
 mod lines;
 mod process;
+mod recording;
 mod service;
 mod settings;
 
-pub(crate) use client::{Answer, Client, Metrics};
+pub(crate) use client::{Answer, Client, Metrics, id_of};
 pub(crate) use lines::{chat, chats, jsonl, line};
 pub(crate) use process::Process;
+pub(crate) use recording::Recording;
 pub(crate) use service::Service;
 pub(crate) use settings::Settings;
 
