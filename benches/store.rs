@@ -111,7 +111,7 @@ async fn make_batch(store: &Store) -> Result<BatchKey> {
             salt: 0,
         })
         .await?;
-    store.finish_file(file, FileSummary::default()).await?;
+    store.finish_file(file, FileSummary::default(), None).await?;
     let outcome = store
         .create_batch(NewBatch {
             app: AppKey::DEFAULT,

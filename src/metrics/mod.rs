@@ -24,6 +24,8 @@ pub use self::label::{
 };
 pub use self::lanes::LaneMetrics;
 pub use self::store::StoreMetrics;
+/// Handed out where what it counts is counted in several places.
+pub use prometheus::IntGauge;
 
 use self::lanes::Lanes;
 

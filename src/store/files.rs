@@ -101,9 +101,11 @@ impl Store {
         summary: FileSummary,
         expires_at: Option<Timestamp>,
     ) -> Result<FileRecord> {
-        self.database
+        let finished = self
+            .database
             .write_new(Lane::Bulk, move |writing| files::finish(writing, file, &summary, expires_at))
-            .await
+            .await?;
+        Ok(self.with_expiry(finished))
     }
 
     /// Gives up a file that was begun; what was written of it is erased by and by.
@@ -130,7 +132,9 @@ impl Store {
     /// What every read may answer.
     pub async fn file(&self, app: AppKey, id: &FileId) -> Result<Option<FileRecord>> {
         let id = id.clone();
-        self.database.read(Span::Point, move |connection| files::by_id(connection, app, &id)).await
+        let file =
+            self.database.read(Span::Point, move |connection| files::by_id(connection, app, &id)).await?;
+        Ok(file.map(|file| self.with_expiry(file)))
     }
 
     /// What the upload found out.
@@ -154,7 +158,21 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn files(&self, query: FileQuery) -> Result<Page<FileRecord>> {
-        self.database.read(Span::Page, move |connection| files::page(connection, &query)).await
+        let page = self.database.read(Span::Page, move |connection| files::page(connection, &query)).await?;
+        let data = page.data.into_iter().map(|file| self.with_expiry(file)).collect();
+        Ok(Page { data, has_more: page.has_more })
+    }
+
+    /// The row has only what its client asked for, so that changed retention holds for old files too.
+    fn with_expiry(&self, mut file: FileRecord) -> FileRecord {
+        let retention = match file.source {
+            FileSource::Upload => self.files_retention,
+            FileSource::Inline => None,
+            FileSource::Output(_) | FileSource::Errors(_) => self.results_retention,
+        };
+        let by_retention = retention.map(|kept| file.created_at + kept);
+        file.expires_at = file.expires_at.into_iter().chain(by_retention).min();
+        file
     }
 
     /// The heads of at most `limit` segments from number `from_no` on, ascending; of one model or all.

@@ -31,12 +31,12 @@ const TOP_LEVEL: &[&str] = &[
 ];
 
 /// Files and folders of the top level that are missing.
-pub fn missing_top_level(root: &Path) -> Vec<String> {
+pub(crate) fn missing_top_level(root: &Path) -> Vec<String> {
     TOP_LEVEL.iter().filter(|name| !root.join(name).exists()).map(|name| format!("missing: {name}")).collect()
 }
 
 /// Commands a newcomer needs that the README lacks.
-pub fn readme_gaps(readme: &str) -> Vec<String> {
+pub(crate) fn readme_gaps(readme: &str) -> Vec<String> {
     let commands = ["cargo run --release -- demo", "bash tests/run"];
     commands
         .iter()
@@ -46,7 +46,7 @@ pub fn readme_gaps(readme: &str) -> Vec<String> {
 }
 
 /// Paths named in the Markdown documents that lead nowhere.
-pub fn dead_paths(root: &Path) -> Vec<String> {
+pub(crate) fn dead_paths(root: &Path) -> Vec<String> {
     let mut documents = Vec::new();
     for entry in fs::read_dir(root).unwrap() {
         let path = entry.unwrap().path();
@@ -69,7 +69,7 @@ pub fn dead_paths(root: &Path) -> Vec<String> {
 }
 
 /// Metrics named in documents and in `deploy/` that the code does not declare.
-pub fn unknown_metrics(root: &Path) -> Vec<String> {
+pub(crate) fn unknown_metrics(root: &Path) -> Vec<String> {
     let read_all = |folder: &str, extensions: &[&str]| {
         let mut paths = Vec::new();
         for extension in extensions {

@@ -59,7 +59,7 @@ const OWNED_CRATES: &[(&str, &str)] =
     &[("governor", "gate"), ("prometheus", "metrics"), ("rusqlite", "store")];
 
 /// Every import that breaks a rule, as `file: what (why)`.
-pub fn violations(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn violations(files: &[SourceFile]) -> Vec<String> {
     let mut found = BTreeSet::new();
     for file in files.iter().filter(|file| !file.test_only && !file.module.is_empty()) {
         let mut reader = Reader { module: file.module.clone(), paths: BTreeSet::new() };

@@ -11,7 +11,7 @@ const FUNCTION_LINES: usize = 60;
 const TRAIT_METHODS: usize = 8;
 
 /// Files, functions and traits above their size.
-pub fn violations(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn violations(files: &[SourceFile]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files {
         let lines = file.code_lines();
@@ -25,7 +25,7 @@ pub fn violations(files: &[SourceFile]) -> Vec<String> {
 }
 
 /// The median file, if it is too long.
-pub fn median_violation(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn median_violation(files: &[SourceFile]) -> Vec<String> {
     let mut lines: Vec<usize> =
         files.iter().filter(|file| !file.test_only).map(SourceFile::code_lines).collect();
     lines.sort_unstable();
@@ -38,7 +38,7 @@ pub fn median_violation(files: &[SourceFile]) -> Vec<String> {
 }
 
 /// Files that do not open with a `//!` comment.
-pub fn undocumented(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn undocumented(files: &[SourceFile]) -> Vec<String> {
     let is_doc = |attribute: &Attribute| attribute.path().is_ident("doc");
     let production = files.iter().filter(|file| !file.test_only);
     let silent = production.filter(|file| !file.syntax.attrs.iter().any(is_doc));

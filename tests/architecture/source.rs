@@ -9,21 +9,21 @@ use syn::spanned::Spanned;
 use syn::{Attribute, Item};
 
 /// One parsed file.
-pub struct SourceFile {
+pub(crate) struct SourceFile {
     /// Relative to the crate's root, such as `src/gate/level.rs`.
-    pub path: String,
+    pub(crate) path: String,
     /// Its module path below the crate, such as `["gate", "level"]`; `["main"]` for the binary.
-    pub module: Vec<String>,
+    pub(crate) module: Vec<String>,
     /// Its syntax.
-    pub syntax: syn::File,
+    pub(crate) syntax: syn::File,
     /// Whether all of it is compiled for tests only.
-    pub test_only: bool,
+    pub(crate) test_only: bool,
     text: String,
 }
 
 impl SourceFile {
     /// Every `.rs` file below `folder`, in the order of their paths.
-    pub fn load_all(root: &Path, folder: &str) -> Vec<Self> {
+    pub(crate) fn load_all(root: &Path, folder: &str) -> Vec<Self> {
         let mut paths = Vec::new();
         collect(&root.join(folder), "rs", &mut paths);
         let sources = paths.iter().map(|path| {
@@ -34,7 +34,7 @@ impl SourceFile {
     }
 
     /// Parses files given as (path, text).
-    pub fn parse_all(sources: impl IntoIterator<Item = (String, String)>) -> Vec<Self> {
+    pub(crate) fn parse_all(sources: impl IntoIterator<Item = (String, String)>) -> Vec<Self> {
         let mut files: Vec<Self> = sources.into_iter().map(|(path, text)| Self::parse(path, text)).collect();
         let tests: BTreeSet<Vec<String>> = files.iter().flat_map(Self::test_modules).collect();
         for file in &mut files {
@@ -66,14 +66,14 @@ impl SourceFile {
     }
 
     /// Lines that are neither blank, nor comment, nor a `#[cfg(test)]` module of the file.
-    pub fn code_lines(&self) -> usize {
+    pub(crate) fn code_lines(&self) -> usize {
         let tests: Vec<RangeInclusive<usize>> = self.syntax.items.iter().filter_map(test_lines).collect();
         let all = 1..=self.text.lines().count();
         self.code_lines_in(all, |line| tests.iter().any(|test| test.contains(&line)))
     }
 
     /// The same within some lines, counted from 1.
-    pub fn code_lines_between(&self, lines: RangeInclusive<usize>) -> usize {
+    pub(crate) fn code_lines_between(&self, lines: RangeInclusive<usize>) -> usize {
         self.code_lines_in(lines, |_| false)
     }
 
@@ -88,7 +88,7 @@ impl SourceFile {
 }
 
 /// Whether attributes make an item part of the tests only.
-pub fn is_test_code(attributes: &[Attribute]) -> bool {
+pub(crate) fn is_test_code(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let cfg_test = attribute.path().is_ident("cfg")
             && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"));
@@ -106,7 +106,7 @@ fn test_lines(item: &Item) -> Option<RangeInclusive<usize>> {
 }
 
 /// Files below `folder` whose name ends in `.extension`, sorted.
-pub fn collect(folder: &Path, extension: &str, found: &mut Vec<std::path::PathBuf>) {
+pub(crate) fn collect(folder: &Path, extension: &str, found: &mut Vec<std::path::PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut entries: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     entries.sort();

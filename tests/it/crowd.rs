@@ -14,7 +14,7 @@ fn lines(batch: usize) -> Vec<Value> {
         .map(|number| {
             let text = match (batch * 7 + number) % 30 {
                 0 => "[[400]]".to_owned(),
-                1 if batch % 8 == 0 => "[[429 retry-after=1 x1]]".to_owned(),
+                1 if batch.is_multiple_of(8) => "[[429 retry-after=1 x1]]".to_owned(),
                 2..=5 => "x".repeat(40_000),
                 6 => "[[huge=300KB]]".to_owned(),
                 _ => String::new(),

@@ -28,7 +28,7 @@ pub(crate) async fn observe(State(metrics): State<HttpMetrics>, request: Request
     let id = format!("req_{:032x}", rand::random::<u128>());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().as_str().to_owned();
-    let mut watch = Watch { metrics, method, route, started: Instant::now(), status: CLIENT_CLOSED };
+    let mut watch = Watch { metrics, method, route, started: Instant::now(), counted: false };
     let mut response = next.run(request).await;
     let status = response.status();
     if status.is_server_error() {
@@ -43,22 +43,31 @@ pub(crate) async fn observe(State(metrics): State<HttpMetrics>, request: Request
     let length = response.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     response.map(|body| {
-        watch.status = if body.is_end_stream() { status.as_u16() } else { CLIENT_CLOSED };
+        if body.is_end_stream() {
+            watch.count(status.as_u16());
+        }
         Body::new(Watched { body, watch, status: status.as_u16(), left: length })
     })
 }
 
-/// Counts the call when dropped, wherever that happens: a client that goes away drops it early.
+/// Counts the call once: at its answer's end, or when dropped, as a client that goes away drops it early.
 #[derive(Debug)]
 struct Watch {
     metrics: HttpMetrics,
     method: String,
     route: Option<MatchedPath>,
     started: Instant,
-    status: u16,
+    counted: bool,
 }
 
 impl Watch {
+    /// Before the client can read the last byte: whoever asks for the metrics next finds the call there.
+    fn count(&mut self, status: u16) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.metrics.answered(&self.method, self.route(), status, self.started.elapsed());
+        }
+    }
+
     /// The pattern, never the path: its number is bounded.
     fn route(&self) -> &str {
         self.route.as_ref().map_or(HttpMetrics::UNMATCHED, MatchedPath::as_str)
@@ -67,7 +76,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.metrics.answered(&self.method, self.route(), self.status, self.started.elapsed());
+        self.count(CLIENT_CLOSED);
     }
 }
 
@@ -96,7 +105,8 @@ impl HttpBody for Watched {
         }
         let ended = matches!(polled, Poll::Ready(None)) || self.left == Some(0) || self.body.is_end_stream();
         if ended {
-            self.watch.status = self.status;
+            let status = self.status;
+            self.watch.count(status);
         }
         polled
     }

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
 use super::fault::Fault;
 use super::writing::Writing;
 use crate::domain::ids::BatchKey;
+use crate::metrics::IntGauge;
 use crate::store::{Flush, Recorded, Result, StoreError};
 
 /// What must not be lost while the process lives: it stays queued until it is durable.

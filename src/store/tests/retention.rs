@@ -82,6 +82,8 @@ async fn files_go_at_their_own_time_or_after_retention() {
     place.settings.files_retention = Some(Duration::from_secs(100));
     let store = place.open();
     let (_, old) = items(&store, FileSource::Upload, 1).await;
+    let read = store.file(APP, &old).await.unwrap().unwrap();
+    assert_eq!(read.expires_at, Some(read.created_at + Duration::from_secs(100)));
     let new = NewFile { created_at: at(50), expires_at: Some(at(60)), ..new_file(FileSource::Upload) };
     let (short, short_id) = (store.begin_file(new.clone()).await.unwrap(), new.id);
     store.finish_file(short, crate::domain::file::FileSummary::default(), Some(at(60))).await.unwrap();
