@@ -6,7 +6,7 @@ use sluicegate::cli;
 
 // glibc's allocator keeps what was freed in arenas per thread; bodies wander between threads here.
 // Without huge pages (its feature `no_thp`), or each arena touched takes 2 MiB at a time: measured 84 MB
-// at most with them, 57 MB without, at the same CPU per item.
+// at most with them, 57 MB without (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
