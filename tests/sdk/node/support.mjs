@@ -67,7 +67,7 @@ export async function upstreamCalls(marker) {
 // Requests that the service's metrics counted for a route and a status.
 export async function requestsCounted(routePart, status) {
   const text = await (await fetch(`${SERVICE}/metrics`)).text();
-  const samples = text.matchAll(/^sluicegate_http_request_duration_seconds_count\{(.*)\} (\d+)$/gm);
+  const samples = text.matchAll(/^sluicegate_http_request_duration_seconds_count\{(.*)\} (\d+)/gm);
   let sum = 0;
   for (const [, labels, count] of samples) {
     if (labels.includes(routePart) && labels.includes(`status="${status}"`)) sum += Number(count);

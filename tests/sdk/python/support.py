@@ -73,7 +73,7 @@ def requests_counted(route_part: str, status: int) -> int:
     """Requests that the service's metrics counted for a route and a status."""
     with urllib.request.urlopen(f"{SERVICE}/metrics", timeout=10) as reply:
         text = reply.read().decode()
-    pattern = r"^sluicegate_http_request_duration_seconds_count\{(.*)\} (\d+)$"
+    pattern = r"^sluicegate_http_request_duration_seconds_count\{(.*)\} (\d+)"
     samples = re.findall(pattern, text, re.MULTILINE)
     return sum(int(count) for labels, count in samples if route_part in labels and f'status="{status}"' in labels)
 
