@@ -1,6 +1,6 @@
 //! What every call passes, outermost first.
 //!
-//! 1. [`observe`]: gives the call its id, counts it by its route and logs a 5xx; outermost, so that
+//! 1. [`observe()`]: gives the call its id, counts it by its route and logs a 5xx; outermost, so that
 //!    nothing escapes it, a panic's answer included.
 //! 2. catch-panic: a defect in one handler is a 500 for one call.
 //! 3. [`refuse_foreign_pages`]: a browser's page of another site can't use a service on its
