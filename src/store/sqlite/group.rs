@@ -45,7 +45,14 @@ impl Kepts {
                 Kept::Lease { batch, segment, model } => self.leases.push(Lease { batch, segment, model }),
                 Kept::Flush(pending) => {
                     let (part, now) = self.large.sift(pending);
-                    self.parts.extend(part);
+                    // In the order of arrival: a part must not overwrite what a newer flush says.
+                    match (part, self.flushes.last_mut()) {
+                        (Some(part), Some(last)) => {
+                            last.flush.retries.extend(part.retries);
+                            last.flush.ledger.extend(part.ledger);
+                        }
+                        (part, _) => self.parts.extend(part),
+                    }
                     self.flushes.extend(now);
                 }
             }
@@ -68,8 +75,10 @@ impl Kepts {
         }
         self.large.write_piece(writing, packer)?;
         let complete = self.large.complete().into_iter();
-        let flushes = complete.chain(&self.flushes).map(|pending| &pending.flush).chain(&self.parts);
-        let answers = flush::write(writing, packer, flushes)?;
+        let flushes = complete.chain(&self.flushes).map(|pending| &pending.flush);
+        let mut answers = flush::write(writing, packer, self.parts.iter().chain(flushes))?;
+        // Nobody waits for the parts: their flush is answered with its results.
+        answers.drain(..self.parts.len().min(answers.len()));
         flush::finish_segments(writing, self.large.finished_now())?;
         if answers.iter().any(|recorded| recorded.inserted > 0) {
             let sql = "UPDATE boot SET recorded = 1 WHERE id = (SELECT max(id) FROM boot) AND recorded = 0";
