@@ -4,7 +4,6 @@
 //! that is looked at comes in [`Sources`]; nothing here reads the process's environment.
 
 mod address;
-mod credential;
 mod key;
 mod lanes;
 mod limits;
@@ -26,7 +25,6 @@ mod wellknown;
 use std::collections::BTreeMap;
 
 pub use self::address::{Network, Url};
-pub use self::credential::Credential;
 pub use self::key::{Fingerprint, KeyError, KeySource};
 pub use self::lanes::{Candidate, LaneRule, Pattern, route};
 pub use self::nearest::nearest;

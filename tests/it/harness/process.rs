@@ -74,7 +74,8 @@ impl Process {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
-    /// Waits until it ended by itself.
+    /// Waits until it ended by itself. Asked again and again: waiting on the child would need it by value,
+    /// and a test must still be able to kill one that never ends.
     pub(crate) async fn exited(&mut self) -> ExitStatus {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
