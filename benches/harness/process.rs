@@ -32,6 +32,11 @@ impl Process {
         Ok(self.0.try_wait()?.is_some())
     }
 
+    /// Where it reads from, if that was asked for.
+    pub(crate) fn take_input(&mut self) -> Option<std::process::ChildStdin> {
+        self.0.stdin.take()
+    }
+
     /// What it prints, if that was asked for.
     pub(crate) fn take_output(&mut self) -> Option<std::process::ChildStdout> {
         self.0.stdout.take()

@@ -47,17 +47,25 @@ pub(super) async fn build(config: &Config, shutdown: &Shutdown) -> Result<Vec<Pr
     Ok(providers)
 }
 
-/// The lane that the configuration prefers for a model.
+/// The lanes that the configuration has for a model.
 pub(super) fn route(config: &Arc<Config>) -> RouteModel {
     let config = Arc::clone(config);
     Arc::new(move |model| {
-        let candidates = config.route(model);
-        let chosen = candidates.first()?;
-        let provider = config.providers.iter().position(|provider| provider.name == chosen.provider.name)?;
-        let rule = chosen.lane;
-        let lane = if rule.each_model { model.to_owned() } else { rule.pattern.as_str().to_owned() };
-        let lane = if lane.is_empty() { "none".to_owned() } else { lane };
-        Some(LaneChoice { provider, lane, configured: !rule.each_model, limits: rule.limits.clone() })
+        let choices = config.route(model).into_iter().filter_map(|candidate| {
+            let named = |provider: &config::Provider| provider.name == candidate.provider.name;
+            let provider = config.providers.iter().position(named)?;
+            let rule = candidate.lane;
+            let lane = if rule.each_model { model.to_owned() } else { rule.pattern.as_str().to_owned() };
+            Some(LaneChoice {
+                provider,
+                lane: if lane.is_empty() { "none".to_owned() } else { lane },
+                configured: !rule.each_model,
+                limits: rule.limits.clone(),
+                order: rule.order,
+                weight: rule.weight,
+            })
+        });
+        choices.collect()
     })
 }
 

@@ -147,18 +147,18 @@ impl Dispatcher {
             feeds.insert(Arc::from(cursor.model.as_str()), cursor.next_segment);
         }
         for (model, next_no) in feeds {
-            let lane = self.lane_for(key, &model, now);
+            let route = self.route_for(key, &model, now);
             let feed = Feed {
                 batch: key,
-                lane,
+                route,
                 leasable: resumed.remove(&model).unwrap_or_default(),
                 next_no,
                 exhausted: false,
                 loading_heads: false,
                 loads: 0,
                 queue: VecDeque::new(),
-                head: None,
-                head_since: now,
+                heads: Vec::new(),
+                heads_since: now,
                 remaining: if single { remaining } else { items_of(&fresh.summary, &model).min(remaining) },
                 model,
             };
@@ -166,15 +166,15 @@ impl Dispatcher {
             if let Some(batch) = self.batches.batches.get_mut(&key) {
                 batch.feeds.push(id);
             }
-            match lane {
-                Some(lane) => self.lanes.get_mut(lane).feeds.push(id),
+            match route {
+                Some(route) => self.lanes.route_mut(route).feeds.push(id),
                 None => self.laneless.push(id),
             }
         }
     }
 
-    /// The lane of a feed's model: the one its lines name, or that of the batch's defaults.
-    fn lane_for(&mut self, key: BatchKey, model: &Arc<str>, now: Timestamp) -> Option<super::item::LaneId> {
+    /// The route of a feed's model: the one its lines name, or that of the batch's defaults.
+    fn route_for(&mut self, key: BatchKey, model: &Arc<str>, now: Timestamp) -> Option<super::item::RouteId> {
         let mut model = Arc::clone(model);
         let defaults = self.batches.batches.get(&key).and_then(|batch| batch.defaults.as_ref());
         if model.is_empty()
@@ -185,16 +185,16 @@ impl Dispatcher {
         self.lanes.resolve(&model, &mut self.gate, now)
     }
 
-    /// Puts each lane's feeds in the order of their batches' turns.
+    /// Puts each route's feeds in the order of their batches' turns.
     pub(super) fn sort_feeds(&mut self, now: Timestamp) {
-        for lane in self.lanes.ids() {
-            let mut feeds = std::mem::take(&mut self.lanes.get_mut(lane).feeds);
+        for route in self.lanes.route_ids() {
+            let mut feeds = std::mem::take(&mut self.lanes.route_mut(route).feeds);
             feeds.sort_by_cached_key(|feed: &FeedId| {
                 let feed = self.batches.feeds.get(feed);
                 let batch = feed.and_then(|feed| self.batches.batches.get(&feed.batch));
                 batch.map_or(u64::MAX, |batch| super::order::turn(&super::leasing::standing(batch, now)))
             });
-            self.lanes.get_mut(lane).feeds = feeds;
+            self.lanes.route_mut(route).feeds = feeds;
         }
     }
 }

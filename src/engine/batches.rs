@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::gate::{HeadId, LevelId};
 use crate::ingest::Defaults;
 
-use super::item::{FeedId, LaneId, LeaseKey, ReadyItem};
+use super::item::{FeedId, LaneId, LeaseKey, ReadyItem, RouteId};
 use super::lease::Lease;
 use super::rate::ResultRate;
 
@@ -85,8 +85,8 @@ pub(super) struct Feed {
     pub(super) batch: BatchKey,
     /// The model as the segments name it; empty where the lines name none.
     pub(super) model: Arc<str>,
-    /// The lane that serves it; `None`: its items fail with `model_not_found`.
-    pub(super) lane: Option<LaneId>,
+    /// The lanes that serve it; `None`: its items fail with `model_not_found`.
+    pub(super) route: Option<RouteId>,
     pub(super) leasable: VecDeque<Leasable>,
     /// Where the next page of segment heads starts.
     pub(super) next_no: u32,
@@ -97,10 +97,10 @@ pub(super) struct Feed {
     pub(super) loads: u32,
     /// Items ready to be sent, in order.
     pub(super) queue: VecDeque<ReadyItem>,
-    /// Its head in the gate.
-    pub(super) head: Option<HeadId>,
-    /// Since when that head waits.
-    pub(super) head_since: Timestamp,
+    /// Its heads in the gate: one at each lane that pulls, all for whichever item is first.
+    pub(super) heads: Vec<(LaneId, HeadId)>,
+    /// Since when they wait.
+    pub(super) heads_since: Timestamp,
     /// Items without a result.
     pub(super) remaining: u64,
 }

@@ -177,6 +177,7 @@ impl Dispatcher {
     pub(super) fn handle(&mut self, event: Event, now: Timestamp) {
         match event {
             Event::Ended(ended) => self.ended(*ended, now),
+            Event::Lost(lost) => self.lost(lost, now),
             Event::Loaded { lease, loaded } => self.loaded(lease, *loaded, now),
             Event::Heads { feed, heads } => self.heads(feed, heads),
             Event::Refreshed(found) => self.refreshed(found, now),

@@ -1,19 +1,18 @@
 //! What follows from the end of an attempt, and of an item.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::domain::ids::BatchKey;
-use crate::domain::result::{ItemStatus, NewResult, RetryRecord};
+use crate::domain::result::{ErrorCode, ItemStatus, NewResult, Payload};
 use crate::domain::time::Timestamp;
 use crate::gate::{Grant, Refusal, StopReason};
 use crate::metrics::{Outcome, RetryReason, TokenType};
 
-use super::attempt::Ended;
-use super::batches::{ActiveBatch, Feed, Phase};
-use super::dispatcher::{Dispatcher, Stage};
+use super::attempt::{Ended, unsent};
+use super::batches::Phase;
+use super::dispatcher::Dispatcher;
 use super::item::{LaneId, LeaseKey, ReadyItem};
 use super::judge::{RetryAfter, Verdict};
+use super::lost::Lost;
 
 impl Dispatcher {
     pub(super) fn ended(&mut self, ended: Ended, now: Timestamp) {
@@ -51,16 +50,9 @@ impl Dispatcher {
                 self.retry(ended.lane, item, (after, reason, error), now);
             }
             (Verdict::LaneRateLimited { retry_after }, _) => {
-                let lane = self.lanes.get(ended.lane);
-                lane.metrics.retried(RetryReason::RateLimited);
-                if item.refusals == 0 {
-                    item.successes_before = lane.successes;
-                }
-                item.refusals += 1;
                 let refusal = Refusal { sent_at: grant.admitted_at(), retry_after };
-                self.gate.rate_limited(lane.level, refusal, now);
                 self.gate.recorded(grant, now);
-                self.put_back(item);
+                self.refused(ended.lane, item, refusal, now);
             }
             (Verdict::LaneStopped { reason, detail }, _) => {
                 let reason = match reason {
@@ -70,9 +62,64 @@ impl Dispatcher {
                 self.stop_lane(ended.lane, (reason, detail), &grant, now);
                 self.gate.recorded(grant, now);
                 self.put_back(item);
+                self.lane_closed(ended.lane, now);
             }
             // A terminal verdict always comes with its row.
             (Verdict::Succeeded { .. } | Verdict::Failed { .. }, None) => self.gate.recorded(grant, now),
+        }
+        self.settle_lease(key, now);
+        if self.batches.batches.get(&key.batch).is_some_and(|batch| batch.can_close()) {
+            self.close(key.batch);
+        }
+    }
+
+    /// The lane refused the item for its rate: the lane is closed for a while, the item goes first when one opens.
+    fn refused(&mut self, lane_id: LaneId, mut item: ReadyItem, refusal: Refusal, now: Timestamp) {
+        let lane = self.lanes.get(lane_id);
+        lane.metrics.retried(RetryReason::RateLimited);
+        if item.failed_on != Some(lane_id) {
+            item.refusals = 0;
+        }
+        if item.refusals == 0 {
+            item.successes_before = lane.successes;
+        }
+        item.refusals += 1;
+        item.failed_on = Some(lane_id);
+        self.gate.rate_limited(lane.level, refusal, now);
+        self.put_back(item);
+        self.lane_closed(lane_id, now);
+    }
+
+    /// An attempt's task panicked: the attempt counts, and an item that has used up its attempts this way fails.
+    pub(super) fn lost(&mut self, lost: Lost, now: Timestamp) {
+        let Lost { number, lane, mut item } = lost;
+        tracing::error!(
+            batch = item.lease.batch.0,
+            line = item.line,
+            "an attempt ended in a defect of the service"
+        );
+        self.growth.ended(number);
+        self.in_flight -= 1;
+        self.lanes.get(lane).metrics.in_flight().dec();
+        let key = item.lease;
+        let asked = self.batches.batches.get_mut(&key.batch).and_then(|batch| {
+            batch.in_flight -= 1;
+            batch.record.options.max_attempts
+        });
+        item.attempts += 1;
+        if item.attempts < asked.unwrap_or(self.lanes.get(lane).provider.retry.max_attempts) {
+            let why = "the service failed while the request ran".to_owned();
+            self.retry(lane, item, (RetryAfter::Backoff, RetryReason::Network, why), now);
+        } else {
+            self.leave_lease(key);
+            let message = "The service failed each time this request ran.".to_owned();
+            let payload = Payload::Error { code: ErrorCode::WorkerCrash, message };
+            let lease = self.batches.leases.get(&key).and_then(|lease| lease.open.as_ref());
+            let entry = lease.and_then(|open| Some((open, open.entries().get(item.entry)?)));
+            let custom_id = entry.and_then(|(open, entry)| open.custom_id(entry));
+            let mut result = unsent(key.batch, item.line, custom_id, (ItemStatus::Failed, payload), now);
+            result.attempts = item.attempts;
+            self.finish_item(key, Some(lane), result, None);
         }
         self.settle_lease(key, now);
         if self.batches.batches.get(&key.batch).is_some_and(|batch| batch.can_close()) {
@@ -107,35 +154,9 @@ impl Dispatcher {
     }
 
     /// An item left its lease's bytes: it ended or waits elsewhere.
-    fn leave_lease(&mut self, key: LeaseKey) {
+    pub(super) fn leave_lease(&mut self, key: LeaseKey) {
         if let Some(lease) = self.batches.leases.get_mut(&key) {
             lease.busy -= 1;
-        }
-    }
-
-    fn retry(
-        &mut self,
-        lane: LaneId,
-        mut item: ReadyItem,
-        how: (RetryAfter, RetryReason, String),
-        now: Timestamp,
-    ) {
-        let (after, reason, last_error) = how;
-        item.refusals = 0;
-        let lane = self.lanes.get(lane);
-        lane.metrics.retried(reason);
-        let due = match after {
-            RetryAfter::Backoff => now + lane.provider.retry.backoff.delay(item.attempts, rand::random()),
-            RetryAfter::At(at) => at,
-        };
-        let key = item.lease;
-        let started_at = item.started_at.unwrap_or(now);
-        let (batch, line, attempts) = (key.batch, item.line, item.attempts);
-        self.recorder.retry(RetryRecord { batch, line, attempts, not_before: due, started_at, last_error });
-        self.leave_lease(key);
-        let feed = self.batches.leases.get(&key).map(|lease| lease.feed);
-        if let Some(feed) = feed.filter(|feed| self.batches.feeds.contains_key(feed)) {
-            self.delayed.push(due, feed, item);
         }
     }
 
@@ -208,78 +229,4 @@ impl Dispatcher {
             self.batches.leases.remove(&key);
         }
     }
-
-    /// Retries that are due: into their lane's queue for the retry budget, and from there to their feeds.
-    pub(super) fn release_due(&mut self, now: Timestamp) {
-        if self.stage != Stage::Running {
-            return;
-        }
-        while let Some((feed_id, item)) = self.delayed.pop_due(now) {
-            if let Some(lane) = self.batches.feeds.get(&feed_id).and_then(|feed| feed.lane) {
-                self.lanes.get_mut(lane).due.push_back((feed_id, item));
-            }
-        }
-        for lane in self.lanes.ids() {
-            while let Some((feed, item)) = self.next_retry(lane) {
-                self.wake_item(feed, item);
-            }
-        }
-    }
-
-    fn next_retry(&mut self, lane_id: LaneId) -> Option<(super::item::FeedId, ReadyItem)> {
-        let lane = self.lanes.get_mut(lane_id);
-        lane.due.front()?;
-        let (feeds, batches) = (&self.batches.feeds, &self.batches.batches);
-        // Those of a batch that may start nothing are not what a retry would displace.
-        let mut waiting =
-            lane.feeds.iter().filter_map(|feed| feeds.get(feed)).filter(|feed| has_room(batches, feed));
-        let first_attempts =
-            waiting.any(|feed| feed.has_more() || feed.queue.iter().any(|item| item.attempts == 0));
-        let waiting = super::retry_budget::Waiting {
-            first_attempts,
-            delayed_retries: self.delayed.len() + lane.due.len(),
-        };
-        if !lane.retry_budget.allows(waiting) {
-            return None;
-        }
-        // Charged here, not at the send: else everything due would leave on one credit.
-        lane.retry_budget.started(true);
-        lane.due.pop_front()
-    }
-
-    /// Makes a due retry ready, loading its bytes again if they were closed.
-    fn wake_item(&mut self, feed_id: super::item::FeedId, mut item: ReadyItem) {
-        let key = item.lease;
-        item.ready_at = self.clock.now();
-        let Some(lease) = self.batches.leases.get_mut(&key) else {
-            return;
-        };
-        if lease.open.is_some() {
-            self.make_ready(feed_id, vec![item]);
-            return;
-        }
-        lease.waiting_for_bytes.push(item);
-        if lease.loading {
-            return;
-        }
-        lease.loading = true;
-        let head = lease.head.clone();
-        // Charged even beyond the level: what failed must be able to end before anything new is leased.
-        let bytes = super::leasing::charge(&head, self.ahead_limit);
-        if self.gate.try_hold(self.memory, bytes) {
-            lease.held = bytes;
-        }
-        let Some(batch) = self.batches.batches.get(&key.batch) else {
-            return;
-        };
-        let file = batch.record.file;
-        let wanted =
-            super::loader::Wanted { batch: key.batch, file, head, resumed: false, duplicates: false };
-        self.spawn_load(key, wanted);
-    }
-}
-
-/// Whether a feed's batch may start an item as far as the batch is concerned.
-fn has_room(batches: &HashMap<BatchKey, ActiveBatch>, feed: &Feed) -> bool {
-    batches.get(&feed.batch).is_some_and(ActiveBatch::has_room)
 }

@@ -9,12 +9,15 @@ use crate::domain::segment::SegmentHead;
 use super::attempt::Ended;
 use super::item::{FeedId, LeaseKey};
 use super::loader::Loaded;
+use super::lost::Lost;
 use super::refresh::Found;
 
 #[derive(Debug)]
 pub(super) enum Event {
     /// An attempt ended.
     Ended(Box<Ended>),
+    /// An attempt's task panicked.
+    Lost(Lost),
     /// A leased segment's bytes are here, for the first time or again.
     Loaded { lease: LeaseKey, loaded: Box<Loaded> },
     /// A page of segment heads; shorter than a page: the last.

@@ -11,6 +11,10 @@ pub(super) struct FeedId(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct LaneId(pub(super) usize);
 
+/// A route's place in the lane table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct RouteId(pub(super) usize);
+
 /// A leased segment of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct LeaseKey {
@@ -27,10 +31,12 @@ pub(super) struct ReadyItem {
     pub(super) line: u32,
     /// Charged attempts so far.
     pub(super) attempts: u32,
-    /// Its own rate refusals in a row.
+    /// Its own rate refusals in a row, all by the lane it failed on last.
     pub(super) refusals: u32,
-    /// Successes of its lane when the first of those came.
+    /// Successes of that lane when the first of those came.
     pub(super) successes_before: u64,
+    /// The lane whose attempt failed last: another one is preferred for the next.
+    pub(super) failed_on: Option<LaneId>,
     /// First send of its first attempt.
     pub(super) started_at: Option<Timestamp>,
     /// Since when it could have been sent.

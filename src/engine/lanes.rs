@@ -6,19 +6,23 @@ use std::time::Duration;
 
 use crate::domain::limits::Limits;
 use crate::domain::time::Timestamp;
-use crate::gate::{Gate, GateError, LevelId, LevelKind, LevelSpec, PathId};
+use crate::gate::{Gate, GateError, LaneState, LevelId, LevelKind, LevelSpec, PathId};
 use crate::metrics::{Dimension, LaneMetrics, Metrics};
 use crate::upstream::{PhaseTimeouts, Upstream};
 
 use super::backoff::Backoff;
-use super::item::{FeedId, LaneId, ReadyItem};
+use super::item::{LaneId, ReadyItem, RouteId};
 use super::judge::RetryOn;
 use super::retry_budget::RetryBudget;
+use super::routes::{Route, RouteLane};
 
 /// Lanes made for a provider that names none; further models share one called [`OTHER`].
 pub const MOST_MODEL_LANES: usize = 64;
 /// The lane of models beyond [`MOST_MODEL_LANES`].
 pub const OTHER: &str = "other";
+
+/// How many ready items are looked through for one that has not failed on the lane that pulls.
+const PREFERENCE: usize = 64;
 
 /// How a provider's failed attempts are repeated.
 #[derive(Clone, Debug)]
@@ -46,7 +50,7 @@ pub struct ProviderSetup {
     pub retry: RetrySetup,
 }
 
-/// Which lane serves a model.
+/// A lane that may serve a model.
 #[derive(Clone, Debug)]
 pub struct LaneChoice {
     /// The provider's place in [`super::EngineParts::providers`].
@@ -57,10 +61,14 @@ pub struct LaneChoice {
     pub configured: bool,
     /// The lane's own limits.
     pub limits: Limits,
+    /// Lanes of a lower order are preferred.
+    pub order: i32,
+    /// The share among lanes of the same order; at least 1.
+    pub weight: u32,
 }
 
-/// Finds the lane of a model; `None`: nothing serves it.
-pub type RouteModel = Arc<dyn Fn(&str) -> Option<LaneChoice> + Send + Sync>;
+/// Finds the lanes of a model; none: nothing serves it.
+pub type RouteModel = Arc<dyn Fn(&str) -> Vec<LaneChoice> + Send + Sync>;
 
 /// A provider in the gate.
 #[derive(Debug)]
@@ -69,7 +77,7 @@ pub(super) struct Provider {
     level: LevelId,
 }
 
-/// One lane: its place in the gate, its retries, and the feeds it pulls from.
+/// One lane: its place in the gate, and how its calls go.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) name: String,
@@ -78,10 +86,6 @@ pub(super) struct Lane {
     pub(super) path: PathId,
     pub(super) metrics: Arc<LaneMetrics>,
     pub(super) retry_budget: RetryBudget,
-    /// Due retries that wait for the retry budget.
-    pub(super) due: VecDeque<(FeedId, ReadyItem)>,
-    /// Feeds that it pulls from, in turn.
-    pub(super) feeds: Vec<FeedId>,
     /// Successes since it last opened with its present key; a 403 before any is the operator's fault.
     pub(super) succeeded: bool,
     /// Successes so far: tells an item refused again and again whether others pass meanwhile.
@@ -91,22 +95,24 @@ pub(super) struct Lane {
     max_concurrent: u32,
 }
 
-/// Every lane there is.
+/// Every lane and every route there is.
 pub(super) struct Lanes {
-    route: RouteModel,
+    find: RouteModel,
     providers: Vec<Provider>,
     shared: [LevelId; 2],
     ceiling: u32,
     metrics: Metrics,
     lanes: Vec<Lane>,
+    routes: Vec<Route>,
     by_name: HashMap<(usize, String), LaneId>,
-    by_model: HashMap<Arc<str>, Option<LaneId>>,
+    by_lanes: HashMap<Vec<LaneId>, RouteId>,
+    by_model: HashMap<Arc<str>, Option<RouteId>>,
 }
 
 impl Lanes {
     /// Registers the providers under the service and memory levels.
     pub(super) fn new(
-        route: RouteModel,
+        find: RouteModel,
         providers: Vec<ProviderSetup>,
         metrics: Metrics,
         shared: Shared,
@@ -126,35 +132,56 @@ impl Lanes {
         });
         let providers = providers.collect();
         Self {
-            route,
+            find,
             providers,
             shared: [service, memory],
             ceiling,
             metrics,
             lanes: Vec::new(),
+            routes: Vec::new(),
             by_name: HashMap::new(),
+            by_lanes: HashMap::new(),
             by_model: HashMap::new(),
         }
     }
 
-    /// The lane that serves a model, made if it is met for the first time.
-    pub(super) fn resolve(&mut self, model: &Arc<str>, gate: &mut Gate, now: Timestamp) -> Option<LaneId> {
+    /// The route of a model, its lanes made if they are met for the first time; `None`: nothing serves it.
+    pub(super) fn resolve(&mut self, model: &Arc<str>, gate: &mut Gate, now: Timestamp) -> Option<RouteId> {
         if let Some(known) = self.by_model.get(model) {
             return *known;
         }
-        let lane = (self.route)(model).and_then(|choice| match self.lane_of(choice, gate, now) {
-            Ok(lane) => Some(lane),
-            Err(error) => {
-                tracing::error!(model = %model, error = %error, "the model's lane could not be made");
-                None
+        let mut lanes = Vec::new();
+        for choice in (self.find)(model) {
+            let (order, weight) = (choice.order, choice.weight);
+            match self.lane_of(choice, gate, now) {
+                Ok(lane) => lanes.push(RouteLane { lane, order, weight }),
+                Err(error) => {
+                    tracing::error!(model = %model, error = %error, "a lane of the model could not be made");
+                }
             }
-        });
+        }
+        let route = self.route_over(&lanes);
         // Names come from clients: what is remembered of them is bounded.
         if self.by_model.len() >= 4_096 {
             self.by_model.clear();
         }
-        self.by_model.insert(Arc::clone(model), lane);
-        lane
+        self.by_model.insert(Arc::clone(model), route);
+        route
+    }
+
+    /// The route over a list of lanes. Each lane's order and weight are the configuration's, so the same lanes
+    /// are always the same route.
+    fn route_over(&mut self, lanes: &[RouteLane]) -> Option<RouteId> {
+        if lanes.is_empty() {
+            return None;
+        }
+        let list: Vec<LaneId> = lanes.iter().map(|lane| lane.lane).collect();
+        let next = RouteId(self.routes.len());
+        let id = *self.by_lanes.entry(list).or_insert(next);
+        if id == next {
+            self.routes.push(Route::new(lanes));
+        }
+        Some(id)
     }
 
     fn lane_of(&mut self, choice: LaneChoice, gate: &mut Gate, now: Timestamp) -> Result<LaneId, GateError> {
@@ -195,8 +222,6 @@ impl Lanes {
             path,
             metrics,
             retry_budget: RetryBudget::default(),
-            due: VecDeque::new(),
-            feeds: Vec::new(),
             succeeded: false,
             successes: 0,
             key_changed_at: None,
@@ -206,17 +231,67 @@ impl Lanes {
         Ok(id)
     }
 
-    /// Items worth having ready: a quarter of a second of the lane's pace, or twice its slots.
-    pub(super) fn window(&self, id: LaneId, gate: &mut Gate, now: Timestamp) -> usize {
-        let lane = self.get(id);
-        let slots = lane.max_concurrent as usize * 2;
-        let paced = gate.pace(lane.path, now).map_or(usize::MAX, |rate| (rate * 0.25).ceil() as usize);
-        slots.min(paced).clamp(8, 4_096)
+    /// Items worth having ready: for each of the route's lanes a quarter of a second of its pace, or twice its slots.
+    pub(super) fn window(&self, id: RouteId, gate: &mut Gate, now: Timestamp) -> usize {
+        let of_lane = |lane: LaneId| {
+            let lane = self.get(lane);
+            let slots = lane.max_concurrent as usize * 2;
+            let paced = gate.pace(lane.path, now).map_or(usize::MAX, |rate| (rate * 0.25).ceil() as usize);
+            slots.min(paced)
+        };
+        let all: usize = self.routes[id.0].lanes().map(of_lane).sum();
+        all.clamp(8, 4_096)
     }
 
-    /// The models met so far that a lane serves.
+    /// The models met so far that are served, each with its preferred lane.
     pub(super) fn known_models(&self) -> impl Iterator<Item = (&Arc<str>, &Lane)> {
-        self.by_model.iter().filter_map(|(model, lane)| Some((model, self.get((*lane)?))))
+        self.by_model.iter().filter_map(|(model, route)| Some((model, self.get(self.preferred((*route)?)?))))
+    }
+
+    /// The lane that a route prefers: it stands for the route where one lane must.
+    pub(super) fn preferred(&self, id: RouteId) -> Option<LaneId> {
+        self.routes[id.0].lanes().next()
+    }
+
+    /// The lanes that pull at present from a feed of a route, in turn. With one lane nothing is decided or allocated.
+    pub(super) fn pulling(
+        &self,
+        id: RouteId,
+        queue: &VecDeque<ReadyItem>,
+        gate: &Gate,
+        now: Timestamp,
+    ) -> impl Iterator<Item = LaneId> + use<> {
+        let route = self.route(id);
+        let is_open = |lane| self.is_open(lane, gate, now);
+        let (only, several) = match route.has_choice() {
+            false => (route.lanes().next(), Vec::new()),
+            true => (None, unfailed(route.pulling(is_open), queue, is_open)),
+        };
+        only.into_iter().chain(several)
+    }
+
+    /// Whether a lane takes calls, within its limits.
+    pub(super) fn is_open(&self, lane: LaneId, gate: &Gate, now: Timestamp) -> bool {
+        gate.lane_state(self.get(lane).level, now) == LaneState::Open
+    }
+
+    pub(super) fn route(&self, id: RouteId) -> &Route {
+        &self.routes[id.0]
+    }
+
+    pub(super) fn route_mut(&mut self, id: RouteId) -> &mut Route {
+        &mut self.routes[id.0]
+    }
+
+    pub(super) fn route_ids(&self) -> impl Iterator<Item = RouteId> + use<> {
+        (0..self.routes.len()).map(RouteId)
+    }
+
+    /// The routes that a lane is part of.
+    pub(super) fn routes_of(&self, lane: LaneId) -> Vec<RouteId> {
+        self.route_ids()
+            .filter(|route| self.routes[route.0].lanes().any(|of_route| of_route == lane))
+            .collect()
     }
 
     pub(super) fn get(&self, id: LaneId) -> &Lane {
@@ -235,6 +310,25 @@ impl Lanes {
     pub(super) fn providers(&self) -> impl Iterator<Item = &Arc<ProviderSetup>> {
         self.providers.iter().map(|provider| &provider.setup)
     }
+}
+
+/// Without lanes on which everything that is ready has just failed, as long as an open one is left.
+fn unfailed(
+    pulling: Vec<LaneId>,
+    queue: &VecDeque<ReadyItem>,
+    is_open: impl Fn(LaneId) -> bool,
+) -> Vec<LaneId> {
+    let useful = |lane: &LaneId| place_for(*lane, queue).is_some();
+    if pulling.iter().any(|lane| is_open(*lane) && useful(lane)) {
+        pulling.into_iter().filter(useful).collect()
+    } else {
+        pulling
+    }
+}
+
+/// The place of the first ready item that has not failed on a lane.
+pub(super) fn place_for(lane: LaneId, queue: &VecDeque<ReadyItem>) -> Option<usize> {
+    queue.iter().take(PREFERENCE).position(|item| item.failed_on != Some(lane))
 }
 
 /// What every lane has above it.

@@ -1,4 +1,4 @@
-//! Keeping each lane's window topped up: leasing segments and taking in what they hold.
+//! Keeping each route's window topped up: leasing segments and taking in what they hold.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use super::attempt::unsent;
 use super::dispatcher::Dispatcher;
 use super::event::Event;
-use super::item::{FeedId, LaneId, LeaseKey, ReadyItem};
+use super::item::{FeedId, LeaseKey, ReadyItem, RouteId};
 use super::lease::Lease;
 use super::loader::{HEAD_PAGE, Loaded, Wanted, load};
 use super::order::{Standing, turn};
@@ -35,8 +35,8 @@ impl Dispatcher {
         if self.delayed.is_full() || self.disk_full {
             return;
         }
-        for lane in self.lanes.ids() {
-            self.top_up_lane(lane, now);
+        for route in self.lanes.route_ids() {
+            self.top_up_route(route, now);
         }
         for feed in self.laneless.clone() {
             let idle = self.batches.feeds.get(&feed).is_some_and(|feed| feed.loads == 0);
@@ -51,14 +51,14 @@ impl Dispatcher {
         batch.map_or(0, |batch| batch.unrecorded)
     }
 
-    fn top_up_lane(&mut self, lane: LaneId, now: Timestamp) {
-        if self.lanes.get(lane).feeds.is_empty() {
+    fn top_up_route(&mut self, route: RouteId, now: Timestamp) {
+        if self.lanes.route(route).feeds.is_empty() {
             return;
         }
-        let window = self.lanes.window(lane, &mut self.gate, now);
+        let window = self.lanes.window(route, &mut self.gate, now);
         let (mut ready, mut place) = (0, 0);
         while ready < window {
-            let Some(feed_id) = self.lanes.get(lane).feeds.get(place).copied() else {
+            let Some(feed_id) = self.lanes.route(route).feeds.get(place).copied() else {
                 return;
             };
             place += 1;
@@ -203,7 +203,7 @@ impl Dispatcher {
         let duplicates = loaded.duplicates.into_iter().collect();
         let entering = Entering { key, feed: feed_id, open: loaded.open, duplicates };
         let open = &entering.open;
-        let lane = self.batches.feeds.get(&feed_id).and_then(|feed| feed.lane);
+        let route = self.batches.feeds.get(&feed_id).and_then(|feed| feed.route);
         let mut ready = Vec::with_capacity(open.entries().len());
         for (place, entry) in open.entries().iter().enumerate() {
             if matches!(entry.kind, EntryKind::Blank | EntryKind::Continuation) {
@@ -222,7 +222,7 @@ impl Dispatcher {
             if let Some((code, message)) = self.unservable(&entering, entry) {
                 let ending = (ItemStatus::Failed, Payload::Error { code, message });
                 let result = unsent(key.batch, entry.line, open.custom_id(entry), ending, now);
-                self.finish_item(key, lane, result, None);
+                self.finish_item(key, route.and_then(|route| self.lanes.preferred(route)), result, None);
                 continue;
             }
             let retry = retries.get(&entry.line);
@@ -233,6 +233,7 @@ impl Dispatcher {
                 attempts: retry.map_or(0, |retry| retry.attempts),
                 refusals: 0,
                 successes_before: 0,
+                failed_on: None,
                 started_at: retry.map(|retry| retry.started_at),
                 ready_at: now,
             };
@@ -259,7 +260,7 @@ impl Dispatcher {
         let check = LineCheck {
             endpoint: batch.record.endpoint,
             defaults_model: batch.defaults.as_ref().and_then(|defaults| defaults.model()),
-            has_lane: &|_| feed.lane.is_some(),
+            has_lane: &|_| feed.route.is_some(),
         };
         if let Some(fault) = check.fault(&feed.model, entry.endpoint?) {
             let no_lane = fault.code == ErrorCode::ModelNotFound.as_str();
@@ -285,7 +286,7 @@ impl Dispatcher {
                 feed.queue.push_back(item);
             }
         }
-        self.enqueue(feed_id);
+        self.ready_changed(feed_id);
     }
 
     /// Puts items before those that are ready already: they were started earlier.
@@ -299,7 +300,7 @@ impl Dispatcher {
                 feed.queue.push_front(item);
             }
         }
-        self.enqueue(feed_id);
+        self.ready_changed(feed_id);
     }
 }
 

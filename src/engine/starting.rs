@@ -1,50 +1,64 @@
 //! Admitting heads and starting their items.
 
 use crate::domain::time::Timestamp;
-use crate::gate::{Admitted, Cost, Head};
+use crate::gate::{Admitted, Cost, Head, HeadId};
 use crate::metrics::{Dimension, Kind};
 
 use super::attempt::{Attempt, run};
 use super::dispatcher::Dispatcher;
-use super::item::{FeedId, ReadyItem};
-use super::lanes::timeouts;
+use super::item::{FeedId, LaneId, ReadyItem};
+use super::lanes::{place_for, timeouts};
+use super::lost::{Lost, guard};
 
 /// Memory charged for each call's reply until its length is known; longer ones ask for more.
 const REPLY_BYTES: u64 = 32 * 1024;
 
 impl Dispatcher {
-    /// Puts a feed's next item into the gate, unless it waits there already.
+    /// Puts a feed's next item into the gate, at each lane that pulls, unless it waits there already.
     pub(super) fn enqueue(&mut self, feed_id: FeedId) {
         let Some(feed) = self.batches.feeds.get_mut(&feed_id) else {
             return;
         };
-        let (None, Some(lane), Some(first)) = (feed.head, feed.lane, feed.queue.front()) else {
+        let (true, Some(route), Some(first)) = (feed.heads.is_empty(), feed.route, feed.queue.front()) else {
             return;
         };
         let batch = self.batches.batches.get(&feed.batch).filter(|batch| batch.runs());
         let (Some(batch), Some(lease)) = (batch, self.batches.leases.get(&first.lease)) else {
             return;
         };
-        let head = Head {
-            tag: feed_id.0,
-            path: self.lanes.get(lane).path,
-            own: batch.own_level,
-            cost: Cost { requests: 1, memory: REPLY_BYTES },
-            turn: lease.turn,
-        };
         let now = self.clock.now();
-        match self.gate.enqueue(head, now) {
-            Ok(id) => (feed.head, feed.head_since) = (Some(id), now),
-            Err(error) => tracing::error!(error = %error, "an item could not be put into the gate"),
+        feed.heads_since = now;
+        for lane in self.lanes.pulling(route, &feed.queue, &self.gate, now) {
+            let head = Head {
+                tag: feed_id.0,
+                path: self.lanes.get(lane).path,
+                own: batch.own_level,
+                cost: Cost { requests: 1, memory: REPLY_BYTES },
+                turn: lease.turn,
+            };
+            match self.gate.enqueue(head, now) {
+                Ok(id) => feed.heads.push((lane, id)),
+                Err(error) => tracing::error!(error = %error, "an item could not be put into the gate"),
+            }
         }
     }
 
-    /// Takes a feed's head out of the gate.
+    /// Lets the feed's heads stand for what is ready now: what was added may suit lanes that did not pull.
+    pub(super) fn ready_changed(&mut self, feed_id: FeedId) {
+        let route = self.batches.feeds.get(&feed_id).and_then(|feed| feed.route);
+        if route.is_some_and(|route| self.lanes.route(route).has_choice()) {
+            let now = self.clock.now();
+            self.withdraw(feed_id, now);
+        }
+        self.enqueue(feed_id);
+    }
+
+    /// Takes a feed's heads out of the gate.
     pub(super) fn withdraw(&mut self, feed_id: FeedId, now: Timestamp) {
-        if let Some(feed) = self.batches.feeds.get_mut(&feed_id)
-            && let Some(head) = feed.head.take()
-        {
-            self.gate.withdraw(head, now);
+        if let Some(feed) = self.batches.feeds.get_mut(&feed_id) {
+            for (_, head) in feed.heads.drain(..) {
+                self.gate.withdraw(head, now);
+            }
         }
     }
 
@@ -68,12 +82,7 @@ impl Dispatcher {
 
     fn start(&mut self, admitted: Admitted, now: Timestamp) {
         let feed_id = FeedId(admitted.tag);
-        let item = self.batches.feeds.get_mut(&feed_id).and_then(|feed| {
-            feed.head = None;
-            self.metrics.gate().waited(now.since(feed.head_since));
-            feed.queue.pop_front()
-        });
-        let Some(item) = item else {
+        let Some((lane, item)) = self.take_next(feed_id, admitted.head, now) else {
             self.gate.unused(admitted.grant, now);
             return;
         };
@@ -82,10 +91,13 @@ impl Dispatcher {
             lease.ready -= 1;
         }
         let permit = self.gate.permit(admitted.grant);
-        match self.attempt(feed_id, item, permit, now) {
+        let left = item.clone();
+        match self.attempt((feed_id, lane), item, permit, now) {
             Some(attempt) => {
+                let lost = Lost { number: attempt.number, lane, item: left };
+                let events = self.reporter.events.clone();
                 // Not under the shutdown's tracker: at the end of the grace time they are left behind on purpose.
-                tokio::spawn(run(attempt, self.reporter.clone()));
+                tokio::spawn(guard(run(attempt, self.reporter.clone()), lost, events));
             }
             None => tracing::error!("an admitted item had lost its batch or its bytes"),
         }
@@ -93,15 +105,35 @@ impl Dispatcher {
         self.enqueue(feed_id);
     }
 
+    /// The lane whose head was admitted, and the item that it takes. The other lanes' heads stood for the same
+    /// item: they are taken back and stand again for the next one.
+    fn take_next(&mut self, feed_id: FeedId, head: HeadId, now: Timestamp) -> Option<(LaneId, ReadyItem)> {
+        let feed = self.batches.feeds.get_mut(&feed_id)?;
+        self.metrics.gate().waited(now.since(feed.heads_since));
+        let place = feed.heads.iter().position(|(_, waiting)| *waiting == head)?;
+        let (lane, _) = feed.heads.swap_remove(place);
+        for (_, other) in feed.heads.drain(..) {
+            self.gate.withdraw(other, now);
+        }
+        let route = self.lanes.route_mut(feed.route?);
+        let place = if route.has_choice() {
+            route.started(lane);
+            place_for(lane, &feed.queue).unwrap_or(0)
+        } else {
+            0
+        };
+        feed.queue.remove(place).map(|item| (lane, item))
+    }
+
     fn attempt(
         &mut self,
-        feed_id: FeedId,
+        from: (FeedId, LaneId),
         item: ReadyItem,
         permit: crate::gate::Permit,
         now: Timestamp,
     ) -> Option<Attempt> {
+        let (feed_id, lane_id) = from;
         let feed = self.batches.feeds.get(&feed_id)?;
-        let lane_id = feed.lane?;
         let batch = self.batches.batches.get_mut(&feed.batch)?;
         let lease = self.batches.leases.get(&item.lease)?;
         let open = lease.open.as_ref()?;
@@ -130,7 +162,9 @@ impl Dispatcher {
             max_attempts: batch.record.options.max_attempts.unwrap_or(lane.provider.retry.max_attempts),
             deadline: batch.record.deadline,
             lane_succeeded: lane.succeeded,
-            others_passed: item.refusals > 0 && lane.successes > item.successes_before,
+            others_passed: item.refusals > 0
+                && item.failed_on == Some(lane_id)
+                && lane.successes > item.successes_before,
             name_first: self.careful.then(|| self.store.clone()),
             item,
         })

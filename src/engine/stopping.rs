@@ -103,10 +103,10 @@ impl Dispatcher {
             };
             self.laneless.retain(|laneless| *laneless != feed_id);
             self.delayed.forget(feed_id);
-            if let Some(lane) = feed.lane {
-                let lane = self.lanes.get_mut(lane);
-                lane.feeds.retain(|lane_feed| *lane_feed != feed_id);
-                lane.due.retain(|(due_feed, _)| *due_feed != feed_id);
+            if let Some(route) = feed.route {
+                let route = self.lanes.route_mut(route);
+                route.feeds.retain(|route_feed| *route_feed != feed_id);
+                route.due.retain(|(due_feed, _)| *due_feed != feed_id);
             }
             for item in feed.queue {
                 if let Some(lease) = self.batches.leases.get_mut(&item.lease) {

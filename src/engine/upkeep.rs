@@ -1,12 +1,14 @@
 //! What is done a few times a second, not per item: rates, gauges, the board, lanes that stopped.
 
+use std::collections::HashMap;
+
 use crate::domain::ids::BatchKey;
 use crate::domain::progress::{Progress, WaitingReason};
 use crate::domain::time::Timestamp;
 use crate::gate::{Grant, LaneState, PauseReason, StopReason};
 use crate::metrics::{LaneStateLabel, RetryReason};
 
-use super::batches::Phase;
+use super::batches::{Feed, Phase};
 use super::dispatcher::Dispatcher;
 use super::item::LaneId;
 
@@ -20,11 +22,9 @@ impl Dispatcher {
             let lane = self.lanes.get(lane);
             let state = self.gate.lane_state(lane.level, now);
             self.settled &= state == LaneState::Open;
-            let remaining = lane.feeds.iter().filter_map(|feed| self.batches.feeds.get(feed));
-            let remaining: u64 = remaining.map(|feed| feed.remaining).sum();
-            lane.metrics.pending().set(i64::try_from(remaining).unwrap_or(i64::MAX));
             lane.metrics.set_state(label(state));
         }
+        self.show_pending();
         let keys: Vec<_> = self.batches.batches.keys().copied().collect();
         for key in keys {
             let mut waiting = self.waiting(key, now);
@@ -44,6 +44,21 @@ impl Dispatcher {
         self.metrics.batches().set_deadline_slack(slack.reduce(f64::min).unwrap_or(0.0));
     }
 
+    /// Items without a result, each counted at the lane that its route prefers.
+    fn show_pending(&self) {
+        let mut pending: HashMap<LaneId, u64> = self.lanes.ids().map(|lane| (lane, 0)).collect();
+        for route in self.lanes.route_ids() {
+            let Some(pending) = self.lanes.preferred(route).and_then(|lane| pending.get_mut(&lane)) else {
+                continue;
+            };
+            let feeds = self.lanes.route(route).feeds.iter().filter_map(|feed| self.batches.feeds.get(feed));
+            *pending += feeds.map(|feed| feed.remaining).sum::<u64>();
+        }
+        for (lane, pending) in pending {
+            self.lanes.get(lane).metrics.pending().set(i64::try_from(pending).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Why a batch's next items wait: one reason a lane, or one for all.
     fn waiting(&self, key: BatchKey, now: Timestamp) -> Vec<WaitingReason> {
         let Some(batch) = self.batches.batches.get(&key).filter(|batch| batch.phase == Phase::Running) else {
@@ -58,19 +73,36 @@ impl Dispatcher {
             return vec![everywhere("disk")];
         }
         let feeds = batch.feeds.iter().filter_map(|feed| self.batches.feeds.get(feed));
-        let reasons = feeds.filter_map(|feed| {
-            let Some(lane) = feed.lane else {
-                return Some(everywhere("no_provider"));
-            };
-            let waiting = self.gate.head_waiting(feed.head?, now)?;
+        feeds.flat_map(|feed| self.feed_waiting(feed, now)).collect()
+    }
+
+    fn feed_waiting(&self, feed: &Feed, now: Timestamp) -> Vec<WaitingReason> {
+        if feed.route.is_none() {
+            return vec![WaitingReason { lane: None, reason: "no_provider", since: now, until: None }];
+        }
+        let reasons = feed.heads.iter().filter_map(|(lane, head)| {
+            let waiting = self.gate.head_waiting(*head, now)?;
             Some(WaitingReason {
-                lane: Some(self.lanes.get(lane).name.clone()),
+                lane: Some(self.lanes.get(*lane).name.clone()),
                 reason: waiting.reason.as_str(),
                 since: waiting.since,
                 until: waiting.until,
             })
         });
         reasons.collect()
+    }
+
+    /// A lane pulls no more for now: what its routes have in the gate goes to those that take over.
+    pub(super) fn lane_closed(&mut self, lane: LaneId, now: Timestamp) {
+        for route in self.lanes.routes_of(lane) {
+            if !self.lanes.route(route).has_choice() {
+                continue;
+            }
+            for feed in self.lanes.route(route).feeds.clone() {
+                self.withdraw(feed, now);
+                self.enqueue(feed);
+            }
+        }
     }
 
     /// The upstream refused for a reason that is the operator's to mend.

@@ -27,4 +27,6 @@ mod processes;
 #[cfg(test)]
 mod restarts;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod stopped_lanes;
