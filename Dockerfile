@@ -25,8 +25,8 @@ COPY --from=build /sluicegate /usr/local/bin/sluicegate
 USER 10001
 WORKDIR /var/lib/sluicegate
 VOLUME /var/lib/sluicegate
-# Nothing outside of the volume is written, so the root may be read-only. Beyond loopback the service listens only with
-# SLUICEGATE__AUTH__MODE=none, which is left to whoever runs the image: it lets everyone in who reaches the port.
+# Nothing outside of the volume is written, so the root may be read-only. Beyond loopback the service asks for keys, and
+# starts only if it has one: give it SLUICEGATE_ADMIN_KEY.
 ENV SLUICEGATE__SERVER__LISTEN=0.0.0.0:8080 \
     SLUICEGATE__STORE__URL=sqlite:/var/lib/sluicegate/store.db
 EXPOSE 8080

@@ -5,10 +5,15 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::domain::api_key::Scope;
 use crate::store::StoreError;
 
 /// Tells the official SDKs not to try again: they repeat every 409 and 5xx by themselves.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Longest `Retry-After` that the official SDKs wait for, in seconds: after longer ones they try again at
+/// once, so they are told not to.
+const LONGEST_HEEDED: u64 = 60;
 
 /// What kind of refusal it is: decides the status, the `type` and the `code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,10 @@ pub(crate) enum Refusal {
     /// The batch can't be done in its window.
     #[expect(dead_code, reason = "pinned; used once the pace of the lanes is asked at submit")]
     WindowUnreachable,
+    /// No key, or none that is good.
+    InvalidApiKey,
+    /// The key is good for less.
+    InsufficientScope,
     /// A browser's page of another origin.
     OriginRefused,
     /// No such route, file, batch or item.
@@ -46,6 +55,8 @@ pub(crate) enum Refusal {
     UnsupportedMediaType,
     /// The key was used for another request.
     IdempotencyKeyReused,
+    /// The app holds as much as it may.
+    AppQuotaExceeded,
     /// The process is ending.
     Draining,
     /// The store can't be reached.
@@ -67,7 +78,8 @@ impl Refusal {
             | Self::InvalidJson
             | Self::InvalidLine
             | Self::WindowUnreachable => StatusCode::BAD_REQUEST,
-            Self::OriginRefused => StatusCode::FORBIDDEN,
+            Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
+            Self::InsufficientScope | Self::OriginRefused => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
@@ -75,6 +87,7 @@ impl Refusal {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::AppQuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::Draining | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -90,11 +103,14 @@ impl Refusal {
             Self::UnknownParameter => Some("unknown_parameter"),
             Self::InvalidJson => Some("invalid_json"),
             Self::WindowUnreachable => Some("window_unreachable"),
+            Self::InvalidApiKey => Some("invalid_api_key"),
+            Self::InsufficientScope => Some("insufficient_scope"),
             Self::OriginRefused => Some("origin_refused"),
             Self::BatchActive => Some("batch_active"),
             Self::TooLarge => Some("file_too_large"),
             Self::UnsupportedMediaType => Some("unsupported_media_type"),
             Self::IdempotencyKeyReused => Some("idempotency_key_reused"),
+            Self::AppQuotaExceeded => Some("app_quota_exceeded"),
             Self::Draining => Some("draining"),
             Self::StoreUnavailable => Some("store_unavailable"),
             Self::StorageFull => Some("storage_full"),
@@ -104,13 +120,12 @@ impl Refusal {
         }
     }
 
-    /// Seconds after which the same call may succeed; `None` where only another call can.
-    ///
-    /// At least 1 and at most 60: the SDKs ignore longer ones or repeat at once.
-    const fn retry_after(self) -> Option<&'static str> {
+    /// Seconds after which the same call may succeed; `None` where only another call can, or where the
+    /// error itself knows better.
+    const fn retry_after(self) -> Option<u64> {
         match self {
-            Self::Draining | Self::StoreUnavailable => Some("5"),
-            Self::StorageFull => Some("30"),
+            Self::Draining | Self::StoreUnavailable => Some(5),
+            Self::StorageFull => Some(30),
             _ => None,
         }
     }
@@ -130,6 +145,7 @@ pub(crate) struct ApiError {
     param: Option<String>,
     cause: Option<String>,
     code: Option<String>,
+    retry_after: Option<u64>,
 }
 
 /// Result of a handler or a step of one.
@@ -142,7 +158,8 @@ pub(crate) struct Cause(pub(crate) String);
 impl ApiError {
     /// A refusal with what the client should read.
     pub(crate) fn new(refusal: Refusal, message: impl Into<String>) -> Self {
-        Self { refusal, message: message.into(), param: None, cause: None, code: None }
+        let retry_after = refusal.retry_after();
+        Self { refusal, message: message.into(), param: None, cause: None, code: None, retry_after }
     }
 
     /// Names the field it concerns.
@@ -165,6 +182,12 @@ impl ApiError {
         self
     }
 
+    /// Tells when the same call may succeed, in seconds.
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// A defect of this program; `cause` goes to the log, never to the client.
     pub(crate) fn internal(cause: impl Into<String>) -> Self {
         let mut error = Self::new(Refusal::Internal, "The server had an error while processing the request.");
@@ -180,6 +203,23 @@ impl ApiError {
     /// 400: the field's value can't be used; `why` is a whole sentence.
     pub(crate) fn invalid(param: &str, why: impl Into<String>) -> Self {
         Self::new(Refusal::InvalidValue, why).param(param)
+    }
+
+    /// 401, with one text for every reason: it must not tell keys that were once good from those that never were.
+    pub(crate) fn no_key() -> Self {
+        let why = "Incorrect or missing API key. Send a key of this service as 'Authorization: Bearer …' or \
+                   'x-api-key'.";
+        Self::new(Refusal::InvalidApiKey, why)
+    }
+
+    /// 403: the caller may do less than the route asks.
+    pub(crate) fn insufficient_scope(has: Scope, needed: Scope) -> Self {
+        let why = format!(
+            "This call needs a key with the scope '{}'; the caller has '{}'.",
+            needed.as_str(),
+            has.as_str()
+        );
+        Self::new(Refusal::InsufficientScope, why)
     }
 
     /// 404 for a file.
@@ -202,6 +242,7 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let mut refused = match &error {
+            StoreError::OverQuota(over) => return (*over).into(),
             StoreError::Full => Self::new(
                 Refusal::StorageFull,
                 "The server's disk is full. Nothing was stored; try again when space has been made.",
@@ -240,10 +281,16 @@ impl IntoResponse for ApiError {
         };
         let status = self.refusal.status();
         let mut response = (status, Json(Envelope { error: body })).into_response();
-        if let Some(seconds) = self.refusal.retry_after() {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
-        } else if self.refusal != Refusal::Internal && self.refusal != Refusal::SlowBody {
-            response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        let repeats = matches!(self.refusal, Refusal::Internal | Refusal::SlowBody);
+        if !repeats && self.retry_after.is_none_or(|seconds| seconds > LONGEST_HEEDED) {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        if self.refusal == Refusal::InvalidApiKey {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(cause) = self.cause {
             response.extensions_mut().insert(Cause(cause));

@@ -4,6 +4,7 @@
 //! view. It never talks to the engine: batches meet it in the store, and what only the engine knows
 //! (pace, waiting reasons, lanes) comes through the closures of [`ApiParts`].
 
+mod admin;
 mod batches;
 mod body;
 mod caller;
@@ -13,11 +14,13 @@ mod files;
 mod followers;
 mod input;
 mod intake;
+mod keyring;
 mod layers;
 mod list;
 mod ops;
 mod pieces;
 mod query;
+mod quota;
 mod result_lines;
 mod routes;
 mod server;
@@ -25,6 +28,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use routes::routes;
+pub use keyring::{Keyring, KeyringSettings};
+pub use routes::{Surface, routes};
 pub use server::{ServerSettings, serve};
 pub use state::{Api, ApiParts, ApiSettings, Board, ModelEntry};

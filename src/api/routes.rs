@@ -10,17 +10,60 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::{HeaderValue, Method, Uri, header};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
+
+use crate::domain::api_key::Scope;
 
 use super::error::{ApiError, Refusal};
+use super::layers::Access;
 use super::state::{Api, ApiSettings};
-use super::{batches, files, layers, ops};
+use super::{admin, batches, files, layers, ops};
+
+/// What is served at one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// Everything: there is one address.
+    Whole,
+    /// What clients use, where there is another address for operators.
+    Clients,
+    /// What operators use.
+    Operators,
+}
+
+/// Who may call a route, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Everyone, at any address.
+    Open,
+    /// Everyone, where operators are.
+    OpenToOperators,
+    /// Callers with this scope.
+    Scope(Scope),
+}
+
+impl Door {
+    fn is_at(self, surface: Surface) -> bool {
+        match (surface, self) {
+            (Surface::Whole, _) | (_, Self::Open) => true,
+            (Surface::Operators, door) => matches!(door, Self::OpenToOperators | Self::Scope(Scope::Admin)),
+            (Surface::Clients, door) => matches!(door, Self::Scope(Scope::Read | Scope::App)),
+        }
+    }
+}
 
 /// One route of the table.
 pub(crate) struct Route {
     pub(crate) method: Method,
     pub(crate) path: &'static str,
+    pub(crate) door: Door,
     answer: MethodRouter<Api>,
+}
+
+impl Route {
+    /// Whose route it is, where its method does not tell.
+    fn for_callers(self, door: Door) -> Self {
+        Self { door, ..self }
+    }
 }
 
 fn get<H, T>(path: &'static str, handler: H) -> Route
@@ -28,7 +71,8 @@ where
     H: Handler<T, Api>,
     T: 'static,
 {
-    Route { method: Method::GET, path, answer: on(MethodFilter::GET, handler) }
+    let door = Door::Scope(Scope::Read);
+    Route { method: Method::GET, path, door, answer: on(MethodFilter::GET, handler) }
 }
 
 fn post<H, T>(path: &'static str, handler: H) -> Route
@@ -36,7 +80,8 @@ where
     H: Handler<T, Api>,
     T: 'static,
 {
-    Route { method: Method::POST, path, answer: on(MethodFilter::POST, handler) }
+    let door = Door::Scope(Scope::App);
+    Route { method: Method::POST, path, door, answer: on(MethodFilter::POST, handler) }
 }
 
 fn delete<H, T>(path: &'static str, handler: H) -> Route
@@ -44,17 +89,34 @@ where
     H: Handler<T, Api>,
     T: 'static,
 {
-    Route { method: Method::DELETE, path, answer: on(MethodFilter::DELETE, handler) }
+    let door = Door::Scope(Scope::App);
+    Route { method: Method::DELETE, path, door, answer: on(MethodFilter::DELETE, handler) }
 }
 
-/// The table of routes: the router and the check against `openapi.yaml` are both made from it.
+fn put<H, T>(path: &'static str, handler: H) -> Route
+where
+    H: Handler<T, Api>,
+    T: 'static,
+{
+    let door = Door::Scope(Scope::App);
+    Route { method: Method::PUT, path, door, answer: on(MethodFilter::PUT, handler) }
+}
+
+/// The table of routes: the routers and the check against `openapi.yaml` are all made from it. A route that says
+/// nothing else reads with the scope `read` and does anything else with `app`.
 pub(crate) fn table() -> Vec<Route> {
+    let admin = Door::Scope(Scope::Admin);
     vec![
-        get("/", ops::show_root),
-        get("/livez", ops::livez),
-        get("/readyz", ops::readyz),
-        get("/metrics", ops::show_metrics),
-        get("/openapi.yaml", ops::show_openapi),
+        get("/", ops::show_root).for_callers(Door::Open),
+        get("/livez", ops::livez).for_callers(Door::Open),
+        get("/readyz", ops::readyz).for_callers(Door::Open),
+        get("/metrics", ops::show_metrics).for_callers(Door::OpenToOperators),
+        get("/openapi.yaml", ops::show_openapi).for_callers(Door::Open),
+        get("/admin/v1/keys", admin::list_keys).for_callers(admin),
+        post("/admin/v1/keys", admin::create_key).for_callers(admin),
+        delete("/admin/v1/keys/{key_id}", admin::revoke_key).for_callers(admin),
+        get("/admin/v1/apps", admin::list_apps).for_callers(admin),
+        put("/admin/v1/apps/{name}", admin::put_app).for_callers(admin),
         get("/v1/models", ops::list_models),
         post("/v1/files", files::create_file),
         get("/v1/files", files::list_files),
@@ -74,12 +136,22 @@ pub(crate) fn table() -> Vec<Route> {
     ]
 }
 
-/// The whole API as one router.
-pub fn routes(api: &Api) -> Router {
+/// What one address serves, as one router.
+pub fn routes(api: &Api, surface: Surface) -> Router {
     let mut router = Router::new();
-    for Route { method, path, answer } in table() {
+    for Route { method, path, door, answer } in table().into_iter().filter(|route| route.door.is_at(surface))
+    {
         api.metrics.declare(method.as_str(), path);
-        router = router.route(path, answer);
+        router = router.route(
+            path,
+            match door {
+                Door::Open | Door::OpenToOperators => answer,
+                Door::Scope(scope) => {
+                    let access = Access { keyring: api.keyring.clone(), scope };
+                    answer.route_layer(from_fn_with_state(access, layers::require_scope))
+                }
+            },
+        );
     }
     // Calls go through the layers from the last one added to the first: see `layers`.
     let router = router
@@ -109,9 +181,12 @@ fn cors(settings: &ApiSettings) -> Option<CorsLayer> {
             listed.filter_map(|origin| HeaderValue::from_str(origin.trim_end_matches('/')).ok()),
         )
     };
-    let cors = CorsLayer::new().allow_origin(origins).allow_headers(Any).expose_headers(Any);
-    let cors = cors.allow_methods([Method::GET, Method::POST, Method::DELETE]);
-    Some(cors.max_age(Duration::from_secs(600)).vary([header::ORIGIN]))
+    // `*` would let every header through but the one that carries the key.
+    let allowed = AllowHeaders::mirror_request();
+    let cors = CorsLayer::new().allow_origin(origins).allow_headers(allowed).expose_headers(Any);
+    let cors = cors.allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE]);
+    let asked = [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_HEADERS];
+    Some(cors.max_age(Duration::from_secs(600)).vary(asked))
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> ApiError {

@@ -17,6 +17,7 @@ use super::body::Bodies;
 use super::error::{ApiError, Refusal, Result};
 use super::followers::Followers;
 use super::intake::Intake;
+use super::keyring::Keyring;
 
 /// Limits and habits of the API, from the configuration.
 #[derive(Clone, Debug)]
@@ -84,6 +85,8 @@ impl fmt::Debug for Board {
 pub struct ApiParts {
     /// Files, batches and results.
     pub store: Store,
+    /// Who may call.
+    pub keyring: Keyring,
     /// Where calls are counted.
     pub metrics: HttpMetrics,
     /// The process's clock.
@@ -100,6 +103,7 @@ pub struct ApiParts {
 #[derive(Clone, Debug)]
 pub struct Api {
     pub(super) store: Store,
+    pub(super) keyring: Keyring,
     pub(super) metrics: HttpMetrics,
     pub(super) clock: Clock,
     pub(super) shutdown: Shutdown,
@@ -113,7 +117,7 @@ pub struct Api {
 impl Api {
     /// Puts the parts together; starts nothing yet.
     pub fn new(parts: ApiParts) -> Self {
-        let ApiParts { store, metrics, clock, shutdown, settings, board } = parts;
+        let ApiParts { store, keyring, metrics, clock, shutdown, settings, board } = parts;
         let limits = IngestLimits {
             max_line: settings.max_line,
             max_items: settings.max_items,
@@ -124,6 +128,7 @@ impl Api {
             intake: Intake::new(store.clone(), clock, shutdown.clone(), limits),
             bodies: Bodies::new(),
             store,
+            keyring,
             metrics,
             clock,
             shutdown,
@@ -155,6 +160,7 @@ macro_rules! parts {
 
 parts! {
     store: Store,
+    keyring: Keyring,
     clock: Clock,
     shutdown: Shutdown,
     settings: Arc<ApiSettings>,

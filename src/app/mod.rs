@@ -1,5 +1,6 @@
 //! The composition root: configuration in, a running service out, in one straight line.
 
+mod admin_keys;
 mod providers;
 mod upkeep;
 
@@ -9,7 +10,9 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::api::{self, Api, ApiParts, ApiSettings, Board, ModelEntry, ServerSettings};
+use crate::api::{
+    self, Api, ApiParts, ApiSettings, Board, Keyring, KeyringSettings, ModelEntry, ServerSettings, Surface,
+};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{self, EngineError, EngineParts};
@@ -40,6 +43,14 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
+    /// Keys are asked for, and there is none that could be given.
+    #[error(
+        "no one could call: keys are asked for and there is none. Three ways out: give the service an admin key of \
+         your own (SLUICEGATE_ADMIN_KEY or auth.admin_key_file) and make keys with it; or listen on loopback with \
+         auth.mode = \"auto\" and make the first key there, with POST /admin/v1/keys; or set auth.mode = \"none\" if a \
+         proxy or firewall decides who may call"
+    )]
+    NoKeys,
     /// The address can't be listened on.
     #[error("can't listen on {address}: {reason}")]
     Listen {
@@ -55,6 +66,8 @@ pub enum AppError {
 pub struct App {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where metrics and administration are served, if apart.
+    pub admin_address: Option<SocketAddr>,
     store: Store,
     shutdown: Shutdown,
     server: Shutdown,
@@ -70,9 +83,13 @@ impl App {
         let (clock, shutdown, server) = (Clock::start(), Shutdown::default(), Shutdown::default());
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
         // Bound before anything else is done: a port in use costs no recovery work.
-        let listener = bind(config.server.listen).await?;
-        let address = listener.local_addr().unwrap_or(config.server.listen);
+        let (listener, address) = bind(config.server.listen).await?;
+        let admin = match config.server.admin_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
         let store = open_store(&config, clock, &metrics).await?;
+        let keyring = open_keyring(&config, &store, clock, &shutdown).await?;
         let board = engine::spawn(EngineParts {
             store: store.clone(),
             clock,
@@ -87,16 +104,23 @@ impl App {
         .await?;
         let api = Api::new(ApiParts {
             store: store.clone(),
+            keyring,
             metrics: metrics.http().clone(),
             clock,
             shutdown: shutdown.clone(),
             settings: api_settings(&config),
             board: api_board(&config, board, &metrics),
         });
-        server.spawn(api::serve(listener, api::routes(&api), ServerSettings::default(), server.clone()));
+        let admin_address = admin.as_ref().map(|(_, address)| *address);
+        let surface = if admin.is_some() { Surface::Clients } else { Surface::Whole };
+        let served = [(listener, surface)].into_iter();
+        for (listener, surface) in served.chain(admin.map(|(listener, _)| (listener, Surface::Operators))) {
+            let routes = api::routes(&api, surface);
+            server.spawn(api::serve(listener, routes, ServerSettings::default(), server.clone()));
+        }
         shutdown.spawn(upkeep::count_batches(store.clone(), metrics.batches().clone(), shutdown.clone()));
         shutdown.spawn(upkeep::sweep(store.clone(), clock, shutdown.clone()));
-        Ok(Self { address, store, shutdown, server })
+        Ok(Self { address, admin_address, store, shutdown, server })
     }
 
     /// Ends it in order: nothing new starts, what is in flight finishes, the last replies go out, the store closes.
@@ -112,8 +136,32 @@ impl App {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address).await.map_err(|error| AppError::Listen { address, reason: error.to_string() })
+/// Listens there; tells the port that was given for port 0.
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|error| AppError::Listen { address, reason: error.to_string() })?;
+    let address = listener.local_addr().unwrap_or(address);
+    Ok((listener, address))
+}
+
+async fn open_keyring(
+    config: &Config,
+    store: &Store,
+    clock: Clock,
+    shutdown: &Shutdown,
+) -> Result<Keyring, AppError> {
+    let addresses = [Some(config.server.listen), config.server.admin_listen];
+    let settings = KeyringSettings {
+        mode: config.auth.mode,
+        is_local: addresses.iter().flatten().all(|address| address.ip().to_canonical().is_loopback()),
+        admin_keys: config.admin_keys.len(),
+    };
+    let keyring = Keyring::load(store.clone(), clock, settings).await?;
+    if keyring.locks_everyone_out() {
+        return Err(AppError::NoKeys);
+    }
+    admin_keys::follow(&config.admin_keys, &keyring, shutdown).await;
+    Ok(keyring)
 }
 
 async fn open_store(config: &Config, clock: Clock, metrics: &Metrics) -> Result<Store, AppError> {

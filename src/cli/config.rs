@@ -10,7 +10,8 @@ use super::exit::Exit;
 use super::load;
 use crate::config::{ConfigError, Environment};
 
-/// Says everything that is wrong: with 0 there is nothing that `serve` would refuse.
+/// Says everything that is wrong: with 0 there is nothing in the configuration that `serve` would refuse. Whether
+/// the store holds keys, where keys are needed, only `serve` finds out.
 pub(super) fn check(global: &Global, environment: Environment) -> Result<Exit, CliError> {
     let checked = load(global, &[], environment).and_then(|config| {
         config.require_provider()?;

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::exit::Exit;
+use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::logs::LogError;
 
@@ -20,7 +21,7 @@ pub enum CliError {
     Output(io::Error),
     /// The service could not start.
     #[error(transparent)]
-    App(#[from] crate::app::AppError),
+    App(#[from] AppError),
     /// The system refused a signal handler or threads.
     #[error("the process can't be set up: {0}")]
     Signals(io::Error),
@@ -49,7 +50,7 @@ impl CliError {
     /// The exit code that it ends with.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) => Exit::Usage,
+            Self::Config(_) | Self::App(AppError::NoKeys) => Exit::Usage,
             Self::Output(_) | Self::Local { .. } => Exit::Local,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::Refused { status: 401 | 403, .. } => Exit::KeyRefused,

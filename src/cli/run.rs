@@ -59,7 +59,14 @@ async fn embedded(run: &Run, global: &Global, environment: Environment) -> Resul
         key: key.to_owned(),
         value: value.to_owned(),
     };
-    let own = [set("store.url", &store), set("server.listen", "127.0.0.1:0"), set("log.level", "warn")];
+    let own = [
+        set("store.url", &store),
+        set("server.listen", "127.0.0.1:0"),
+        // A configuration made for `serve` may ask for keys; here there is one caller, this process.
+        set("server.admin_listen", ""),
+        set("auth.mode", "none"),
+        set("log.level", "warn"),
+    ];
     let config = super::load(global, &own, environment)?;
     config.require_provider()?;
     logs::start(&config.log)?;

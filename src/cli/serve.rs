@@ -22,6 +22,9 @@ async fn run(config: Config) -> Result<Exit, CliError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Signals)?;
     let app = App::start(config).await?;
+    if let Some(address) = app.admin_address {
+        tracing::info!(%address, "listening for operators");
+    }
     tracing::info!(address = %app.address, version = env!("CARGO_PKG_VERSION"), "listening");
     tokio::select! {
         _ = terminate.recv() => {}

@@ -4,6 +4,7 @@
 //! that is looked at comes in [`Sources`]; nothing here reads the process's environment.
 
 mod address;
+mod admin_key;
 mod key;
 mod lanes;
 mod limits;
@@ -25,6 +26,7 @@ mod wellknown;
 use std::collections::BTreeMap;
 
 pub use self::address::{Network, Url};
+pub use self::admin_key::SHORTEST_ADMIN_KEY;
 pub use self::key::{Fingerprint, KeyError, KeySource};
 pub use self::lanes::{Candidate, LaneRule, Pattern, route};
 pub use self::nearest::nearest;
@@ -55,6 +57,8 @@ pub struct Config {
     pub server: Server,
     /// Who may call.
     pub auth: Auth,
+    /// Where the operator's own admin keys come from.
+    pub admin_keys: Vec<KeySource>,
     /// Where everything is kept.
     pub store: Store,
     /// What is limited over all providers.
@@ -117,6 +121,7 @@ impl Config {
         let mut root = Reader::new(table, String::new(), report);
         let server = Server::read(root.section("server"), &Server::default());
         let auth = Auth::read(root.section("auth"), &Auth::default());
+        let admin_keys = admin_key::admin_keys(&sources.environment, &auth, root.report());
         let store = StoreKeys::read(root.section("store"), &StoreKeys::default());
         let store = validate::resolve_store(store, sources.read_file, root.report());
         let (limits, period) = limits::read_service_limits(&mut root);
@@ -128,6 +133,7 @@ impl Config {
         let config = Self {
             server,
             auth,
+            admin_keys,
             store,
             limits,
             providers,

@@ -38,7 +38,7 @@ section! {
 choice! {
     /// Who may call.
     AuthMode {
-        /// Anyone on loopback; keys once there are any.
+        /// Anyone on loopback as long as there are no keys; else only holders of one.
         Auto = "auto",
         /// Only holders of a key.
         Keys = "keys",
@@ -52,7 +52,7 @@ section! {
     pub struct Auth {
         /// How callers are told apart.
         pub mode: AuthMode = AuthMode::Auto,
-        /// A file with the first admin key.
+        /// A file with an admin key, read again when it changes.
         pub admin_key_file: Option<PathBuf> = None,
     }
 }

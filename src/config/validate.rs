@@ -7,7 +7,7 @@ use super::limits;
 use super::pairs::Pairs;
 use super::providers::Provider;
 use super::reader::Report;
-use super::sections::{AuthMode, Store, StoreKeys, Timeouts};
+use super::sections::{Store, StoreKeys, Timeouts};
 use super::setting::{Setting, Size, quoted};
 use super::sources::ReadFile;
 use super::{Config, Retry};
@@ -15,7 +15,7 @@ use super::{Config, Retry};
 /// Reports whatever does not go together.
 pub(super) fn check(config: &Config, report: &mut Report) {
     let Config { limits, timeouts, retry, providers, .. } = config;
-    check_who_may_call(config, report);
+    check_addresses(config, report);
     check_sizes(config, report);
     check_durations(config, report);
     limits::check(limits, "limits", report);
@@ -28,19 +28,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     check_shared_keys(providers, report);
 }
 
-fn check_who_may_call(config: &Config, report: &mut Report) {
-    let Config { server, auth, .. } = config;
-    if auth.mode == AuthMode::Keys {
-        report.problem("auth.mode", auth.mode.shown(), "this version has no keys yet: expected auto or none");
-    }
-    if auth.admin_key_file.is_some() {
-        report.problem("auth.admin_key_file", None, "is given, but this version has no keys yet");
-    }
-    if !server.listen.ip().to_canonical().is_loopback() && auth.mode != AuthMode::None {
-        let message = "anyone who reaches this address could spend your budget: expected an address on loopback, \
-                       or auth.mode = \"none\" if a proxy or firewall decides who may call";
-        report.problem("server.listen", server.listen.shown(), message);
-    }
+fn check_addresses(config: &Config, report: &mut Report) {
+    let Config { server, .. } = config;
     if server.admin_listen.is_some_and(|admin| admin == server.listen && admin.port() != 0) {
         report.problem("server.admin_listen", server.admin_listen.shown(), "must differ from server.listen");
     }

@@ -52,6 +52,11 @@ public_id!(
     BatchId,
     "batch_"
 );
+public_id!(
+    /// An API key's public id, `key_…`: names the key, opens nothing.
+    KeyId,
+    "key_"
+);
 
 macro_rules! key {
     ($(#[$doc:meta])* $name:ident) => {
@@ -75,6 +80,6 @@ key!(
 );
 
 impl AppKey {
-    /// The one app there is while no keys are configured; its row is made by the first migration.
+    /// The app of callers without a key; its row is made by the first migration.
     pub const DEFAULT: Self = Self(1);
 }

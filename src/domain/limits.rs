@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A quantity per period, such as 500 requests per minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rate {
     /// Units per period; at least 1.
     pub amount: u64,
@@ -12,7 +14,8 @@ pub struct Rate {
 }
 
 /// The limits of one level. An empty list or `None` means: not limited here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Calls in flight at once.
     pub max_concurrent: Option<u32>,

@@ -1,6 +1,9 @@
 //! The words of the design as types: pure values, no async, no I/O.
 
+pub mod api_key;
+pub mod app;
 pub mod batch;
+pub mod day;
 pub mod endpoint;
 pub mod file;
 pub mod ids;

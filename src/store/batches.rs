@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::app::OverQuota;
 use crate::domain::batch::{BatchOptions, BatchRecord, BatchStatus};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::file::LineProblem;
@@ -74,6 +75,8 @@ pub enum CreateOutcome {
     Existing(BatchRecord),
     /// The key stands for another request; an inline file of this one was given up.
     KeyReused,
+    /// It would not fit in what its app may hold; an inline file of it was given up.
+    OverQuota(OverQuota),
 }
 
 /// Which batches to list, newest first.

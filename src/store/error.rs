@@ -4,12 +4,17 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::domain::app::OverQuota;
+
 /// What the store answers instead of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// The disk is full, or less than `store.min_free` is left: nothing new is taken.
     #[error("the disk that holds the data folder is full")]
     Full,
+    /// It would not fit in what its app may hold.
+    #[error("{0}")]
+    OverQuota(OverQuota),
     /// Another process runs on this data folder.
     #[error("the data folder {} is used by another process", .0.display())]
     InUse(PathBuf),
@@ -37,6 +42,7 @@ impl StoreError {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::OverQuota(_) => "over_quota",
             Self::InUse(_) => "in_use",
             Self::NewerSchema { .. } => "newer_schema",
             Self::Damaged(_) => "damaged",

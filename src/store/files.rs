@@ -49,7 +49,8 @@ impl Store {
     /// Makes the row of a file that nobody sees yet.
     ///
     /// # Errors
-    /// [`StoreError::Full`](super::StoreError::Full) and what every write may answer.
+    /// [`StoreError::Full`](super::StoreError::Full), [`StoreError::OverQuota`](super::StoreError::OverQuota)
+    /// and what every write may answer.
     pub async fn begin_file(&self, file: NewFile) -> Result<FileKey> {
         self.database.write_new(Lane::Bulk, move |writing| files::begin(writing, &file)).await
     }
@@ -94,7 +95,7 @@ impl Store {
     /// Makes a file complete and visible.
     ///
     /// # Errors
-    /// As [`Store::append_segments`].
+    /// As [`Store::append_segments`]; [`StoreError::OverQuota`](super::StoreError::OverQuota).
     pub async fn finish_file(
         &self,
         file: FileKey,

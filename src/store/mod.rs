@@ -4,6 +4,8 @@
 //! One thread writes; whatever arrives while a commit runs forms the next one, so the sync is shared
 //! without anything waiting for company. Reads go to connections of their own and never block it.
 
+mod api_keys;
+mod apps;
 mod batches;
 mod error;
 mod files;
@@ -26,6 +28,8 @@ use crate::wakeup::Wakeup;
 
 use self::sqlite::Database;
 
+pub use self::api_keys::{KeyOrigin, KeyQuery, LiveKeys, MOST_LIVE_KEYS, NewKey, NewKeyOutcome};
+pub use self::apps::{AppReport, MOST_APPS};
 pub use self::batches::{
     BatchChange, BatchQuery, CancelOutcome, ChangeOutcome, CreateOutcome, DeleteOutcome, Idempotency,
     NewBatch,

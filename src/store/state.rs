@@ -1,7 +1,7 @@
 //! A batch's mutable state and the rules it moves by: pure, the same for every database.
 
 use crate::domain::batch::{BatchStatus, Counts, Moments, Sums};
-use crate::domain::ids::{BatchId, BatchKey, FileId};
+use crate::domain::ids::{AppKey, BatchId, BatchKey, FileId};
 use crate::domain::result::{ItemStatus, NewResult};
 use crate::domain::time::Timestamp;
 
@@ -10,6 +10,7 @@ use crate::domain::time::Timestamp;
 pub(super) struct BatchState {
     pub(super) key: BatchKey,
     pub(super) id: BatchId,
+    pub(super) app: AppKey,
     pub(super) status: BatchStatus,
     pub(super) counts: Counts,
     pub(super) sums: Sums,

@@ -47,6 +47,7 @@ const DOMAIN_CRATES: &[&str] = &[
     "sha2",
     "siphasher",
     "strsim",
+    "subtle",
     "thiserror",
     "zstd",
 ];

@@ -5,6 +5,10 @@
 mod harness;
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod apps;
+#[cfg(test)]
 mod behaviours;
 #[cfg(test)]
 mod budget;
@@ -18,6 +22,8 @@ mod crowd;
 mod disk;
 #[cfg(test)]
 mod endings;
+#[cfg(test)]
+mod isolation;
 #[cfg(test)]
 mod main_path;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-"""A real service on loopback in front of the scripted upstream, with a data folder of its own."""
+"""Real services on loopback in front of the scripted upstream, with data folders of their own: one that is open,
+and one that asks for keys."""
 
 import os
 import shutil
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+ADMIN_KEY = "an-admin-key-for-the-tests-0123456789"
 START_SECONDS = 30
 END_SECONDS = 40
 
@@ -19,7 +21,7 @@ CONFIG = """\
 listen = "127.0.0.1:{port}"
 
 [store]
-url = "sqlite:{folder}/data/store.db"
+url = "sqlite:{folder}/{name}/store.db"
 min_free = "16MiB"
 
 # Small, so that the tests can send more without sending much.
@@ -39,7 +41,7 @@ auth = "none"
 
 
 class Service:
-    """Both processes, from entering the `with` block to leaving it."""
+    """All processes, from entering the `with` block to leaving it."""
 
     def __init__(self, binary: Path, log: Path) -> None:
         self.binary = binary
@@ -59,7 +61,8 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         codes = [end(process) for process in reversed(self.processes)]
-        self.ended_cleanly = len(codes) == 2 and codes[0] == 0
+        # The upstream was started first, and how it ends is no matter.
+        self.ended_cleanly = len(codes) == 3 and codes[:-1] == [0, 0]
         self.output.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -71,24 +74,33 @@ class Service:
             "OPENAI_API_KEY": "unused",
             "SLUICEGATE_URL": self.url,
             "SLUICEGATE_TEST_UPSTREAM": self.upstream,
+            "SLUICEGATE_TEST_KEYED": self.keyed_url,
+            "SLUICEGATE_TEST_ADMIN_KEY": ADMIN_KEY,
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
     def _start(self) -> None:
-        port, upstream_port = free_ports(2)
+        port, keyed_port, upstream_port = free_ports(3)
         self.url = f"http://127.0.0.1:{port}"
+        self.keyed_url = f"http://127.0.0.1:{keyed_port}"
         self.upstream = f"http://127.0.0.1:{upstream_port}"
-        config = self.folder / "sluicegate.toml"
-        config.write_text(CONFIG.format(port=port, upstream_port=upstream_port, folder=self.folder))
         self._run("upstream", "--listen", f"127.0.0.1:{upstream_port}")
         self._wait_for(f"{self.upstream}/v1/models")
-        self._run("serve", "--config", str(config))
+        self._serve("open", port, upstream_port)
         self._wait_for(f"{self.url}/readyz")
+        self._serve("keyed", keyed_port, upstream_port, SLUICEGATE_ADMIN_KEY=ADMIN_KEY)
+        self._wait_for(f"{self.keyed_url}/readyz")
 
-    def _run(self, *arguments: str) -> None:
+    def _serve(self, name: str, port: int, upstream_port: int, **environment: str) -> None:
+        config = self.folder / f"{name}.toml"
+        config.write_text(CONFIG.format(name=name, port=port, upstream_port=upstream_port, folder=self.folder))
+        self._run("serve", "--config", str(config), **environment)
+
+    def _run(self, *arguments: str, **environment: str) -> None:
         # A session of its own: Ctrl-C in the terminal then reaches it through `end`, in order.
         process = subprocess.Popen(
-            [str(self.binary), *arguments], cwd=self.folder, env=clean_environment(), start_new_session=True,
+            [str(self.binary), *arguments], cwd=self.folder, env={**clean_environment(), **environment},
+            start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
         )
         self.processes.append(process)

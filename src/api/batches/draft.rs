@@ -13,6 +13,7 @@ use crate::store::{CreateOutcome, Idempotency, NewBatch};
 use super::super::caller::Caller;
 use super::super::error::{ApiError, Refusal, Result};
 use super::super::intake::Draft;
+use super::super::quota;
 use super::super::state::Api;
 use super::checks::{LineNames, line_problems, refuse_line};
 use super::options::Asked;
@@ -125,6 +126,7 @@ pub(crate) async fn make(
     match api.store.create_batch(new).await? {
         CreateOutcome::Created(batch) => Ok(Made { batch, replayed: false }),
         CreateOutcome::Existing(batch) => Ok(Made { batch, replayed: true }),
+        CreateOutcome::OverQuota(over) => Err(quota::refuse_create(api, caller, over).await),
         CreateOutcome::KeyReused => {
             let why =
                 "This idempotency key was used for another request. Use a new key, or repeat that request.";

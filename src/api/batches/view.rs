@@ -1,6 +1,7 @@
 //! The batch object: `OpenAI`'s, with explicit nulls, and ours inside it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRef;
@@ -14,22 +15,21 @@ use crate::domain::progress::{Progress, WaitingReason};
 use crate::domain::quantity::display_duration;
 use crate::domain::time::Timestamp;
 
+use super::super::keyring::Keyring;
 use super::super::state::{Api, Board};
 use super::estimate::Pace;
-
-/// The only app's name as long as no keys exist.
-const APP: &str = "default";
 
 /// Makes views of batches.
 #[derive(Clone, Debug)]
 pub(crate) struct Views {
     board: Board,
     clock: Clock,
+    keyring: Keyring,
 }
 
 impl FromRef<Api> for Views {
     fn from_ref(api: &Api) -> Self {
-        Self { board: api.board.clone(), clock: api.clock }
+        Self { board: api.board.clone(), clock: api.clock, keyring: api.keyring.clone() }
     }
 }
 
@@ -41,7 +41,8 @@ impl Views {
 
     /// A batch as it is now.
     pub(crate) fn view<'a>(&self, batch: &'a BatchRecord) -> BatchView<'a> {
-        BatchView::new(batch, self.progress(batch), self.clock.now())
+        let app = self.keyring.app_name(batch.app);
+        BatchView::new(batch, app, self.progress(batch), self.clock.now())
     }
 
     /// How a batch moves at the moment; nothing moves once it ended.
@@ -121,7 +122,7 @@ struct ReasoningTokens {
 /// What `OpenAI`'s object has no place for.
 #[derive(Debug, Serialize)]
 struct Extension<'a> {
-    app: &'static str,
+    app: Arc<str>,
     options: OptionsView<'a>,
     counts: CountsView,
     attempts: u64,
@@ -179,7 +180,7 @@ struct WaitingView {
 }
 
 impl<'a> BatchView<'a> {
-    fn new(batch: &'a BatchRecord, progress: Progress, now: Timestamp) -> Self {
+    fn new(batch: &'a BatchRecord, app: Arc<str>, progress: Progress, now: Timestamp) -> Self {
         let moments = &batch.moments;
         let seconds = |moment: Option<Timestamp>| moment.map(Timestamp::seconds);
         let terminal = batch.status.is_terminal();
@@ -211,7 +212,7 @@ impl<'a> BatchView<'a> {
             },
             usage: terminal.then(|| UsageView::new(&batch.sums.usage)),
             metadata: (!batch.metadata.is_empty()).then(|| metadata.collect()),
-            sluicegate: Extension::new(batch, progress, now),
+            sluicegate: Extension::new(batch, app, progress, now),
         }
     }
 }
@@ -241,7 +242,7 @@ impl UsageView {
 }
 
 impl<'a> Extension<'a> {
-    fn new(batch: &'a BatchRecord, progress: Progress, now: Timestamp) -> Self {
+    fn new(batch: &'a BatchRecord, app: Arc<str>, progress: Progress, now: Timestamp) -> Self {
         let (counts, sums, moments) = (&batch.counts, &batch.sums, &batch.moments);
         let left = counts.total.saturating_sub(counts.recorded());
         let running = progress.running.min(left);
@@ -254,7 +255,7 @@ impl<'a> Extension<'a> {
         let estimate = if batch.status == BatchStatus::InProgress { pace.estimate(now) } else { None };
         let tried = counts.succeeded + counts.failed;
         Self {
-            app: APP,
+            app,
             options: OptionsView::new(batch),
             counts: CountsView {
                 pending: left - running,

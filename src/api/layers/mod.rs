@@ -5,11 +5,15 @@
 //! 2. catch-panic: a defect in one handler is a 500 for one call.
 //! 3. [`refuse_foreign_pages`]: a browser's page of another site can't use a service on its
 //!    visitor's own machine.
-//! 4. [`read_refused_bodies`]: innermost, since it must see what the handler left of the body.
+//! 4. [`read_refused_bodies`]: innermost of those around all routes, since it must see what the handler left
+//!    of the body.
+//! 5. [`require_scope`]: around each route but the open ones, which know what they ask of their callers; what it
+//!    refuses has a body that is read like any other refused one.
 //!
 //! Caps on bodies are not a layer: each route has its own, and the readers in `body` take no body
 //! without one.
 
+mod access;
 mod leftover;
 mod observe;
 mod origin;
@@ -19,6 +23,7 @@ use std::any::Any;
 
 use super::error::ApiError;
 
+pub(super) use access::{Access, require_scope};
 pub(super) use leftover::read_refused_bodies;
 pub(super) use observe::observe;
 pub(super) use origin::refuse_foreign_pages;

@@ -21,7 +21,10 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::store::{Flush, Store, StoreSettings};
 
-use super::super::{Api, ApiParts, ApiSettings, Board, ModelEntry, routes};
+use super::super::{
+    Api, ApiParts, ApiSettings, Board, Keyring, KeyringSettings, ModelEntry, Surface, routes,
+};
+use crate::config::AuthMode;
 
 /// The boundary of every form sent here.
 const BOUNDARY: &str = "b0";
@@ -68,15 +71,18 @@ impl Service {
             models: Arc::new(|| vec![ModelEntry { id: "m".to_owned(), owned_by: "openai".to_owned() }]),
             metrics_text: Arc::new(move || text.encode().unwrap()),
         };
+        let open = KeyringSettings { mode: AuthMode::Auto, is_local: true, admin_keys: 0 };
+        let keyring = Keyring::load(store.clone(), clock, open).await.unwrap();
         let parts = ApiParts {
             store: store.clone(),
+            keyring,
             metrics: metrics.http().clone(),
             clock,
             shutdown: shutdown.clone(),
             settings,
             board,
         };
-        let routes = routes(&Api::new(parts));
+        let routes = routes(&Api::new(parts), Surface::Whole);
         Self { store, shutdown, metrics, clock, routes, _folder: folder }
     }
 

@@ -95,15 +95,6 @@ fn said(given: &Given<'_>) -> String {
     "server.memory_budget = '16MiB'",
     "must be at least twice batches.max_line, \"32MiB\""
 )]
-#[case::beyond_loopback(
-    "server.listen = '0.0.0.0:8080'",
-    "server.listen = \"0.0.0.0:8080\": anyone who reaches this address"
-)]
-#[case::keys_mode("auth.mode = 'keys'", "this version has no keys yet")]
-#[case::admin_key(
-    "auth.admin_key_file = 'f'",
-    "auth.admin_key_file is given, but this version has no keys yet"
-)]
 #[case::same_address("server.admin_listen = '127.0.0.1:8080'", "must differ from server.listen")]
 #[case::postgres(
     "store.url = 'postgres://u:hunter2@h/db'",

@@ -20,7 +20,7 @@ macro_rules! state_columns {
          input_tokens, cached_tokens, output_tokens, reasoning_tokens, \
          timed_items, item_micros, min_item_micros, max_item_micros, \
          in_progress_at, finalizing_at, completed_at, failed_at, expired_at, cancelling_at, cancelled_at, \
-         started_at, last_result_at, output_file_id, error_file_id"
+         started_at, last_result_at, output_file_id, error_file_id, app"
     };
 }
 
@@ -30,7 +30,7 @@ macro_rules! select_batches {
         concat!(
             "SELECT ",
             state_columns!(),
-            ", app, file, input_file_id, endpoint, model, completion_window, window, created_at, \
+            ", file, input_file_id, endpoint, model, completion_window, window, created_at, \
              options, metadata, errors \
              FROM batch JOIN batch_detail ON batch_detail.batch = batch.key \
              WHERE deleted_at IS NULL AND ",
@@ -43,7 +43,7 @@ macro_rules! select_batches {
 pub(crate) const SELECT_BATCHES: &str = select_batches!("TRUE ");
 
 /// Where the columns beyond the state begin.
-const BEYOND_STATE: usize = 31;
+const BEYOND_STATE: usize = 32;
 
 /// The state of a batch that is not deleted.
 pub(crate) fn state(connection: &Connection, key: BatchKey) -> Result<Option<BatchState>, Fault> {
@@ -149,6 +149,7 @@ fn read_state(row: &Row<'_>) -> rusqlite::Result<BatchState> {
         moments: read_moments(row)?,
         output_file_id: file_id(29)?,
         error_file_id: file_id(30)?,
+        app: AppKey(row.get(31)?),
     })
 }
 
@@ -191,17 +192,17 @@ pub(crate) fn read_record(row: &Row<'_>) -> rusqlite::Result<BatchRecord> {
     let at = |offset| BEYOND_STATE + offset;
     let text = |offset| -> rusqlite::Result<&str> { Ok(row.get_ref(at(offset))?.as_str()?) };
     let json = |fault: Fault| super::values::unreadable(BEYOND_STATE, fault.answer().to_string());
-    let created_at = moment(row, at(7))?;
-    let window = Duration::from_micros(uint(row, at(6))?);
+    let created_at = moment(row, at(6))?;
+    let window = Duration::from_micros(uint(row, at(5))?);
     Ok(BatchRecord {
         key: state.key,
         id: state.id,
-        app: AppKey(row.get(at(0))?),
-        file: FileKey(row.get(at(1))?),
-        input_file_id: row.get::<_, Option<String>>(at(2))?.map(FileId::new),
-        endpoint: optional_word(row, at(3), Endpoint::from_path)?,
-        model: row.get(at(4))?,
-        completion_window: row.get(at(5))?,
+        app: state.app,
+        file: FileKey(row.get(at(0))?),
+        input_file_id: row.get::<_, Option<String>>(at(1))?.map(FileId::new),
+        endpoint: optional_word(row, at(2), Endpoint::from_path)?,
+        model: row.get(at(3))?,
+        completion_window: row.get(at(4))?,
         window,
         created_at,
         deadline: created_at + window,
@@ -209,9 +210,9 @@ pub(crate) fn read_record(row: &Row<'_>) -> rusqlite::Result<BatchRecord> {
         counts: state.counts,
         sums: state.sums,
         moments: state.moments,
-        options: json::from_text(text(8)?).map_err(json)?,
-        metadata: json::from_text(text(9)?).map_err(json)?,
-        errors: json::problems_from_text(text(10)?).map_err(json)?,
+        options: json::from_text(text(7)?).map_err(json)?,
+        metadata: json::from_text(text(8)?).map_err(json)?,
+        errors: json::problems_from_text(text(9)?).map_err(json)?,
         output_file_id: state.output_file_id,
         error_file_id: state.error_file_id,
     })

@@ -2,12 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::apps;
 use super::batch_rows;
 use super::fault::{Fault, damaged};
 use super::json;
 use super::values::{int, length, micros};
 use super::views;
 use super::writing::Writing;
+use crate::domain::app::OverQuota;
 use crate::domain::batch::{BatchRecord, BatchStatus};
 use crate::domain::file::LineProblem;
 use crate::domain::ids::{AppKey, BatchId, BatchKey};
@@ -21,6 +23,10 @@ pub(crate) fn create(writing: &mut Writing<'_>, new: &NewBatch) -> Result<Create
     if let Some(before) = asked_before(writing.connection, new)? {
         give_up_inline(writing, new)?;
         return Ok(before);
+    }
+    if let Err(over) = check_quotas(writing.connection, new)? {
+        give_up_inline(writing, new)?;
+        return Ok(CreateOutcome::OverQuota(over));
     }
     let key = insert(writing, new)?;
     let state = read_state(writing.connection, key)?;
@@ -54,6 +60,16 @@ fn asked_before(connection: &Connection, new: &NewBatch) -> Result<Option<Create
         Some((_, false)) => Ok(Some(CreateOutcome::KeyReused)),
         Some((key, true)) => Ok(Some(CreateOutcome::Existing(read_record(connection, BatchKey(key))?))),
     }
+}
+
+/// Whether the app may have so many items more, and has room for what they bring.
+fn check_quotas(connection: &Connection, new: &NewBatch) -> Result<Result<(), OverQuota>, Fault> {
+    if !new.problems.is_empty() {
+        // It ends as failed and holds nothing.
+        return Ok(Ok(()));
+    }
+    let items = apps::check_items(connection, new.app, new.total)?;
+    if items.is_err() { Ok(items) } else { apps::check_bytes(connection, new.app, 0) }
 }
 
 /// The inline input of a request that makes no batch belongs to nobody.

@@ -3,6 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
+use super::apps;
 use super::fault::{Fault, damaged};
 use super::json;
 use super::values::{int, moment, optional_moment, uint, unreadable};
@@ -10,7 +11,7 @@ use super::writing::Writing;
 use crate::domain::file::{FileRecord, FileSource, FileSummary};
 use crate::domain::ids::{AppKey, BatchKey, FileId, FileKey};
 use crate::domain::time::Timestamp;
-use crate::store::{FileQuery, NewFile, Page};
+use crate::store::{FileQuery, NewFile, Page, StoreError};
 
 /// The columns of a [`FileRecord`], in the order [`read_record`] takes them.
 macro_rules! select_files {
@@ -31,6 +32,11 @@ pub(crate) fn begin(writing: &mut Writing<'_>, new: &NewFile) -> Result<FileKey,
             return Err(damaged("a view over results can't be written"));
         }
     };
+    if new.source == FileSource::Upload {
+        // What does not fit now is refused before it is sent. Lines that come with a create are counted with
+        // it: a create that is a repetition must be known first.
+        apps::check_bytes(writing.connection, new.app, 0)?.map_err(StoreError::OverQuota)?;
+    }
     writing.connection.execute(
         "INSERT INTO file (id, app, source, status, filename, created_at, expires_at, salt) \
          VALUES (?1, ?2, ?3, 'uploading', ?4, ?5, ?6, ?7)",
@@ -65,6 +71,7 @@ pub(crate) fn finish(
 ) -> Result<FileRecord, Fault> {
     let connection = writing.connection;
     check_uploading(connection, file)?;
+    check_quota(connection, file, summary.bytes)?;
     connection.execute(
         "INSERT INTO file_summary (file, summary) VALUES (?1, ?2)",
         params![file.0, json::summary_to_text(summary)?],
@@ -76,6 +83,17 @@ pub(crate) fn finish(
     )?;
     writing.effects.rows += 2;
     Ok(connection.query_row(select_files!("key = ?1"), [file.0], read_record)?)
+}
+
+/// Refuses an upload that is found to be larger than what its app may still store.
+fn check_quota(connection: &Connection, file: FileKey, bytes: u64) -> Result<(), Fault> {
+    let sql = "SELECT app FROM file WHERE key = ?1 AND source = 'upload'";
+    let app: Option<i64> =
+        connection.prepare_cached(sql)?.query_row([file.0], |row| row.get(0)).optional()?;
+    if let Some(app) = app {
+        apps::check_bytes(connection, AppKey(app), bytes)?.map_err(StoreError::OverQuota)?;
+    }
+    Ok(())
 }
 
 /// Gives up a file that is not complete.

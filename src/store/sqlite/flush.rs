@@ -1,7 +1,7 @@
 //! Recording: results with dense positions, retries, finished segments and the gate's ledger.
 //!
 //! The hot path of the whole service. A result costs one insert through a cached statement; the batch's
-//! counters move in memory and are written once per batch and commit.
+//! counters and its app's usage move in memory and are written once per batch, and per app and day, and commit.
 
 use rusqlite::{CachedStatement, Connection, params};
 
@@ -9,8 +9,8 @@ use super::batch_rows;
 use super::fault::Fault;
 use super::payload::{Packer, pieces_of};
 use super::values::{int, micros, pair};
-use super::views;
 use super::writing::{ActiveBatch, Writing};
+use super::{usage, views};
 use crate::domain::ids::BatchKey;
 use crate::domain::output_line::file_line_bytes;
 use crate::domain::result::{NewResult, Payload, RetryRecord};
@@ -65,6 +65,7 @@ fn record(
         delete_retry(writing.connection, result.batch, result.line)?;
     }
     batch.state.count(result, line_bytes);
+    writing.usage.add_result(batch.state.app, result);
     batch.moved = true;
     recorded.inserted += 1;
     writing.effects.rows += 1;
@@ -177,5 +178,5 @@ fn save_moved(writing: &mut Writing<'_>, answers: &[Recorded]) -> Result<(), Fau
         batch_rows::save(writing.connection, &batch.state)?;
         writing.effects.rows += 1;
     }
-    Ok(())
+    usage::save(writing)
 }

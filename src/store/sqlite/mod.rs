@@ -1,5 +1,7 @@
 //! The store on `SQLite`: one file, one writer thread, a few readers.
 
+pub(super) mod api_keys;
+pub(super) mod apps;
 pub(super) mod batch_lists;
 pub(super) mod batch_rows;
 pub(super) mod batches;
@@ -24,6 +26,7 @@ pub(super) mod results;
 pub(super) mod retention;
 mod schema;
 mod shared;
+pub(super) mod usage;
 mod values;
 mod views;
 pub(super) mod work;
@@ -49,7 +52,8 @@ use self::shared::Shared;
 use self::writer::Writer;
 use self::writing::ActiveBatches;
 use crate::clock::Clock;
-use crate::domain::ids::BatchKey;
+use crate::domain::day::{Day, DayUsage};
+use crate::domain::ids::{AppKey, BatchKey};
 use crate::domain::segment::{Segment, SegmentHead};
 use crate::metrics::StoreMetrics;
 use crate::store::{Flush, Recorded, Result, StoreError, StoreHealth, StoreSettings};
@@ -127,6 +131,20 @@ impl Database {
         self.write(lane, body).await
     }
 
+    /// Queues a command that nobody waits for.
+    pub(super) fn write_unanswered<F>(&self, lane: Lane, body: F)
+    where
+        F: FnOnce(&mut Writing<'_>) -> Attempt<()> + Send + 'static,
+    {
+        let (call, _) = Call::new(body);
+        self.shared.queue.push(lane, Box::new(call));
+    }
+
+    /// Counts what an app used, for the next commit.
+    pub(super) fn count_usage(&self, app: AppKey, day: Day, used: &DayUsage) {
+        self.shared.count_usage(app, day, used);
+    }
+
     /// Runs a read on one of the readers.
     pub(super) async fn read<T, F>(&self, span: Span, body: F) -> Result<T>
     where
@@ -175,6 +193,10 @@ impl Database {
 
     pub(super) fn progress(&self) -> &Wakeup {
         &self.shared.progress
+    }
+
+    pub(super) fn apps(&self) -> &Wakeup {
+        &self.shared.apps
     }
 
     pub(super) fn disk(&self) -> &Wakeup {

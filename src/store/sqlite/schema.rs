@@ -12,8 +12,10 @@ struct Migration {
     min_compatible: u32,
 }
 
-const MIGRATIONS: [Migration; 1] =
-    [Migration { sql: include_str!("../../../migrations/sqlite/0001_first.sql"), min_compatible: 1 }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { sql: include_str!("../../../migrations/sqlite/0001_first.sql"), min_compatible: 1 },
+    Migration { sql: include_str!("../../../migrations/sqlite/0002_apps.sql"), min_compatible: 2 },
+];
 
 /// The newest schema this program knows.
 pub(super) const SUPPORTED: u32 = MIGRATIONS.len() as u32;

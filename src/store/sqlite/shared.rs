@@ -1,8 +1,12 @@
 //! What the store's threads and its handle share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::queue::Queue;
+use super::usage::UsageSums;
+use crate::domain::day::{Day, DayUsage};
+use crate::domain::ids::AppKey;
 use crate::metrics::StoreMetrics;
 use crate::store::StoreHealth;
 use crate::wakeup::Wakeup;
@@ -13,8 +17,11 @@ pub(super) struct Shared {
     pub(super) work: Wakeup,
     pub(super) progress: Wakeup,
     pub(super) disk: Wakeup,
+    pub(super) apps: Wakeup,
     pub(super) metrics: StoreMetrics,
     gauges: Gauges,
+    /// What interactive calls used since the last commit: a commit for each would cost a sync.
+    usage: Mutex<UsageSums>,
 }
 
 #[derive(Default)]
@@ -32,8 +39,10 @@ impl Shared {
             work: Wakeup::default(),
             progress: Wakeup::default(),
             disk: Wakeup::default(),
+            apps: Wakeup::default(),
             metrics,
             gauges: Gauges::default(),
+            usage: Mutex::default(),
         }
     }
 
@@ -46,6 +55,30 @@ impl Shared {
             size_bytes: self.gauges.size_bytes.load(Ordering::Relaxed),
             writer_queue: self.queue.len() as u64,
         }
+    }
+
+    /// Counts what an app used.
+    pub(super) fn count_usage(&self, app: AppKey, day: Day, used: &DayUsage) {
+        self.usage().add(app, day, used);
+    }
+
+    /// Takes what was counted, for a commit.
+    pub(super) fn take_usage(&self) -> UsageSums {
+        std::mem::take(&mut *self.usage())
+    }
+
+    /// Puts back what a commit could not write.
+    pub(super) fn put_usage_back(&self, usage: UsageSums) {
+        self.usage().merge(usage);
+    }
+
+    /// Whether something was counted that is in no commit yet.
+    pub(super) fn has_usage(&self) -> bool {
+        !self.usage().is_empty()
+    }
+
+    fn usage(&self) -> MutexGuard<'_, UsageSums> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether nothing new is taken.

@@ -16,7 +16,7 @@ use super::log::Log;
 use super::payload::Packer;
 use super::queue::{Ending, Lane};
 use super::shared::Shared;
-use super::writing::{ActiveBatches, Writing};
+use super::writing::{ActiveBatches, Effects, Writing};
 use crate::clock::Clock;
 use crate::store::StoreError;
 
@@ -45,7 +45,7 @@ impl Writer {
         let _guard = EndWithPanic;
         self.tell();
         loop {
-            let busy = !self.kepts.is_empty() || self.shared.queue.wait(TICK);
+            let busy = !self.kepts.is_empty() || self.shared.queue.wait(TICK) || self.shared.has_usage();
             match self.shared.queue.ending() {
                 Some(Ending::Abort) => break,
                 Some(Ending::Drain) if self.is_drained() => break,
@@ -69,17 +69,20 @@ impl Writer {
     /// Whether nothing is left that a clean end waits for. A disk that takes nothing holds no end up:
     /// what is not durable was never acknowledged.
     fn is_drained(&self) -> bool {
-        self.disk.is_failing() || (self.kepts.is_empty() && self.shared.queue.is_empty())
+        self.disk.is_failing()
+            || (self.kepts.is_empty() && self.shared.queue.is_empty() && !self.shared.has_usage())
     }
 
     /// One commit of everything that waits.
     fn commit_group(&mut self) {
         self.kepts.collect(&self.shared.queue);
+        let usage = self.shared.take_usage();
         let writing = Writing {
             connection: &self.connection,
             now: self.clock.now(),
             batches: &mut self.batches,
-            effects: super::writing::Effects::default(),
+            usage: usage.clone(),
+            effects: Effects::default(),
         };
         let group = Group::new(writing);
         let run = group.run(&self.kepts, &mut self.packer, &self.shared.queue);
@@ -91,12 +94,13 @@ impl Writer {
                 for job in committed.jobs {
                     job.answer();
                 }
-                self.ring(committed.effects.work, committed.effects.progress);
+                self.ring(committed.effects);
                 self.disk.write_succeeded();
                 self.after_commit();
             }
             Err(failed) => {
                 self.batches.forget_all();
+                self.shared.put_usage_back(usage);
                 for job in failed.jobs {
                     job.refuse(&failed.fault.answer());
                 }
@@ -112,12 +116,14 @@ impl Writer {
         self.tell();
     }
 
-    fn ring(&self, work: bool, progress: bool) {
-        if work {
-            self.shared.work.ring();
-        }
-        if progress {
-            self.shared.progress.ring();
+    fn ring(&self, effects: Effects) {
+        let Effects { work, progress, apps, rows: _ } = effects;
+        for (rings, bell) in
+            [(work, &self.shared.work), (progress, &self.shared.progress), (apps, &self.shared.apps)]
+        {
+            if rings {
+                bell.ring();
+            }
         }
     }
 

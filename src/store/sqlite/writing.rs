@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::batch_rows;
 use super::fault::Fault;
+use super::usage::UsageSums;
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
 use crate::store::state::BatchState;
@@ -19,6 +20,8 @@ pub(crate) struct Writing<'c> {
     pub(crate) connection: &'c Connection,
     pub(crate) now: Timestamp,
     pub(crate) batches: &'c mut ActiveBatches,
+    /// What apps used and this transaction is to count.
+    pub(crate) usage: UsageSums,
     pub(crate) effects: Effects,
 }
 
@@ -29,6 +32,8 @@ pub(crate) struct Effects {
     pub(crate) work: bool,
     /// Results were recorded or a status changed.
     pub(crate) progress: bool,
+    /// An app was made or changed.
+    pub(crate) apps: bool,
     /// Rows written.
     pub(crate) rows: u64,
 }

@@ -3,6 +3,7 @@
 //! A test opens a store through [`Place`] alone, so that another database runs the same suite by another
 //! `Place`.
 
+mod apps;
 mod batches;
 mod boots;
 mod crashes;

@@ -32,8 +32,8 @@ async fn a_newer_schema_is_refused_unless_it_says_it_is_compatible() {
             .unwrap();
     };
     mark(99, 98);
-    assert_eq!(place.try_open().unwrap_err(), StoreError::NewerSchema { found: 98, supported: 1 });
-    mark(99, 1);
+    assert_eq!(place.try_open().unwrap_err(), StoreError::NewerSchema { found: 98, supported: 2 });
+    mark(99, 2);
     drop(place.open());
 }
 

@@ -15,6 +15,7 @@ use super::{PATIENCE, jsonl};
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
+    key: Option<String>,
 }
 
 /// What came back.
@@ -57,11 +58,25 @@ impl Answer {
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE * 2).build().unwrap();
-        Self { http, base: format!("http://{address}") }
+        Self { http, base: format!("http://{address}"), key: None }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    /// The same service, called with this key.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    /// Makes a key with these fields and gives its text.
+    pub(crate) async fn make_key(&self, fields: Value) -> String {
+        self.post("/admin/v1/keys", &fields).await.ok()["key"].as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
@@ -76,6 +91,10 @@ impl Client {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::PUT, path).json(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {

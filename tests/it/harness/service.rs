@@ -20,6 +20,16 @@ impl Service {
         Self { app, client, settings }
     }
 
+    /// The address for operators, where there is one apart.
+    pub(crate) fn operators(&self) -> Client {
+        Client::new(self.app.admin_address.unwrap())
+    }
+
+    /// Where a file of this name stands beside the database.
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.settings.file(name)
+    }
+
     /// Ends it in order.
     pub(crate) async fn stop(self) -> Settings {
         self.app.stop().await;

@@ -1,0 +1,208 @@
+//! Whose key is whose, held in memory so that no call costs a query.
+//!
+//! The store bounds how many keys are good at once, so all of them are here; a change is read again before
+//! its call is answered.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use tokio::sync::Mutex;
+
+use crate::clock::Clock;
+use crate::config::AuthMode;
+use crate::domain::api_key::{KeyHash, KeyRecord, KeyText, Scope};
+use crate::domain::day::Day;
+use crate::domain::ids::AppKey;
+use crate::domain::time::Timestamp;
+use crate::store::{Result, Store};
+
+use super::caller::Caller;
+
+/// Longer texts are no keys; hashing them would be work for nothing.
+const LONGEST: usize = 512;
+
+/// Who may call without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyringSettings {
+    /// As configured.
+    pub mode: AuthMode,
+    /// Whether only this machine reaches the service.
+    pub is_local: bool,
+    /// How many admin keys the operator holds outside of the store.
+    pub admin_keys: usize,
+}
+
+/// All keys that may be used. Cloning shares it.
+#[derive(Clone)]
+pub struct Keyring {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    clock: Clock,
+    settings: KeyringSettings,
+    ring: RwLock<Arc<Ring>>,
+    /// The operator's own keys, one place for each source; empty where it can't be read.
+    admin: RwLock<Vec<Option<KeyHash>>>,
+    /// Held while the store is read again: of two readings the later one must stay.
+    reading: Mutex<()>,
+}
+
+/// The keys as the store had them.
+#[derive(Default)]
+struct Ring {
+    keys: HashMap<KeyHash, LiveKey>,
+    apps: HashMap<AppKey, Arc<str>>,
+    any_ever: bool,
+}
+
+struct LiveKey {
+    record: KeyRecord,
+    /// The day whose use the store knows of.
+    noted: AtomicI64,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Keyring").field("settings", &self.shared.settings).finish_non_exhaustive()
+    }
+}
+
+impl Keyring {
+    /// Reads every key.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn load(store: Store, clock: Clock, settings: KeyringSettings) -> Result<Self> {
+        let shared = Shared {
+            store,
+            clock,
+            settings,
+            ring: RwLock::default(),
+            admin: RwLock::new(vec![None; settings.admin_keys]),
+            reading: Mutex::new(()),
+        };
+        let keyring = Self { shared: Arc::new(shared) };
+        keyring.reload().await?;
+        Ok(keyring)
+    }
+
+    /// Whether keys are asked for though there is none that could be given.
+    pub fn locks_everyone_out(&self) -> bool {
+        self.demands_keys() && !self.ring().any_ever && self.shared.settings.admin_keys == 0
+    }
+
+    /// Sets the operator's key of one source; `None`: it has none at the moment.
+    pub fn set_admin_key(&self, source: usize, key: Option<KeyHash>) {
+        let mut admin = self.shared.admin.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = admin.get_mut(source) {
+            *place = key;
+        }
+    }
+
+    /// Reads keys and apps again, after they changed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn reload(&self) -> Result<()> {
+        let _reading = self.shared.reading.lock().await;
+        let live = self.shared.store.live_keys(self.shared.clock.now()).await?;
+        let apps = self.shared.store.apps().await?;
+        let keys = live.keys.into_iter().map(|record| {
+            let noted = AtomicI64::new(record.last_used.map_or(i64::MIN, |day| day.0));
+            (record.hash, LiveKey { record, noted })
+        });
+        let ring = Ring {
+            keys: keys.collect(),
+            apps: apps.into_iter().map(|app| (app.key, Arc::from(app.name.as_str()))).collect(),
+            any_ever: live.any_ever,
+        };
+        *self.shared.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+        Ok(())
+    }
+
+    /// Who sends a call with these headers; `None`: nobody who may.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
+        let now = self.shared.clock.now();
+        let ring = self.ring();
+        let holder = presented(headers).find_map(|text| self.holder(&ring, text, now));
+        holder.or_else(|| self.without_key())
+    }
+
+    /// Whether a key that is not an admin's, made now, would leave nobody who can make another one.
+    pub(crate) fn first_must_be_admin(&self) -> bool {
+        self.shared.settings.mode == AuthMode::Auto && !self.demands_keys()
+    }
+
+    /// An app's name.
+    pub(crate) fn app_name(&self, app: AppKey) -> Arc<str> {
+        self.ring().apps.get(&app).map_or_else(|| Arc::from("unknown"), Arc::clone)
+    }
+
+    fn demands_keys(&self) -> bool {
+        let KeyringSettings { mode, is_local, admin_keys } = self.shared.settings;
+        match mode {
+            AuthMode::Keys => true,
+            AuthMode::None => false,
+            AuthMode::Auto => !is_local || admin_keys > 0 || self.ring().any_ever,
+        }
+    }
+
+    fn without_key(&self) -> Option<Caller> {
+        let KeyringSettings { is_local, admin_keys, .. } = self.shared.settings;
+        // Who lets everyone in from elsewhere does not mean to let everyone change the service.
+        let scope = if is_local && admin_keys == 0 { Scope::Admin } else { Scope::App };
+        (!self.demands_keys()).then_some(Caller { app: AppKey::DEFAULT, scope })
+    }
+
+    fn holder(&self, ring: &Ring, text: &str, now: Timestamp) -> Option<Caller> {
+        if self.is_admin_key(text) {
+            return Some(Caller { app: AppKey::DEFAULT, scope: Scope::Admin });
+        }
+        let hash = KeyText::parse(text)?.hash();
+        let key = ring.keys.get(&hash)?;
+        // Looking up by a hash tells a guesser nothing of the text, and this not even of the hash.
+        if !(key.record.hash.is_same(&hash) && key.record.is_live(now)) {
+            return None;
+        }
+        self.note_use(key, Day::of(now));
+        Some(Caller { app: key.record.app, scope: key.record.scope })
+    }
+
+    fn is_admin_key(&self, text: &str) -> bool {
+        let admin = self.shared.admin.read().unwrap_or_else(PoisonError::into_inner);
+        if admin.is_empty() {
+            return false;
+        }
+        let hash = KeyHash::of(text);
+        admin.iter().flatten().fold(false, |found, key| found | key.is_same(&hash))
+    }
+
+    /// One write a day and key.
+    fn note_use(&self, key: &LiveKey, day: Day) {
+        if key.noted.load(Ordering::Relaxed) < day.0 && key.noted.fetch_max(day.0, Ordering::Relaxed) < day.0
+        {
+            self.shared.store.note_key_used(&key.record.id, day);
+        }
+    }
+
+    fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.shared.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The texts that may be keys: `OpenAI`'s and `Anthropic`'s newer SDKs send `Authorization`, the older ones of
+/// `Anthropic`'s `x-api-key`. A proxy may need the former for itself.
+fn presented(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, text) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(text)
+    });
+    let plain = headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    bearer.into_iter().chain(plain).map(str::trim).filter(|text| !text.is_empty() && text.len() <= LONGEST)
+}
