@@ -173,7 +173,8 @@ fn expiry(fields: &mut Fields<'_>, now: Timestamp) -> Result<Option<Timestamp>> 
     };
     match expires {
         Some(expires) if expires <= now => {
-            Err(ApiError::invalid("expires_at", "Invalid expiry: it must lie in the future."))
+            let param = if after.is_some() { "expires_in" } else { "expires_at" };
+            Err(ApiError::invalid(param, format!("Invalid '{param}': it must lie in the future.")))
         }
         expires => Ok(expires),
     }

@@ -120,3 +120,25 @@ fn a_well_known_table_needs_only_its_limits() {
     let elsewhere = Given { file: "providers.openai.base_url = 'http://elsewhere.example/v1'", ..given };
     assert_eq!(elsewhere.load().unwrap().providers[0].key, None, "a key is not sent where nobody said so");
 }
+
+#[test]
+fn admin_keys_come_from_a_variable_and_from_a_file() {
+    let given = Given {
+        file: "auth.admin_key_file = 'admin'",
+        variables: &[("SLUICEGATE_ADMIN_KEY", "0123456789abcdef0123456789abcdef")],
+        ..NOTHING
+    };
+    let config = given.load().unwrap();
+    assert_eq!(config.admin_keys.len(), 2);
+    assert_eq!(config.admin_keys[1], KeySource::File("admin".into()));
+    assert_eq!(config.admin_keys[0].read().unwrap().expose(), "0123456789abcdef0123456789abcdef");
+    assert!(!format!("{config:?}{}", config.show()).contains("0123456789abcdef"));
+    assert_eq!(variables(&[("SLUICEGATE_ADMIN_KEY", "")]).admin_keys, []);
+
+    let short = Given { variables: &[("SLUICEGATE_ADMIN_KEY", "hunter2")], ..NOTHING };
+    let problems = short.problems();
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert_eq!(problem.key, "SLUICEGATE_ADMIN_KEY");
+    let said = problem.to_string();
+    assert!(said.contains("at least 24") && !said.contains("hunter2"), "{said}");
+}

@@ -30,7 +30,7 @@ test('401 for a key that is none', async () => {
 
 test('403 for a key of too small a scope, also for an upload', async () => {
   const reader = clientOf(await makeKey({ app: 'node', scope: 'read' }));
-  assert.equal((await reader.batches.list()).object, 'list');
+  assert.deepEqual((await reader.batches.list()).data, []);
   const file = await OpenAI.toFile(Buffer.from('{}\n'.repeat(500_000)), 'in.jsonl');
   await assert.rejects(reader.files.create({ file, purpose: 'batch' }), (error) => {
     assert.ok(error instanceof OpenAI.PermissionDeniedError);
