@@ -111,7 +111,7 @@ impl Keyring {
     /// The store's.
     pub(crate) async fn reload(&self) -> Result<()> {
         let _reading = self.shared.reading.lock().await;
-        let live = self.shared.store.live_keys(self.shared.clock.now()).await?;
+        let live = self.shared.store.live_api_keys(self.shared.clock.now()).await?;
         let apps = self.shared.store.apps().await?;
         let keys = live.keys.into_iter().map(|record| {
             let noted = AtomicI64::new(record.last_used.map_or(i64::MIN, |day| day.0));
@@ -187,7 +187,7 @@ impl Keyring {
     fn note_use(&self, key: &LiveKey, day: Day) {
         if key.noted.load(Ordering::Relaxed) < day.0 && key.noted.fetch_max(day.0, Ordering::Relaxed) < day.0
         {
-            self.shared.store.note_key_used(&key.record.id, day);
+            self.shared.store.note_api_key_used(&key.record.id, day);
         }
     }
 

@@ -87,7 +87,7 @@ impl Store {
     ///
     /// # Errors
     /// What every write may answer.
-    pub async fn create_key(&self, key: NewKey) -> Result<NewKeyOutcome> {
+    pub async fn create_api_key(&self, key: NewKey) -> Result<NewKeyOutcome> {
         self.database.write(Lane::Control, move |writing| api_keys::create(writing, &key)).await
     }
 
@@ -95,7 +95,7 @@ impl Store {
     ///
     /// # Errors
     /// What every write may answer.
-    pub async fn revoke_key(&self, id: &KeyId) -> Result<bool> {
+    pub async fn revoke_api_key(&self, id: &KeyId) -> Result<bool> {
         let id = id.clone();
         self.database.write(Lane::Control, move |writing| api_keys::revoke(writing, &id)).await
     }
@@ -104,7 +104,7 @@ impl Store {
     ///
     /// # Errors
     /// What every read may answer.
-    pub async fn keys(&self, query: KeyQuery) -> Result<Page<KeyRecord>> {
+    pub async fn api_keys(&self, query: KeyQuery) -> Result<Page<KeyRecord>> {
         self.database.read(Span::Page, move |connection| api_keys::page(connection, &query)).await
     }
 
@@ -112,12 +112,12 @@ impl Store {
     ///
     /// # Errors
     /// What every read may answer.
-    pub async fn live_keys(&self, now: Timestamp) -> Result<LiveKeys> {
+    pub async fn live_api_keys(&self, now: Timestamp) -> Result<LiveKeys> {
         self.database.read(Span::Page, move |connection| api_keys::live(connection, now)).await
     }
 
     /// Notes the day of a key's use. Not awaited, and lost in a crash: it only tells which keys are idle.
-    pub fn note_key_used(&self, id: &KeyId, day: Day) {
+    pub fn note_api_key_used(&self, id: &KeyId, day: Day) {
         let id = id.clone();
         self.database.write_unanswered(Lane::Control, move |writing| api_keys::note_used(writing, &id, day));
     }

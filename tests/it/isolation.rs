@@ -77,15 +77,39 @@ fn blotted(answer: &Answer, file: &str, batch: &str) -> (u16, String) {
     (answer.status.as_u16(), answer.text.replace(file, "ID").replace(batch, "ID"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn another_apps_ids_are_answered_like_ids_that_do_not_exist() {
-    let upstream = upstream("").await;
-    let settings = Settings::new(&upstream);
+/// A service that asks for keys, as its first admin calls it.
+async fn with_admin(settings: Settings) -> (Service, Client) {
     let file = settings.file("admin");
     std::fs::write(&file, OWN).unwrap();
     let settings = settings.with(&format!("auth = {{ admin_key_file = \"{}\" }}", file.display()));
     let service = Service::start(settings).await;
     let admin = service.with_key(OWN);
+    (service, admin)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_asks_for_a_key_but_these() {
+    const OPEN: [&str; 5] = ["/", "/livez", "/readyz", "/metrics", "/openapi.yaml"];
+    let upstream = upstream("").await;
+    let (service, admin) = with_admin(Settings::new(&upstream)).await;
+    let reader = service.with_key(&admin.make_key(json!({"app": "first", "scope": "read"})).await);
+    for (method, path) in routes() {
+        let nobodys = call(&service, &method, &path, "file-x", "batch_x").await;
+        if OPEN.contains(&path.as_str()) {
+            assert_eq!(nobodys.status, 200, "{method} {path}");
+            continue;
+        }
+        assert_eq!(nobodys.refused(401)["code"], "invalid_api_key", "{method} {path}");
+        let readers = call(&reader, &method, &path, "file-x", "batch_x").await;
+        let may = method == "GET" && !path.starts_with("/admin");
+        assert_eq!(readers.status != 403, may, "{method} {path}: {}", readers.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_apps_ids_are_answered_like_ids_that_do_not_exist() {
+    let upstream = upstream("").await;
+    let (service, admin) = with_admin(Settings::new(&upstream)).await;
     let first = service.with_key(&admin.make_key(json!({"app": "first"})).await);
     let second = service.with_key(&admin.make_key(json!({"app": "second"})).await);
     let theirs = Belongings::make(&first).await;
@@ -131,12 +155,7 @@ async fn another_apps_ids_are_answered_like_ids_that_do_not_exist() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_cursors_and_idempotency_keys_are_each_apps_own() {
     let upstream = upstream("").await;
-    let settings = Settings::new(&upstream);
-    let file = settings.file("admin");
-    std::fs::write(&file, OWN).unwrap();
-    let settings = settings.with(&format!("auth = {{ admin_key_file = \"{}\" }}", file.display()));
-    let service = Service::start(settings).await;
-    let admin = service.with_key(OWN);
+    let (service, admin) = with_admin(Settings::new(&upstream)).await;
     let first = service.with_key(&admin.make_key(json!({"app": "first"})).await);
     let second = service.with_key(&admin.make_key(json!({"app": "second"})).await);
     let theirs = Belongings::make(&first).await;

@@ -92,7 +92,7 @@ pub(crate) async fn list_keys(State(api): State<Api>, query: Query) -> Result<Js
         after: query.text("after").map(KeyId::new),
         limit: query.number("limit", 1..=MOST_LISTED)?.unwrap_or(LISTED),
     };
-    let page = api.store.keys(asked).await?;
+    let page = api.store.api_keys(asked).await?;
     let now = api.clock.now();
     let data = page.data.into_iter().map(|record| KeyView::new(record, now)).collect();
     Ok(Json(List::new(data, page.has_more, |key: &KeyView| &key.id)))
@@ -113,7 +113,7 @@ pub(crate) async fn create_key(State(api): State<Api>, headers: HeaderMap, body:
     };
     fields.finish(&FIELDS)?;
     refuse_locking_out(&api.keyring, &new.origin)?;
-    let record = made(api.store.create_key(new).await?)?;
+    let record = made(api.store.create_api_key(new).await?)?;
     api.keyring.reload().await?;
     let view = NewKeyView { key: KeyView::new(record, now), text: text.expose().to_owned() };
     let mut response = Json(view).into_response();
@@ -237,7 +237,7 @@ pub(crate) async fn revoke_key(
     State(keyring): State<Keyring>,
     Path(id): Path<String>,
 ) -> Result<Json<Deleted>> {
-    if !store.revoke_key(&KeyId::new(id.as_str())).await? {
+    if !store.revoke_api_key(&KeyId::new(id.as_str())).await? {
         let shown: String = id.chars().take(100).collect();
         return Err(ApiError::new(Refusal::NotFound, format!("No key found with id '{shown}'.")));
     }

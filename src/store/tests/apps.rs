@@ -97,9 +97,9 @@ async fn keys_are_made_listed_replaced_and_revoked() {
     let place = Place::new();
     let store = place.open();
     let now = crate::clock::Clock::start().now();
-    assert!(!store.live_keys(now).await.unwrap().any_ever);
+    assert!(!store.live_api_keys(now).await.unwrap().any_ever);
     let new = new_key("search", Scope::Read);
-    let NewKeyOutcome::Made(first) = store.create_key(new.clone()).await.unwrap() else { panic!() };
+    let NewKeyOutcome::Made(first) = store.create_api_key(new.clone()).await.unwrap() else { panic!() };
     assert_eq!((first.app_name.as_str(), first.scope, first.hash), ("search", Scope::Read, new.hash));
     assert_eq!(store.apps().await.unwrap().len(), 2, "its app was made with it");
 
@@ -107,35 +107,35 @@ async fn keys_are_made_listed_replaced_and_revoked() {
         origin: KeyOrigin::Replacing { id: id.clone(), overlap: Duration::from_secs(overlap) },
         ..new_key("unused", Scope::App)
     };
-    let NewKeyOutcome::Made(second) = store.create_key(replace(&first.id, 3_600)).await.unwrap() else {
+    let NewKeyOutcome::Made(second) = store.create_api_key(replace(&first.id, 3_600)).await.unwrap() else {
         panic!()
     };
     assert_eq!((second.app, second.scope), (first.app, Scope::Read));
     assert_eq!(second.replaces, Some(first.id.clone()));
-    let live = store.live_keys(now + Duration::from_secs(60)).await.unwrap();
+    let live = store.live_api_keys(now + Duration::from_secs(60)).await.unwrap();
     assert_eq!(live.keys.len(), 2, "both are good for the overlap");
-    let live = store.live_keys(now + Duration::from_secs(7_200)).await.unwrap();
+    let live = store.live_api_keys(now + Duration::from_secs(7_200)).await.unwrap();
     assert_eq!(live.keys.iter().map(|key| &key.id).collect::<Vec<_>>(), [&second.id]);
 
-    assert!(store.revoke_key(&second.id).await.unwrap());
-    assert!(store.revoke_key(&second.id).await.unwrap(), "again changes nothing");
-    assert!(!store.revoke_key(&KeyId::new("key_none")).await.unwrap());
-    let again = store.create_key(replace(&second.id, 0)).await.unwrap();
+    assert!(store.revoke_api_key(&second.id).await.unwrap());
+    assert!(store.revoke_api_key(&second.id).await.unwrap(), "again changes nothing");
+    assert!(!store.revoke_api_key(&KeyId::new("key_none")).await.unwrap());
+    let again = store.create_api_key(replace(&second.id, 0)).await.unwrap();
     assert_eq!(again, NewKeyOutcome::NothingToReplace);
     assert_eq!(store.apps().await.unwrap().len(), 2, "nothing was made for it");
 
     let query = |after: Option<&KeyId>| KeyQuery { app: None, after: after.cloned(), limit: 1 };
-    let page = store.keys(query(None)).await.unwrap();
+    let page = store.api_keys(query(None)).await.unwrap();
     assert_eq!((&page.data[0].id, page.has_more), (&first.id, true));
-    let page = store.keys(query(Some(&first.id))).await.unwrap();
+    let page = store.api_keys(query(Some(&first.id))).await.unwrap();
     assert_eq!((&page.data[0].id, page.has_more), (&second.id, false));
     assert!(page.data[0].revoked_at.is_some());
-    assert_eq!(store.keys(query(Some(&KeyId::new("key_none")))).await.unwrap().data, []);
+    assert_eq!(store.api_keys(query(Some(&KeyId::new("key_none")))).await.unwrap().data, []);
 
-    store.note_key_used(&first.id, Day(20_000));
+    store.note_api_key_used(&first.id, Day(20_000));
     store.close().await;
     let store = place.open();
-    let live = store.live_keys(now).await.unwrap();
+    let live = store.live_api_keys(now).await.unwrap();
     assert_eq!((live.keys[0].last_used, live.any_ever), (Some(Day(20_000)), true));
 }
 
