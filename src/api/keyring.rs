@@ -36,6 +36,23 @@ pub struct KeyringSettings {
     pub admin_keys: usize,
 }
 
+impl KeyringSettings {
+    /// Whether every call needs a key. `any_ever`: the store has, or had, one.
+    fn demand_keys(self, any_ever: bool) -> bool {
+        match self.mode {
+            AuthMode::Keys => true,
+            AuthMode::None => false,
+            AuthMode::Auto => !self.is_local || self.admin_keys > 0 || any_ever,
+        }
+    }
+
+    /// What callers without a key may do where none is needed. Who lets everyone in from elsewhere does not
+    /// mean to let everyone change the service.
+    fn scope_without_key(self) -> Scope {
+        if self.is_local && self.admin_keys == 0 { Scope::Admin } else { Scope::App }
+    }
+}
+
 /// All keys that may be used. Cloning shares it.
 #[derive(Clone)]
 pub struct Keyring {
@@ -145,18 +162,11 @@ impl Keyring {
     }
 
     fn demands_keys(&self) -> bool {
-        let KeyringSettings { mode, is_local, admin_keys } = self.shared.settings;
-        match mode {
-            AuthMode::Keys => true,
-            AuthMode::None => false,
-            AuthMode::Auto => !is_local || admin_keys > 0 || self.ring().any_ever,
-        }
+        self.shared.settings.demand_keys(self.ring().any_ever)
     }
 
     fn without_key(&self) -> Option<Caller> {
-        let KeyringSettings { is_local, admin_keys, .. } = self.shared.settings;
-        // Who lets everyone in from elsewhere does not mean to let everyone change the service.
-        let scope = if is_local && admin_keys == 0 { Scope::Admin } else { Scope::App };
+        let scope = self.shared.settings.scope_without_key();
         (!self.demands_keys()).then_some(Caller { app: AppKey::DEFAULT, scope })
     }
 
@@ -205,4 +215,56 @@ fn presented(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     });
     let plain = headers.get("x-api-key").and_then(|value| value.to_str().ok());
     bearer.into_iter().chain(plain).map(str::trim).filter(|text| !text.is_empty() && text.len() <= LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::fresh_on_loopback(AuthMode::Auto, true, 0, false, Some(Scope::Admin))]
+    #[case::once_there_was_a_key(AuthMode::Auto, true, 0, true, None)]
+    #[case::with_an_admin_key(AuthMode::Auto, true, 1, false, None)]
+    #[case::beyond_loopback(AuthMode::Auto, false, 0, false, None)]
+    #[case::always(AuthMode::Keys, true, 0, false, None)]
+    #[case::never(AuthMode::None, true, 0, true, Some(Scope::Admin))]
+    #[case::never_and_beyond(AuthMode::None, false, 0, false, Some(Scope::App))]
+    #[case::never_but_admin(AuthMode::None, true, 1, false, Some(Scope::App))]
+    fn callers_without_a_key(
+        #[case] mode: AuthMode,
+        #[case] is_local: bool,
+        #[case] admin_keys: usize,
+        #[case] any_ever: bool,
+        #[case] scope: Option<Scope>,
+    ) {
+        let settings = KeyringSettings { mode, is_local, admin_keys };
+        let open = !settings.demand_keys(any_ever);
+        assert_eq!(open.then(|| settings.scope_without_key()), scope);
+    }
+
+    #[rstest]
+    #[case(&[("authorization", "Bearer a")], &["a"])]
+    #[case(&[("authorization", "bearer  a ")], &["a"])]
+    #[case(&[("x-api-key", "b")], &["b"])]
+    #[case(&[("authorization", "Bearer a"), ("x-api-key", "b")], &["a", "b"])]
+    #[case(&[("authorization", "Basic a"), ("x-api-key", "b")], &["b"])]
+    #[case(&[("authorization", "a")], &[])]
+    #[case(&[("authorization", "Bearer ")], &[])]
+    #[case(&[], &[])]
+    fn keys_are_found_in_both_headers(#[case] headers: &[(&'static str, &str)], #[case] texts: &[&str]) {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
+        assert_eq!(presented(&headers).collect::<Vec<_>>(), texts);
+    }
+
+    #[test]
+    fn what_is_too_long_is_no_key() {
+        let value = "x".repeat(LONGEST + 1).parse().unwrap();
+        let headers: HeaderMap = [(http::HeaderName::from_static("x-api-key"), value)].into_iter().collect();
+        assert_eq!(presented(&headers).count(), 0);
+    }
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::place::*;
 use crate::domain::batch::{BatchStatus, Counts};
+use crate::domain::day::{Day, DayUsage};
 use crate::domain::ids::{AppKey, BatchId, BatchKey};
 use crate::domain::output_line::file_line_bytes;
 use crate::domain::result::{ItemStatus, NewResult};
@@ -194,6 +195,28 @@ async fn check(store: &Store, batch: &Expected) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What the app used is what its results say, also those of batches that are deleted; what it holds is what
+/// has none yet.
+async fn check_app(store: &Store, model: &[Expected]) -> Result<(), TestCaseError> {
+    let mut used = DayUsage::default();
+    for row in model.iter().flat_map(|batch| &batch.rows) {
+        let failed = row.status == ItemStatus::Failed;
+        if failed || row.attempts > 0 {
+            used.add(&DayUsage::of(failed, &row.usage));
+        }
+    }
+    let report = store.app_reports(Day(0)).await.unwrap().remove(0);
+    let counted = report.usage.iter().fold(DayUsage::default(), |mut sum, (_, day)| {
+        sum.add(day);
+        sum
+    });
+    prop_assert_eq!(counted, used);
+    let running = model.iter().filter(|batch| !batch.status.is_terminal());
+    let waiting: u64 = running.map(|batch| u64::from(TOTAL) - batch.rows.len() as u64).sum();
+    prop_assert_eq!(report.holdings.items_queued, waiting);
+    Ok(())
+}
+
 async fn run(steps: &[Step]) -> Result<(), TestCaseError> {
     let place = Place::new();
     let mut store = place.open();
@@ -212,6 +235,7 @@ async fn run(steps: &[Step]) -> Result<(), TestCaseError> {
     for batch in &model {
         check(&store, batch).await?;
     }
+    check_app(&store, &model).await?;
     prop_assert_eq!(place.integrity(), "ok");
     Ok(())
 }
