@@ -29,8 +29,9 @@ impl Dispatcher {
             tag: feed_id.0,
             path: self.lanes.get(lane).path,
             own: batch.own_level,
-            cost: Cost { requests: 1, memory: REPLY_BYTES },
+            cost: Cost { requests: 1, memory: REPLY_BYTES, ..Cost::default() },
             turn: lease.turn,
+            interactive: false,
         };
         let now = self.clock.now();
         match self.gate.enqueue(head, now) {

@@ -10,7 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::Gate;
-use super::budget::{Budget, BudgetState, Dimension};
+use super::budget::{Budget, BudgetState};
+use super::cost::Dimension;
 use super::level::{Level, LevelId, LevelKind};
 use super::rate_factor::RateFactor;
 use super::registry::Boot;
@@ -135,7 +136,7 @@ impl Gate {
                 .budgets
                 .iter_mut()
                 .map(|budget| {
-                    let (state, mark) = budget.snapshot();
+                    let (state, mark) = budget.snapshot(now);
                     (state, (budget.rate(), mark))
                 })
                 .unzip();

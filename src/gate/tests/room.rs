@@ -86,7 +86,7 @@ impl Run {
             Step::Enqueue { path, own, turn, memory } => {
                 let head = Head {
                     own: own.map(|own| self.owns[own]),
-                    cost: Cost { requests: 1, memory },
+                    cost: Cost { requests: 1, memory, ..Cost::default() },
                     ..head(self.paths[path], turn)
                 };
                 self.waiting.push(self.gate.enqueue(head, now).unwrap());
@@ -276,7 +276,8 @@ fn a_body_above_all_memory_goes_alone() {
         START,
     );
     let path = gate.add_path(&[memory]).unwrap();
-    let body = |memory, turn| Head { cost: Cost { requests: 1, memory }, ..head(path, turn) };
+    let body =
+        |memory, turn| Head { cost: Cost { requests: 1, memory, ..Cost::default() }, ..head(path, turn) };
     gate.enqueue(body(10, 0), START).unwrap();
     gate.enqueue(body(1_000, 1), START).unwrap();
     gate.enqueue(body(10, 2), START).unwrap();
@@ -300,7 +301,8 @@ fn memory_grows_with_a_reply_and_comes_back() {
     );
     let path = gate.add_path(&[memory]).unwrap();
     assert!(gate.try_hold(memory, 30));
-    gate.enqueue(Head { cost: Cost { requests: 1, memory: 40 }, ..head(path, 0) }, START).unwrap();
+    gate.enqueue(Head { cost: Cost { requests: 1, memory: 40, ..Cost::default() }, ..head(path, 0) }, START)
+        .unwrap();
     let mut grant = gate.poll(START).unwrap().grant;
     assert!(!gate.try_grow(&mut grant, 31));
     assert!(gate.try_grow(&mut grant, 30));
@@ -338,7 +340,10 @@ fn a_large_body_for_a_closed_lane_keeps_no_memory_from_others() {
     let lanes =
         ["p/a", "p/b"].map(|name| gate.add_level(level(LevelKind::Lane, name, Limits::default()), START));
     let paths = lanes.map(|lane| gate.add_path(&[memory, lane]).unwrap());
-    let body = |path, memory, turn| Head { cost: Cost { requests: 1, memory }, ..head(path, turn) };
+    let body = |path, memory, turn| Head {
+        cost: Cost { requests: 1, memory, ..Cost::default() },
+        ..head(path, turn)
+    };
     gate.enqueue(body(paths[0], 50, 0), START).unwrap();
     let running = gate.poll(START).unwrap();
     gate.close_until(lanes[0], START + MINUTE, START);
