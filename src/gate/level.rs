@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::budget::{Budget, Short, Terms};
 use super::closure::Closure;
 use super::cost::{Accounting, Cost, Dimension};
+use super::learning::Learning;
 use super::order::Waiters;
+use super::overload::Overload;
 use super::pacing::Speed;
 use super::rate_factor::RateFactor;
 use super::reason::{Blocked, Reason};
 use super::shares::{CALL, Shares};
+use super::silent::Silent;
 use super::slots::Key;
 use crate::domain::limits::{Limits, Rate};
 use crate::domain::time::Timestamp;
@@ -104,6 +107,12 @@ pub(super) struct Level {
     pub(super) accounting: Accounting,
     pub(super) factor: RateFactor,
     pub(super) closure: Closure,
+    /// What is configured and what was learned of it.
+    pub(super) learning: Learning,
+    /// How many calls the upstream bears.
+    pub(super) overload: Overload,
+    /// What is known of its rate where it says nothing.
+    pub(super) silent: Silent,
     /// Paths that wait here, by their apps' counters and their first head's turn.
     pub(super) waiting: Waiters,
     /// The one of them that is out trying.
@@ -160,8 +169,13 @@ impl Level {
         self.budgets.iter_mut().fold(false, |asks, budget| budget.take_asks() | asks)
     }
 
+    /// Calls that may be in flight: as configured, or as the upstream bears.
+    pub(super) fn slots(&self) -> Option<u32> {
+        self.max_concurrent.into_iter().chain(self.overload.limit()).min()
+    }
+
     fn probe_room(&mut self, cost: Cost, now: Timestamp) -> Result<(), Blocked> {
-        if let Some(limit) = self.max_concurrent {
+        if let Some(limit) = self.slots() {
             let ramp = u32::from(self.closure.cooldown.ramp(now));
             let allowed = if ramp >= 100 { limit } else { limit.saturating_mul(ramp).div_ceil(100) };
             if self.in_flight >= allowed {
@@ -202,14 +216,14 @@ impl Level {
     pub(super) fn share_of(&self, cost: &Cost) -> u64 {
         let bound = self.binding.and_then(|place| self.budgets.get(place));
         bound
-            .or(self.budgets.first())
+            .or_else(|| self.budgets.first())
             .map_or(CALL, |budget| budget.time_of(budget.amount(cost, self.accounting)))
     }
 
     /// Whether interactive calls go before others: they took less than their share of each budget.
     pub(super) fn interactive_first(&mut self, share: f64, now: Timestamp) -> bool {
         let below = |used: u64, limit: u64| (used as f64) < share * limit as f64;
-        let slots = self.max_concurrent;
+        let slots = self.slots();
         slots.is_none_or(|slots| self.interactive == 0 || below(self.interactive.into(), slots.into()))
             && self.budgets.iter_mut().all(|budget| below(budget.interactive(now), budget.rate.amount))
     }

@@ -193,6 +193,11 @@ impl Paced {
         self.sum.sum(now)
     }
 
+    /// What was charged after one moment and up to another.
+    pub(super) fn sum_between(&self, after: Timestamp, until: Timestamp) -> u64 {
+        self.sum.sum_between(after, until)
+    }
+
     /// Whether more than the pace's tolerance may leave at once.
     pub(super) fn is_uneven(&self) -> bool {
         self.bursts || self.weighs

@@ -122,7 +122,9 @@ impl Gate {
             ledger: self.ledger.is_kept() && spec.kind.is_durable(),
             ..Level::default()
         };
-        level.set_limits(&spec.limits, self.jitter, None);
+        level.learning.configured = spec.limits;
+        self.ledger.recall(&mut level);
+        level.apply_limits(self.jitter, None);
         self.ledger.resume(&mut level, now);
         let unsaved = level.budgets.iter().any(Budget::has_news);
         let key = self.levels.insert(level);
@@ -146,7 +148,8 @@ impl Gate {
         let now = self.move_clock(now);
         if let Some(level) = self.levels.find(id.0) {
             let change = Change { now, number: self.admissions };
-            self.levels[level].set_limits(limits, self.jitter, Some(change));
+            self.levels[level].learning.configured = limits.clone();
+            self.levels[level].apply_limits(self.jitter, Some(change));
             self.mark_changed(level);
             self.offer(level, now);
         }

@@ -59,7 +59,7 @@ pub struct LevelView {
     pub rate_factor: f64,
     /// Calls in flight.
     pub in_flight: u32,
-    /// Calls that may be in flight.
+    /// Calls that may be in flight: as configured, or fewer where the upstream bears fewer.
     pub max_concurrent: Option<u32>,
     /// Calls over whose results are not durable yet.
     pub unrecorded: u32,
@@ -96,7 +96,7 @@ impl Gate {
             budgets: budgets.collect(),
             rate_factor: f64::from(speed.factor) / 10_000.0,
             in_flight: level.in_flight,
-            max_concurrent: level.max_concurrent,
+            max_concurrent: level.slots(),
             unrecorded: level.held - level.in_flight,
             memory: level.memory,
             memory_limit: level.memory_limit,
