@@ -11,6 +11,7 @@ use crate::domain::time::Timestamp;
 
 /// What was answered in this time tells the rate.
 const MEASURED: Duration = Duration::from_secs(3);
+const LEAST_SEEN: Duration = Duration::from_millis(500);
 /// Two refusals this close are a run.
 const RUN_WITHIN: Duration = Duration::from_secs(10);
 const FIRST_HOLD: u32 = 8;
@@ -24,6 +25,7 @@ const SLOW: f64 = 2.0;
 #[derive(Debug)]
 pub(super) struct Silent {
     answers: WindowSum,
+    first_answer: Option<Timestamp>,
     last_refusal: Option<Timestamp>,
     cut_at: Timestamp,
     /// Calls per second, once there was a run.
@@ -39,6 +41,7 @@ impl Default for Silent {
         let span = 3_000_000;
         Self {
             answers: WindowSum::new(span, span / 30),
+            first_answer: None,
             last_refusal: None,
             cut_at: Timestamp::ZERO,
             rate: None,
@@ -61,7 +64,12 @@ impl Silent {
         if sent_at <= self.cut_at || (self.rate.is_none() && !run) {
             return None;
         }
-        let answered = self.answers.sum(now) as f64 / MEASURED.as_secs_f64();
+        let seen = self.first_answer.map_or(Duration::ZERO, |first| now.since(first));
+        if seen < LEAST_SEEN {
+            // Nothing to go by yet: the lane closes as for any refusal.
+            return None;
+        }
+        let answered = self.answers.sum(now) as f64 / seen.min(MEASURED).as_secs_f64();
         let known =
             self.rate.zip(self.last_loss).is_some_and(|(rate, last)| (rate - last).abs() <= last * 0.05);
         let rate = match self.rate {
@@ -71,7 +79,8 @@ impl Silent {
             }
             Some(rate) => {
                 self.hold = 1;
-                (answered * 0.9).min(rate * 0.95)
+                // While the lane waited nothing was answered: that says little.
+                (answered * 0.9).clamp(rate * 0.7, rate * 0.95)
             }
             None => answered * 0.9,
         };
@@ -83,9 +92,11 @@ impl Silent {
     /// Takes an answer; the new rate, if it is time to go faster.
     pub(super) fn answered(&mut self, now: Timestamp) -> Option<Rate> {
         self.answers.add(now, 1);
+        self.first_answer.get_or_insert(now);
         let rate = self.rate?;
-        let used = self.answers.sum(now) as f64 / MEASURED.as_secs_f64();
-        if now < self.next_step || used < rate * 0.8 {
+        let wanted = (rate * MEASURED.as_secs_f64() * 0.7).floor();
+        // A lane that is not asked for what it gives shows nothing.
+        if now < self.next_step || (self.answers.sum(now) as f64) < wanted {
             return None;
         }
         let near = self.last_loss.is_some_and(|last| rate * 1.05 >= last * 0.97);

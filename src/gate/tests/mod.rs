@@ -2,6 +2,7 @@
 
 mod closures;
 mod fairness;
+mod feedback;
 mod ledger;
 mod limits;
 mod room;
