@@ -214,10 +214,8 @@ fn a_silent_upstream_is_settled_on() {
         let counts = against(&mut gate, (lane, path), &mut upstream, (START, START + MINUTE * 10));
         let late = &counts[180..];
         let whole = limit as f64 * 7.0;
-            println!("{limit} {} {}", taken(c), refused(c));
-        }
-        assert!(taken(late) >= 0.93 * whole, "{} of {whole}", taken(late));
-        assert!(refused(late) <= 0.01 * whole, "{} of {whole} refused", refused(late));
+        assert!(taken(late) >= 0.97 * whole, "{} of {whole}", taken(late));
+        assert!(refused(late) <= 0.002 * whole, "{} of {whole} refused", refused(late));
     }
 }
 

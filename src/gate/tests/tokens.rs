@@ -243,3 +243,98 @@ fn a_call_never_sent_gives_its_tokens_back() {
     let view = gate.view(lane, START).unwrap();
     assert_eq!((view.budgets[0].used, view.budgets[0].reserved, view.budgets[0].debt), (0, 0, 0));
 }
+
+/// One life of a process that saves as the gate asks, until it is killed; tells what left.
+fn live_and_die(
+    gate: &mut Gate,
+    path: PathId,
+    disk: &mut Vec<LevelState>,
+    (from, until): (Timestamp, Timestamp),
+    sizes: &[u64],
+) -> Vec<(Timestamp, u64)> {
+    let mut sent = Vec::new();
+    let mut writing: Option<(Timestamp, Snapshot)> = None;
+    let mut now = from;
+    let mut sizes = sizes.iter().cycle();
+    let mut size = *sizes.next().unwrap();
+    gate.enqueue(item(path, size, 0), now).unwrap();
+    while now < until {
+        if let Some((_, snapshot)) = writing.take_if(|(done, _)| *done <= now) {
+            disk.clone_from(&snapshot.states);
+            gate.saved(snapshot.version, now);
+        }
+        if writing.is_none() && gate.save_need() == SaveNeed::Now {
+            writing = gate.snapshot_dirty(now).map(|snapshot| (now + millis(15), snapshot));
+        }
+        if let Some(admitted) = gate.poll(now) {
+            sent.push((now, size));
+            gate.recorded(admitted.grant, now);
+            size = *sizes.next().unwrap();
+            gate.enqueue(item(path, size, 0), now).unwrap();
+            continue;
+        }
+        let written = writing.as_ref().map(|(done, _)| *done);
+        let next = gate.next_at(now).into_iter().chain(written).min();
+        now = next.unwrap_or(until).max(now + Duration::from_micros(1));
+    }
+    sent
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Killed at any moment, with items up to a fifth of the limit: no window over all lives is over.
+    #[test]
+    fn no_window_of_tokens_is_over_across_kills(
+        sizes in proptest::collection::vec(prop_oneof![1_u64..100, 1_u64..2_000], 1..20),
+        lives in proptest::collection::vec((0_u64..15_000, 0_u64..3_000), 1..15),
+        period in prop_oneof![Just(Duration::from_secs(10)), Just(Duration::from_secs(300))],
+    ) {
+        let limits = tokens(10_000, period);
+        let mut disk = Vec::new();
+        let mut sent = Vec::new();
+        let mut now = START;
+        let mut boot = Boot::First;
+        for (length, pause) in lives {
+            let mut gate = Gate::new(GateOptions { ledger: true, boot, ..GateOptions::default() }, now);
+            let lane = gate.add_level(level(LevelKind::Lane, "p/m", limits.clone()), now);
+            let path = gate.add_path(&[lane]).unwrap();
+            let end = now + millis(length);
+            sent.extend(live_and_die(&mut gate, path, &mut disk, (now, end), &sizes));
+            now = end + millis(pause);
+            boot = Boot::Again(disk.clone());
+        }
+        prop_assert!(heaviest(&sent, period) <= 10_000, "{}", heaviest(&sent, period));
+    }
+}
+
+#[test]
+fn saving_costs_no_tokens() {
+    let mut gate = Gate::new(GateOptions { ledger: true, ..GateOptions::default() }, START);
+    let lane = gate.add_level(level(LevelKind::Lane, "p/m", tokens(2_000_000, MINUTE)), START);
+    let path = gate.add_path(&[lane]).unwrap();
+    let sizes: Vec<u64> =
+        mix(2_000_000, 0.05).iter().map(|(input, reserved, _, _)| input + reserved).collect();
+    let sent = live_and_die(&mut gate, path, &mut Vec::new(), (START, START + MINUTE * 5), &sizes);
+    let used = sent.iter().map(|(_, amount)| amount).sum::<u64>() as f64 / 10_000_000.0;
+    assert!(used >= 0.96, "{used}");
+}
+
+#[test]
+fn several_periods_hold_at_once() {
+    let limits = Limits {
+        tokens: vec![
+            Rate { amount: 10_000, period: MINUTE },
+            Rate { amount: 60_000, period: Duration::from_secs(3_600) },
+        ],
+        ..Limits::default()
+    };
+    let (mut gate, _, path) = token_lane(limits, Accounting::Admission);
+    let sent = run(&mut gate, path, &[(100, 100, 100, 10)], START + MINUTE * 90);
+    let charges = reservations(&sent);
+    assert!(heaviest(&charges, MINUTE) <= 10_000);
+    assert!(heaviest(&charges, MINUTE * 60) <= 60_000);
+    let first_hour: u64 =
+        charges.iter().filter(|(at, _)| at.since(START) < MINUTE * 60).map(|(_, amount)| amount).sum();
+    assert!(first_hour >= 58_000, "{first_hour}");
+}
