@@ -151,7 +151,14 @@ fn one_lane(rate: Rate, now: Timestamp) -> Result<(Gate, LevelId, PathId), GateE
 }
 
 fn head(path: PathId, own: Option<LevelId>, turn: u64) -> Head {
-    Head { tag: turn, path, own, cost: Cost { requests: 1, memory: 1_000 }, turn }
+    Head {
+        tag: turn,
+        path,
+        own,
+        cost: Cost { requests: 1, memory: 1_000, ..Cost::default() },
+        turn,
+        interactive: false,
+    }
 }
 
 /// How the waiting heads are spread.

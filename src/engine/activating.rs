@@ -99,7 +99,7 @@ impl Dispatcher {
             Some(level) => self.gate.set_limits(level, &limits, now),
             None if limits.max_concurrent.is_some() => {
                 let name = batch.record.id.to_string();
-                let spec = LevelSpec { kind: LevelKind::Batch, name, limits, memory: None, parent: None };
+                let spec = LevelSpec { kind: LevelKind::Batch, name, limits, ..LevelSpec::default() };
                 batch.own_level = Some(self.gate.add_level(spec, now));
             }
             None => {}

@@ -63,7 +63,6 @@ impl Growth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::limits::Limits;
     use crate::gate::{GateOptions, LevelKind, LevelSpec};
 
     const PIECE: u64 = 64;
@@ -73,9 +72,8 @@ mod tests {
         let spec = LevelSpec {
             kind: LevelKind::Memory,
             name: "memory".to_owned(),
-            limits: Limits::default(),
             memory: Some(PIECE),
-            parent: None,
+            ..LevelSpec::default()
         };
         let memory = gate.add_level(spec, Timestamp::ZERO);
         assert!(gate.try_hold(memory, PIECE));

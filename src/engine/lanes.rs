@@ -125,8 +125,7 @@ impl Lanes {
                 kind: LevelKind::Provider,
                 name: setup.name.clone(),
                 limits,
-                memory: None,
-                parent: None,
+                ..LevelSpec::default()
             };
             Provider { level: gate.add_level(spec, now), setup: Arc::new(setup) }
         });
@@ -207,8 +206,8 @@ impl Lanes {
             kind: LevelKind::Lane,
             name: full_name.clone(),
             limits: choice.limits,
-            memory: None,
             parent: Some(parent),
+            ..LevelSpec::default()
         };
         let level = gate.add_level(spec, now);
         let path = gate.add_path(&[self.shared[0], self.shared[1], parent, level])?;

@@ -119,7 +119,7 @@ async fn open_gate(store: &Store, boot: &BootReport, now: Timestamp) -> Result<G
 }
 
 fn level(kind: LevelKind, name: &str, limits: Limits, memory: Option<u64>) -> LevelSpec {
-    LevelSpec { kind, name: name.to_owned(), limits, memory, parent: None }
+    LevelSpec { kind, name: name.to_owned(), limits, memory, ..LevelSpec::default() }
 }
 
 /// A process that died without recording anything may have been killed by an item: find out which.

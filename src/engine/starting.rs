@@ -33,8 +33,9 @@ impl Dispatcher {
                 tag: feed_id.0,
                 path: self.lanes.get(lane).path,
                 own: batch.own_level,
-                cost: Cost { requests: 1, memory: REPLY_BYTES },
+                cost: Cost { requests: 1, memory: REPLY_BYTES, ..Cost::default() },
                 turn: lease.turn,
+                interactive: false,
             };
             match self.gate.enqueue(head, now) {
                 Ok(id) => feed.heads.push((lane, id)),

@@ -6,8 +6,9 @@
 //! the heads that can use it and no others.
 
 use super::Gate;
+use super::cost::Cost;
 use super::grant::Grant;
-use super::level::{Cost, LevelId};
+use super::level::LevelId;
 use super::path::{Head, HeadId, PathState, Wait, WaitingHead};
 use super::reason::{Blocked, Reason};
 use super::turns::Turn;
@@ -23,11 +24,12 @@ impl Gate {
         self.move_clock(now);
         let path = self.paths.find(head.path.0).ok_or(GateError::UnknownPath)?;
         let own = self.own_level(head.own, path)?;
+        let path = if head.interactive { self.interactive_path(path) } else { path };
         if let Some(own) = own {
             self.levels[own].uses += 1;
         }
         self.sequence += 1;
-        let turn = Turn { key: head.turn, sequence: self.sequence };
+        let turn = Turn { served: 0, key: head.turn, sequence: self.sequence };
         let key = self.heads.insert(WaitingHead {
             tag: head.tag,
             path,
@@ -65,7 +67,7 @@ impl Gate {
     pub fn poll(&mut self, now: Timestamp) -> Option<Admitted> {
         let now = self.move_clock(now);
         self.wake_due(now);
-        while let Some((_, path)) = self.ready.pop(&mut self.path_places) {
+        while let Some(path) = self.pop_ready() {
             if let Some(admitted) = self.try_path(path, now) {
                 return Some(admitted);
             }
@@ -105,7 +107,7 @@ impl Gate {
             PathState::Idle => {
                 if let Some((turn, _)) = first {
                     self.paths[path].state = PathState::Ready { from: None };
-                    self.ready.push(turn, path, &mut self.path_places);
+                    self.push_ready(path, turn);
                 }
             }
             PathState::Trying => {}
@@ -113,11 +115,11 @@ impl Gate {
                 // An emptied one stays, so that the level that lent it is asked again.
                 if let Some((turn, _)) = first {
                     self.ready.remove(path, &mut self.path_places);
-                    self.ready.push(turn, path, &mut self.path_places);
+                    self.push_ready(path, turn);
                 }
             }
             PathState::Waiting { level } => {
-                self.levels[level].waiting.remove(path, &mut self.path_places);
+                self.remove_waiting(level, path);
                 self.paths[path].state = PathState::Idle;
                 self.first_changed(path, now);
                 self.offer(level, now);
@@ -155,26 +157,26 @@ impl Gate {
     fn set_timer(&mut self, index: u32, next: Option<Timestamp>) {
         self.timers.remove(index, &mut self.timer_places);
         if let Some(next) = next {
-            let turn = Turn { key: next.micros().unsigned_abs(), sequence: u64::from(index) };
+            let turn = Turn { served: 0, key: next.micros().unsigned_abs(), sequence: u64::from(index) };
             self.timers.push(turn, index, &mut self.timer_places);
         }
     }
 
     fn offer_shared(&mut self, index: u32, now: Timestamp) -> Option<Timestamp> {
-        let level = &mut self.levels[index];
-        if level.lent {
+        if self.levels[index].lent.is_some() {
             // It asks again once that path has left or waits elsewhere.
             return None;
         }
-        let (turn, path) = level.waiting.first()?;
-        let (_, head) = self.paths[path].heads.first()?;
-        if let Err(blocked) = level.probe(self.heads[head].cost, now) {
+        let (_, path) = self.first_waiting(index, now)?;
+        let (turn, head) = self.paths[path].heads.first()?;
+        if let Err(blocked) = self.levels[index].probe(self.heads[head].cost, now) {
+            self.note_asks(index);
             return blocked.until;
         }
-        level.lent = true;
-        level.waiting.pop(&mut self.path_places);
+        self.levels[index].lent = Some(path);
+        self.remove_waiting(index, path);
         self.paths[path].state = PathState::Ready { from: Some(index) };
-        self.ready.push(turn, path, &mut self.path_places);
+        self.push_ready(path, turn);
         None
     }
 
@@ -208,7 +210,7 @@ impl Gate {
             self.paths[path].state = PathState::Idle;
         }
         if let Some(from) = from {
-            self.levels[from].lent = false;
+            self.levels[from].lent = None;
             self.offer(from, now);
         }
         if self.paths[path].state == PathState::Idle {
@@ -224,7 +226,7 @@ impl Gate {
             if self.waits_at_own(path, head, now) {
                 continue;
             }
-            if let Some((level, blocked)) = self.probe_shared(path, turn, cost, now) {
+            if let Some((level, blocked)) = self.probe_shared(path, turn, cost) {
                 self.wait_at(path, turn, level, blocked);
                 return None;
             }
@@ -246,20 +248,16 @@ impl Gate {
 
     /// The shared level that holds a head back longest, if any does. Among equals the innermost, so that
     /// what is blocked by a level of its own stands in nobody's way.
-    fn probe_shared(&mut self, path: u32, turn: Turn, cost: Cost, now: Timestamp) -> Option<(u32, Blocked)> {
+    fn probe_shared(&mut self, path: u32, turn: Turn, cost: Cost) -> Option<(u32, Blocked)> {
         let mut worst: Option<(u32, Blocked)> = None;
-        for index in self.paths[path].levels.as_slice() {
-            let level = &mut self.levels[*index];
-            let blocked = match level.probe(cost, now) {
+        let levels = self.paths[path].levels;
+        for index in levels.as_slice() {
+            let blocked = match self.levels[*index].probe(cost, self.now) {
                 Err(blocked) => Some(blocked),
                 // It would let this one pass, but keeps its room for one before it in turn.
-                Ok(()) => match level.waiting.first() {
-                    Some((first, waiting)) if first < turn => self.paths[waiting]
-                        .wait
-                        .map(|wait| Blocked { until: wait.until, reason: wait.reason }),
-                    _ => None,
-                },
+                Ok(()) => self.kept_for_another(*index, path, turn, self.now),
             };
+            self.note_asks(*index);
             if let Some(blocked) = blocked
                 && worst.is_none_or(|(_, worst)| blocked.outlasts(worst))
             {
@@ -269,9 +267,18 @@ impl Gate {
         worst
     }
 
+    /// A level that needs a save before it lets a head pass gets one.
+    fn note_asks(&mut self, index: u32) {
+        if self.levels[index].take_asks() {
+            self.mark_changed(index);
+            self.want_save();
+        }
+    }
+
     fn wait_at(&mut self, path: u32, turn: Turn, level: u32, blocked: Blocked) {
-        // Only charges that are not saved hold a rate back without a time.
-        if blocked == (Blocked { until: None, reason: Reason::Rate }) {
+        // Only charges that are not saved hold a budget back without a time.
+        if blocked.until.is_none() && matches!(blocked.reason, Reason::Rate | Reason::Tokens) {
+            self.mark_changed(level);
             self.want_save();
         }
         let since = match self.paths[path].wait {
@@ -280,8 +287,8 @@ impl Gate {
         };
         self.paths[path].wait = Some(Wait { level, reason: blocked.reason, since, until: blocked.until });
         self.paths[path].state = PathState::Waiting { level };
-        self.levels[level].waiting.push(turn, path, &mut self.path_places);
-        if self.levels[level].waiting.first().is_some_and(|(_, first)| first == path) {
+        self.push_waiting(level, path, turn);
+        if self.first_waiting(level, self.now).is_some_and(|(_, first)| first == path) {
             // The probe has just said when; asking again is for levels that heads wait at as their own.
             if self.levels[level].own_waiting.is_empty() {
                 self.set_timer(level, blocked.until);
@@ -296,19 +303,39 @@ impl Gate {
         let id = HeadId(self.heads.key(head));
         self.paths[path].heads.pop(&mut self.head_places);
         let taken = self.heads.remove(head);
-        let levels = self.paths[path].levels;
+        let (levels, app) = (self.paths[path].levels, self.paths[path].app);
+        let interactive = self.paths[path].interactive;
+        let weight = self.paths[path].app_level.map_or(1, |app| self.levels[app].weight);
         let mut probe = false;
+        for index in levels.as_slice() {
+            let level = &mut self.levels[*index];
+            let in_order = !interactive || !level.interactive_first(self.interactive_share, now);
+            let share = level.share_of(&taken.cost) / u64::from(weight.max(1));
+            level.shares.take(app, share, in_order);
+        }
         for level in levels.as_slice().iter().chain(taken.own.iter()) {
-            probe |= self.levels[*level].take(taken.cost, now);
+            probe |= self.levels[*level].take(taken.cost, interactive, now);
             self.note_charge(*level, now);
         }
+        self.admissions += 1;
         self.paths[path].members -= 1;
         self.paths[path].grants += 1;
+        self.end_round(path, weight);
         if let Some((turn, _)) = self.paths[path].heads.first() {
             self.paths[path].state = PathState::Ready { from: None };
-            self.ready.push(turn, path, &mut self.path_places);
+            self.push_ready(path, turn);
         }
-        let grant = Grant { path, own: taken.own, cost: taken.cost, at: now, in_flight: true, probe };
+        let grant = Grant {
+            path,
+            own: taken.own,
+            cost: taken.cost,
+            at: now,
+            number: self.admissions,
+            interactive,
+            settled: false,
+            in_flight: true,
+            probe,
+        };
         Admitted { head: id, tag: taken.tag, grant }
     }
 }

@@ -101,6 +101,12 @@ impl Arrival {
         self.set(taken.saturating_sub(cost.saturating_mul(CELL_NANOS)));
     }
 
+    /// Takes `cost` microseconds without asking: a debt of what was used at `now` already.
+    pub(super) fn charge(&self, cost: u64, now: Timestamp) {
+        let taken = self.time.0.taken.load(Ordering::Relaxed);
+        self.set(taken.max(nanos(now)).saturating_add(cost.saturating_mul(CELL_NANOS)));
+    }
+
     /// The theoretical arrival time.
     pub(super) fn time(&self) -> Timestamp {
         timestamp(self.time.0.taken.load(Ordering::Relaxed))

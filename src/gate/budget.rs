@@ -4,23 +4,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cost::{Accounting, Cost, Dimension};
 use super::micros::{micros_of, scaled_up};
 use super::pacing::{LONGEST_PACED, Paced, Speed};
 use super::rolling::LongCounter;
+use super::window_sum::WindowSum;
 use crate::domain::limits::Rate;
 use crate::domain::time::Timestamp;
 
 /// How much of its pace a level may charge beyond its last durable save, in microseconds; also how far
 /// beyond the present a restart resumes.
-const UNSAVED: u64 = 500_000;
-
-/// What a budget counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Dimension {
-    /// Calls.
-    Requests,
-}
+pub(super) const UNSAVED: u64 = 500_000;
+/// The part of a long period's budget that is saved ahead for heads too heavy to go unsaved.
+const AHEAD: u64 = 1_000;
 
 /// How a budget's quantities become moments.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +34,7 @@ pub(super) struct Terms {
 pub(super) enum Short {
     /// Until a moment.
     Until(Timestamp),
-    /// Until what was charged is durable.
+    /// Until what was charged, or is about to be, is durable.
     Unsaved,
 }
 
@@ -51,12 +47,12 @@ pub struct BudgetState {
     pub period_us: i64,
     /// The theoretical arrival time of a paced budget, in microseconds since the epoch.
     pub arrival_us: Option<i64>,
-    /// The parts of a budget that is counted or may burst: when, in microseconds since the epoch, and how much.
+    /// The parts of a budget that is counted or uneven: when, in microseconds since the epoch, and how much.
     pub parts: Vec<(i64, u64)>,
 }
 
 #[derive(Debug)]
-enum Meter {
+pub(super) enum Meter {
     Paced(Paced),
     Counted(LongCounter),
 }
@@ -64,25 +60,55 @@ enum Meter {
 /// A limit per period and its use.
 #[derive(Debug)]
 pub(super) struct Budget {
-    dimension: Dimension,
-    rate: Rate,
-    meter: Meter,
+    pub(super) dimension: Dimension,
+    pub(super) rate: Rate,
+    pub(super) meter: Meter,
+    /// Whether the limit comes from what the provider said.
+    pub(super) learned: bool,
+    /// Units of calls that are not settled yet, as they were asked for.
+    pub(super) reserved: u64,
+    /// The number of the last call before it existed: those charged nothing here.
+    pub(super) since: u64,
+    /// The number of the last call before its limit was changed, and the lowest limit until then.
+    pub(super) lower: Option<(u64, u64)>,
+    /// What interactive calls reserved in the last period, once there was one.
+    pub(super) interactive: Option<Box<WindowSum>>,
     /// Charged since the start, in microseconds of pace, or in units where counted.
     charged: u64,
     /// How much of `charged` the last snapshot had.
     in_snapshot: u64,
     durable: u64,
+    /// Units saved ahead of their charge, for a head too heavy to go unsaved, and what they cost.
+    ahead: u64,
+    ahead_cost: u64,
+    /// Whether that grew since the last snapshot.
+    asks: bool,
 }
 
 impl Budget {
     /// Idle and empty.
     pub(super) fn new(dimension: Dimension, rate: Rate, terms: Terms) -> Self {
         let meter = if rate.period <= LONGEST_PACED {
-            Meter::Paced(Paced::new(rate, terms.burst, terms.jitter))
+            Meter::Paced(Paced::new(dimension, rate, terms))
         } else {
             Meter::Counted(LongCounter::new(rate, terms.day_starts, terms.jitter))
         };
-        Self { dimension, rate, meter, charged: 0, in_snapshot: 0, durable: 0 }
+        Self {
+            dimension,
+            rate,
+            meter,
+            learned: false,
+            reserved: 0,
+            since: 0,
+            lower: None,
+            interactive: None,
+            charged: 0,
+            in_snapshot: 0,
+            durable: 0,
+            ahead: 0,
+            ahead_cost: 0,
+            asks: false,
+        }
     }
 
     /// What it counts, and how much per how long.
@@ -100,13 +126,22 @@ impl Budget {
         matches!(self.meter, Meter::Paced(_))
     }
 
-    /// Another amount for the same period: what was charged stays charged.
-    pub(super) fn set_amount(&mut self, amount: u64, burst: Option<u32>) {
+    /// Another amount for the same period: what was charged, up to call `number`, stays charged.
+    pub(super) fn set_amount(&mut self, amount: u64, burst: Option<u32>, number: u64) {
+        if amount != self.rate.amount {
+            let lowest = self.lower.map_or(self.rate.amount, |(_, lowest)| lowest.min(self.rate.amount));
+            self.lower = Some((number, lowest));
+        }
         self.rate.amount = amount;
         match &mut self.meter {
             Meter::Paced(paced) => paced.set_limit(amount, burst),
             Meter::Counted(counter) => counter.set_limit(amount),
         }
+    }
+
+    /// What a call takes here.
+    pub(super) fn amount(&self, cost: &Cost, accounting: Accounting) -> u64 {
+        cost.reserved(self.dimension, accounting, self.rate.amount)
     }
 
     /// Whether an amount may leave now. `ledger`: what is not durable may not grow beyond its bound.
@@ -117,61 +152,120 @@ impl Budget {
         now: Timestamp,
         ledger: bool,
     ) -> Result<(), Short> {
+        if amount == 0 {
+            return Ok(());
+        }
+        let unsaved = ledger && self.outruns(amount, speed);
         match &mut self.meter {
             Meter::Paced(paced) => paced.probe(amount, now),
             Meter::Counted(counter) => counter.probe(amount, now),
         }
         .map_err(Short::Until)?;
-        let unsaved = self.charged - self.durable;
-        if ledger && unsaved > 0 && unsaved + self.cost(amount, speed) > self.bound(speed) {
-            return Err(Short::Unsaved);
+        if unsaved { Err(Short::Unsaved) } else { Ok(()) }
+    }
+
+    /// Whether charging an amount would take what is not durable above its bound. One that does so by
+    /// itself asks for a snapshot that has it already, while it still waits for its time.
+    fn outruns(&mut self, amount: u64, speed: Speed) -> bool {
+        let (cost, bound) = (self.cost(amount, speed), self.bound(speed));
+        if self.charged.saturating_add(cost) <= self.durable.saturating_add(bound) {
+            return false;
         }
-        Ok(())
+        if cost > bound && self.ahead_cost < cost {
+            // Most heads are heavy for a budget of a day: one save for many of them.
+            let share = if self.is_paced() { 0 } else { self.rate.amount / AHEAD };
+            self.ahead = amount.max(share);
+            self.ahead_cost = self.cost(self.ahead, speed);
+            self.asks = true;
+        }
+        true
     }
 
     /// Charges what was just probed.
     pub(super) fn take(&mut self, amount: u64, speed: Speed, now: Timestamp) {
+        if amount == 0 {
+            return;
+        }
         let cost = self.cost(amount, speed);
         match &mut self.meter {
             Meter::Paced(paced) => paced.take(amount, cost, now),
             Meter::Counted(counter) => counter.add(amount, now),
         }
-        self.charged = self.charged.saturating_add(cost);
+        self.note_charged(amount, cost);
     }
 
     /// Gives back a charge of `at` that was not used. What is durable stays as it is: too much, never too little.
     pub(super) fn refund(&mut self, amount: u64, speed: Speed, at: Timestamp) {
-        let cost = self.cost(amount, speed);
+        let cost = self.cost(amount, speed.without_ramp());
         match &mut self.meter {
             Meter::Paced(paced) => paced.refund(amount, cost, at),
             Meter::Counted(counter) => counter.take_back(amount, at),
         }
     }
 
+    /// Gives back what a call of `at` reserved and did not use; others may use it at once, late or not.
+    pub(super) fn settle_down(&mut self, amount: u64, speed: Speed, at: Timestamp, now: Timestamp) {
+        let cost = self.cost(amount, speed.without_ramp());
+        match &mut self.meter {
+            Meter::Paced(paced) => paced.settle_down(amount, cost, at, now),
+            Meter::Counted(counter) => counter.take_back(amount, at),
+        }
+    }
+
+    /// Charges what has been used already, whatever the pace: a debt.
+    pub(super) fn charge_debt(&mut self, amount: u64, speed: Speed, now: Timestamp) {
+        let cost = self.cost(amount, speed.without_ramp());
+        match &mut self.meter {
+            Meter::Paced(paced) => paced.charge_debt(amount, cost, now),
+            Meter::Counted(counter) => counter.add(amount, now),
+        }
+        self.note_charged(amount, cost);
+    }
+
+    fn note_charged(&mut self, amount: u64, cost: u64) {
+        self.charged = self.charged.saturating_add(cost);
+        self.ahead = self.ahead.saturating_sub(amount);
+        self.ahead_cost = self.ahead_cost.saturating_sub(cost);
+    }
+
     /// Whether so much is in no snapshot that one should be taken at once.
     pub(super) fn wants_snapshot(&self, speed: Speed) -> bool {
-        2 * (self.charged - self.in_snapshot) > self.bound(speed)
+        self.bound(speed) < 2 * self.charged.saturating_sub(self.in_snapshot)
+    }
+
+    /// Whether a head needs a snapshot that has its charge already; tells it once.
+    pub(super) fn take_asks(&mut self) -> bool {
+        std::mem::take(&mut self.asks)
     }
 
     /// What to save, and the mark to confirm it with.
-    pub(super) fn snapshot(&mut self) -> (BudgetState, u64) {
-        self.in_snapshot = self.charged;
-        let (arrival, parts) = match &self.meter {
-            Meter::Paced(paced) => (Some(paced.arrival().micros()), paced.parts()),
+    pub(super) fn snapshot(&mut self, now: Timestamp) -> (BudgetState, u64) {
+        let ahead = self.ahead_cost;
+        let mark = self.charged.saturating_add(ahead);
+        self.in_snapshot = mark;
+        self.asks = false;
+        let (arrival, mut parts) = match &self.meter {
+            Meter::Paced(paced) => {
+                let from = if ahead == 0 { paced.arrival() } else { paced.arrival().max(now) };
+                (Some(from.micros().saturating_add(ahead.cast_signed())), paced.parts())
+            }
             Meter::Counted(counter) => (None, counter.parts()),
         };
-        let state = BudgetState {
-            dimension: self.dimension,
-            period_us: micros_of(self.rate.period),
-            arrival_us: arrival,
-            parts,
+        let saves_parts = match &self.meter {
+            Meter::Paced(paced) => paced.is_uneven(),
+            Meter::Counted(_) => true,
         };
-        (state, self.charged)
+        if self.ahead > 0 && saves_parts {
+            parts.push((now.micros(), self.ahead));
+        }
+        let period_us = micros_of(self.rate.period);
+        (BudgetState { dimension: self.dimension, period_us, arrival_us: arrival, parts }, mark)
     }
 
     /// What was charged up to a mark is durable.
     pub(super) fn saved(&mut self, mark: u64) {
-        self.durable = self.durable.max(mark.min(self.charged));
+        // Marks never fall: what is ahead shrinks only by what is charged.
+        self.durable = self.durable.max(mark);
     }
 
     /// A snapshot was lost: what it had counts as news again.
@@ -192,7 +286,7 @@ impl Budget {
                 let resumed = arrival.max(at.micros()).saturating_add(UNSAVED.cast_signed());
                 let parts = saved.map_or(&[][..], |state| &state.parts);
                 paced.resume(Timestamp::from_micros(resumed), parts, unsaved_units(self.rate), at);
-                self.charged += if paced.bursts() { UNSAVED } else { 0 };
+                self.charged += if paced.is_uneven() { UNSAVED } else { 0 };
             }
             Meter::Counted(counter) => {
                 counter.restore(saved.map_or(&[][..], |state| &state.parts), at);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::breaker::Breaker;
 use super::cooldown::Cooldown;
 use super::reason::{Blocked, LaneState, PauseReason, Reason, StopReason};
 use crate::domain::time::Timestamp;
@@ -18,11 +19,13 @@ struct Stop {
     probing: bool,
 }
 
-/// Everything that may close a level. A breaker joins these.
+/// Everything that may close a level.
 #[derive(Debug, Default)]
 pub(super) struct Closure {
     /// Closed by refusals.
     pub(super) cooldown: Cooldown,
+    /// Parked because its calls fail.
+    pub(super) breaker: Breaker,
     stop: Option<Stop>,
     pause: Option<(PauseReason, Timestamp)>,
 }
@@ -41,6 +44,9 @@ impl Closure {
                 return Err(Blocked { until: Some(stop.next_probe), reason: stop.reason.into() });
             }
         }
+        if let Err(until) = self.breaker.probe(now) {
+            return Err(Blocked { until, reason: Reason::Breaker });
+        }
         self.cooldown
             .closed(now)
             .map_or(Ok(()), |until| Err(Blocked { until: Some(until), reason: Reason::Cooldown }))
@@ -49,14 +55,17 @@ impl Closure {
     /// A call leaves; tells whether it is a probe.
     pub(super) fn sent(&mut self, now: Timestamp) -> bool {
         self.cooldown.sent(now);
-        self.stop.as_mut().is_some_and(|stop| {
+        let probes_breaker = self.breaker.sent();
+        let probes_stop = self.stop.as_mut().is_some_and(|stop| {
             stop.probing = true;
             true
-        })
+        });
+        probes_breaker || probes_stop
     }
 
     /// A probe's call is over; unless it brought an answer, the next one waits its time.
     pub(super) fn probe_ended(&mut self, now: Timestamp) {
+        self.breaker.probe_ended();
         if let Some(stop) = self.stop.as_mut().filter(|stop| stop.probing) {
             stop.probing = false;
             stop.next_probe = now + stop.interval;
@@ -115,6 +124,8 @@ impl Closure {
             LaneState::Paused
         } else if self.stop.is_some() {
             LaneState::Stopped
+        } else if self.breaker.since().is_some() {
+            LaneState::Breaker
         } else if self.cooldown.closed(now).is_some() {
             LaneState::Cooldown
         } else {
@@ -128,7 +139,8 @@ impl Closure {
             LaneState::Paused => self.pause.map(|(_, since)| since),
             LaneState::Stopped => self.stop.map(|stop| stop.since),
             LaneState::Cooldown => self.cooldown.since(),
-            LaneState::Open | LaneState::Breaker => None,
+            LaneState::Breaker => self.breaker.since(),
+            LaneState::Open => None,
         }
     }
 

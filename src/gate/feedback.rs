@@ -1,10 +1,18 @@
 //! What providers and operators say about a level, and what follows from it.
 
 use super::Gate;
+use super::budget::Budget;
 use super::cooldown::Refusal;
+use super::cost::Dimension;
+use super::learning::LearnedLimit;
 use super::level::LevelId;
+use super::micros::micros_of;
 use super::reason::{PauseReason, StopReason};
+use crate::domain::limits::Rate;
 use crate::domain::time::Timestamp;
+
+/// So few calls at once, and the upstream still refuses: it is more than overloaded.
+const FEWEST: u32 = 2;
 
 impl Gate {
     /// Takes a rate-429: closes the level, and lowers the pace of whoever has one, the level or its
@@ -12,6 +20,9 @@ impl Gate {
     pub fn rate_limited(&mut self, id: LevelId, refusal: Refusal, now: Timestamp) -> Timestamp {
         let now = self.move_clock(now);
         let Some(index) = self.levels.find(id.0) else { return now };
+        if let Some(until) = self.refused_silently(index, refusal, now) {
+            return until;
+        }
         let level = &mut self.levels[index];
         let loss = level.closure.cooldown.refused(refusal, now);
         let until = level.closure.cooldown.closed(now).unwrap_or(now);
@@ -27,6 +38,72 @@ impl Gate {
         self.mark_changed(index);
         self.offer(index, now);
         until
+    }
+
+    /// A refusal without a time, by a level that no rate is known for: finds out what it takes. Once that
+    /// is known, going a little slower is all that follows.
+    fn refused_silently(&mut self, index: u32, refusal: Refusal, now: Timestamp) -> Option<Timestamp> {
+        let counts = |budget: &Budget| budget.dimension == Dimension::Requests;
+        let level = &self.levels[index];
+        let parent = level.parent.and_then(|parent| self.levels.find(parent.0));
+        let paced = parent.is_some_and(|parent| self.levels[parent].budgets.iter().any(counts));
+        let learning = &level.learning;
+        let told = learning.learned.iter().any(|held| held.dimension == Dimension::Requests && !held.probed);
+        if refusal.retry_after.is_some() || paced || told || !learning.may_learn(Dimension::Requests) {
+            return None;
+        }
+        let level = &mut self.levels[index];
+        let found = level.silent.is_found();
+        if let Some(rate) = level.silent.refused(refusal.sent_at, now) {
+            self.probe_rate(index, rate, now);
+        }
+        found.then_some(now)
+    }
+
+    fn probe_rate(&mut self, index: u32, rate: Rate, now: Timestamp) {
+        let (dimension, period_us) = (Dimension::Requests, micros_of(rate.period));
+        let learned = LearnedLimit { dimension, period_us, amount: rate.amount, probed: true };
+        if self.levels[index].learning.learn(learned) {
+            self.apply_learned(index, now);
+        }
+    }
+
+    /// A call was answered, well or with a fault of its own. `sent_at`: when it was admitted. Call it as
+    /// the call ends, before or after [`Gate::finish_call`].
+    pub fn answered(&mut self, id: LevelId, sent_at: Timestamp, now: Timestamp) {
+        let now = self.move_clock(now);
+        let Some(index) = self.levels.find(id.0) else { return };
+        let level = &mut self.levels[index];
+        level.closure.breaker.answered(sent_at, now);
+        level.overload.answered(sent_at, level.in_flight + 1, level.max_concurrent);
+        if let Some(rate) = level.silent.answered(now) {
+            self.probe_rate(index, rate, now);
+        }
+        self.offer_waiters(index, now);
+    }
+
+    /// A call was refused because the upstream is overloaded (503, 529), or ran into a timeout: fewer go at
+    /// once from now on, and the lane is parked if that is no help.
+    pub fn overloaded(&mut self, id: LevelId, sent_at: Timestamp, now: Timestamp) {
+        let now = self.move_clock(now);
+        let Some(index) = self.levels.find(id.0) else { return };
+        let level = &mut self.levels[index];
+        level.overload.refused(sent_at, level.in_flight + 1, now);
+        // With more calls at once that is what refusals are about, and not whether it is alive.
+        if level.overload.limit().is_some_and(|limit| limit <= FEWEST) {
+            level.closure.breaker.failed(sent_at, false, now);
+        }
+        self.offer_waiters(index, now);
+    }
+
+    /// A call failed for a fault of the upstream that has nothing to do with its load (another 5xx).
+    pub fn failed(&mut self, id: LevelId, sent_at: Timestamp, now: Timestamp) {
+        self.change(id, now, |closure, now| closure.breaker.failed(sent_at, false, now));
+    }
+
+    /// A call never reached the upstream.
+    pub fn unreachable(&mut self, id: LevelId, sent_at: Timestamp, now: Timestamp) {
+        self.change(id, now, |closure, now| closure.breaker.failed(sent_at, true, now));
     }
 
     /// Closes a level until a moment, at most an hour away, without blame.

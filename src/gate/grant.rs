@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::level::Cost;
+use super::cost::Cost;
 use crate::domain::time::Timestamp;
 use crate::wakeup::Wakeup;
 
@@ -17,6 +17,12 @@ pub struct Grant {
     pub(super) own: Option<u32>,
     pub(super) cost: Cost,
     pub(super) at: Timestamp,
+    /// Counts up with every call admitted.
+    pub(super) number: u64,
+    /// Whether a client waits for it.
+    pub(super) interactive: bool,
+    /// Whether its tokens were settled.
+    pub(super) settled: bool,
     pub(super) in_flight: bool,
     pub(super) probe: bool,
 }
@@ -26,8 +32,11 @@ impl Grant {
     const NONE: Self = Self {
         path: u32::MAX,
         own: None,
-        cost: Cost { requests: 0, memory: 0 },
+        cost: Cost { requests: 0, input_tokens: 0, output_tokens: 0, memory: 0 },
         at: Timestamp::ZERO,
+        number: 0,
+        interactive: false,
+        settled: true,
         in_flight: false,
         probe: false,
     };
@@ -40,6 +49,11 @@ impl Grant {
     /// Whether this call finds out if a stopped level works again.
     pub fn is_probe(&self) -> bool {
         self.probe
+    }
+
+    /// What it took.
+    pub fn cost(&self) -> Cost {
+        self.cost
     }
 
     /// Bytes held for its bodies.

@@ -10,7 +10,9 @@ use std::collections::{HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::Gate;
-use super::budget::{Budget, BudgetState, Dimension};
+use super::budget::{Budget, BudgetState};
+use super::cost::Dimension;
+use super::learning::LearnedLimit;
 use super::level::{Level, LevelId, LevelKind};
 use super::rate_factor::RateFactor;
 use super::registry::Boot;
@@ -30,6 +32,9 @@ pub struct LevelState {
     pub closed_until_us: Option<i64>,
     /// Its budgets.
     pub budgets: Vec<BudgetState>,
+    /// The limits that it learned.
+    #[serde(default)]
+    pub learned: Vec<LearnedLimit>,
 }
 
 /// States to save together, and the number to confirm them with.
@@ -94,6 +99,13 @@ impl Ledger {
         self.kept
     }
 
+    /// What a new level had learned when the process before ended.
+    pub(super) fn recall(&self, level: &mut Level) {
+        if let Some(saved) = self.saved.get(&(level.kind, level.name.to_string())) {
+            level.learning.learned.clone_from(&saved.learned);
+        }
+    }
+
     /// A new level goes on where the process before left it, whether that is known or not.
     pub(super) fn resume(&self, level: &mut Level, now: Timestamp) {
         let Some(booted) = self.booted.filter(|_| level.kind.is_durable()) else { return };
@@ -135,7 +147,7 @@ impl Gate {
                 .budgets
                 .iter_mut()
                 .map(|budget| {
-                    let (state, mark) = budget.snapshot();
+                    let (state, mark) = budget.snapshot(now);
                     (state, (budget.rate(), mark))
                 })
                 .unzip();
@@ -146,6 +158,7 @@ impl Gate {
                 rate_factor: level.factor.value(now),
                 closed_until_us: level.closure.cooldown.closed(now).map(Timestamp::micros),
                 budgets,
+                learned: level.learning.learned.clone(),
             });
         }
         self.ledger.urgent = false;

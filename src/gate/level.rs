@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::budget::{Budget, Dimension, Short, Terms};
+use super::budget::{Budget, Short, Terms};
 use super::closure::Closure;
+use super::cost::{Accounting, Cost, Dimension};
+use super::learning::Learning;
+use super::order::Waiters;
+use super::overload::Overload;
 use super::pacing::Speed;
 use super::rate_factor::RateFactor;
 use super::reason::{Blocked, Reason};
+use super::shares::{CALL, Shares};
+use super::silent::Silent;
 use super::slots::Key;
-use super::turns::TurnHeap;
-use crate::domain::limits::Limits;
+use crate::domain::limits::{Limits, Rate};
 use crate::domain::time::Timestamp;
 
 /// Calls in flight or not yet recorded, as a multiple of the calls that may be in flight.
@@ -62,7 +67,7 @@ impl LevelKind {
     }
 
     /// Whether calls go to it, so that it can refuse them.
-    const fn is_upstream(self) -> bool {
+    pub(super) const fn is_upstream(self) -> bool {
         matches!(self, Self::Provider | Self::Lane)
     }
 }
@@ -80,15 +85,10 @@ pub struct LevelSpec {
     pub memory: Option<u64>,
     /// The level whose pace suffers with it where it has none of its own: a lane's provider.
     pub parent: Option<LevelId>,
-}
-
-/// What a call takes from every level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Units of the requests budgets; 1 for a call.
-    pub requests: u32,
-    /// Bytes of its body, held until its result is durable.
-    pub memory: u64,
+    /// How a provider or a lane charges tokens. Levels of our own charge what was used.
+    pub accounting: Accounting,
+    /// An app's share against that of other apps that want the same; 0 counts as 1.
+    pub weight: u32,
 }
 
 /// One holder of limits and of what is waiting for them.
@@ -104,12 +104,28 @@ pub(super) struct Level {
     pub(super) memory_limit: Option<u64>,
     pub(super) memory: u64,
     pub(super) budgets: Vec<Budget>,
+    pub(super) accounting: Accounting,
     pub(super) factor: RateFactor,
     pub(super) closure: Closure,
-    /// Paths that wait here, by their first head's turn.
-    pub(super) waiting: TurnHeap,
-    /// Whether the first of them is out trying.
-    pub(super) lent: bool,
+    /// What is configured and what was learned of it.
+    pub(super) learning: Learning,
+    /// How many calls the upstream bears.
+    pub(super) overload: Overload,
+    /// What is known of its rate where it says nothing.
+    pub(super) silent: Silent,
+    /// Paths that wait here, by their apps' counters and their first head's turn.
+    pub(super) waiting: Waiters,
+    /// The one of them that is out trying.
+    pub(super) lent: Option<u32>,
+    /// What each app took here.
+    pub(super) shares: Shares,
+    /// An app's own: its number and its weight.
+    pub(super) ordinal: u32,
+    pub(super) weight: u32,
+    /// The budget that refused last, by its place: the one that binds.
+    pub(super) binding: Option<usize>,
+    /// Interactive ones of the calls in flight.
+    pub(super) interactive: u32,
     /// Heads that wait for this as a level of their own.
     pub(super) own_waiting: Vec<u32>,
     /// Paths, heads and grants that name it.
@@ -131,23 +147,35 @@ impl Level {
         }
         let speed = self.speed(now);
         let mut worst: Option<Blocked> = None;
-        for budget in &mut self.budgets {
-            if let Err(short) = budget.probe(u64::from(cost.requests), speed, now, self.ledger) {
+        for (place, budget) in self.budgets.iter_mut().enumerate() {
+            let amount = budget.amount(&cost, self.accounting);
+            if let Err(short) = budget.probe(amount, speed, now, self.ledger) {
                 let until = match short {
                     Short::Until(moment) => Some(moment),
                     Short::Unsaved => None,
                 };
-                let blocked = Blocked { until, reason: Reason::Rate };
+                let blocked = Blocked { until, reason: budget.reason() };
                 if worst.is_none_or(|worst| blocked.outlasts(worst)) {
                     worst = Some(blocked);
+                    self.binding = Some(place);
                 }
             }
         }
         worst.map_or(Ok(()), Err)
     }
 
+    /// Whether a head that was probed needs a save before it may leave.
+    pub(super) fn take_asks(&mut self) -> bool {
+        self.budgets.iter_mut().fold(false, |asks, budget| budget.take_asks() | asks)
+    }
+
+    /// Calls that may be in flight: as configured, or as the upstream bears.
+    pub(super) fn slots(&self) -> Option<u32> {
+        self.max_concurrent.into_iter().chain(self.overload.limit()).min()
+    }
+
     fn probe_room(&mut self, cost: Cost, now: Timestamp) -> Result<(), Blocked> {
-        if let Some(limit) = self.max_concurrent {
+        if let Some(limit) = self.slots() {
             let ramp = u32::from(self.closure.cooldown.ramp(now));
             let allowed = if ramp >= 100 { limit } else { limit.saturating_mul(ramp).div_ceil(100) };
             if self.in_flight >= allowed {
@@ -167,28 +195,37 @@ impl Level {
     }
 
     /// Takes what was just probed; tells whether the call is a probe of a stopped level.
-    pub(super) fn take(&mut self, cost: Cost, now: Timestamp) -> bool {
+    pub(super) fn take(&mut self, cost: Cost, interactive: bool, now: Timestamp) -> bool {
         self.in_flight += 1;
+        self.interactive += u32::from(interactive);
         self.held += 1;
         self.hold(cost.memory);
         if !self.budgets.is_empty() {
             let speed = self.speed(now);
             for budget in &mut self.budgets {
-                budget.take(u64::from(cost.requests), speed, now);
+                budget.reserve(&cost, self.accounting, (speed, now));
+                if interactive {
+                    budget.note_interactive(&cost, self.accounting, now);
+                }
             }
         }
         self.kind.is_upstream() && self.closure.sent(now)
     }
 
-    /// Gives back what a call of `at` charged and did not use.
-    pub(super) fn refund(&mut self, cost: Cost, at: Timestamp, now: Timestamp) {
-        if self.budgets.is_empty() {
-            return;
-        }
-        let speed = self.speed(now);
-        for budget in &mut self.budgets {
-            budget.refund(u64::from(cost.requests), speed, at);
-        }
+    /// What a call takes of the budget that binds, as virtual time.
+    pub(super) fn share_of(&self, cost: &Cost) -> u64 {
+        let bound = self.binding.and_then(|place| self.budgets.get(place));
+        bound
+            .or_else(|| self.budgets.first())
+            .map_or(CALL, |budget| budget.time_of(budget.amount(cost, self.accounting)))
+    }
+
+    /// Whether interactive calls go before others: they took less than their share of each budget.
+    pub(super) fn interactive_first(&mut self, share: f64, now: Timestamp) -> bool {
+        let below = |used: u64, limit: u64| (used as f64) < share * limit as f64;
+        let slots = self.slots();
+        slots.is_none_or(|slots| self.interactive == 0 || below(self.interactive.into(), slots.into()))
+            && self.budgets.iter_mut().all(|budget| below(budget.interactive(now), budget.rate.amount))
     }
 
     /// Holds the memory of a body.
@@ -211,27 +248,48 @@ impl Level {
         self.budgets.iter().any(Budget::is_paced)
     }
 
-    /// Takes over other limits. Budgets of the same period keep what they charged; `history`: a budget
+    /// Takes over other limits. Budgets of the same period keep what they charged; `change`: a budget
     /// that is new starts with an unknown last period, since calls left without being counted in it.
-    pub(super) fn set_limits(&mut self, limits: &Limits, jitter: i64, history: Option<Timestamp>) {
-        // Tokens, learning and their budgets join here.
+    pub(super) fn set_limits(&mut self, limits: &Limits, jitter: i64, change: Option<Change>) {
         let terms = Terms { burst: limits.burst, day_starts: limits.day_starts, jitter };
         self.max_concurrent = limits.max_concurrent;
+        self.binding = None;
         let mut before = std::mem::take(&mut self.budgets);
-        for rate in &limits.requests {
-            let kept = before.iter().position(|budget| budget.has_period(Dimension::Requests, rate.period));
+        for (dimension, rate) in rates_of(limits) {
+            let kept = before.iter().position(|budget| budget.has_period(dimension, rate.period));
             let budget = if let Some(kept) = kept {
                 let mut budget = before.swap_remove(kept);
-                budget.set_amount(rate.amount, terms.burst);
+                budget.set_amount(rate.amount, terms.burst, change.map_or(0, |change| change.number));
                 budget
             } else {
-                let mut budget = Budget::new(Dimension::Requests, *rate, terms);
-                if let Some(now) = history {
-                    budget.start_unknown(now);
+                let mut budget = Budget::new(dimension, rate, terms);
+                if let Some(change) = change {
+                    budget.start_unknown(change.now);
+                    budget.since = change.number;
                 }
                 budget
             };
             self.budgets.push(budget);
         }
     }
+}
+
+/// When limits change: the moment, and the number of the last call admitted before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    pub(super) now: Timestamp,
+    pub(super) number: u64,
+}
+
+/// Every rate of a set of limits, with what it counts.
+fn rates_of(limits: &Limits) -> impl Iterator<Item = (Dimension, Rate)> {
+    Dimension::ALL.into_iter().flat_map(|dimension| {
+        let rates = match dimension {
+            Dimension::Requests => &limits.requests,
+            Dimension::Tokens => &limits.tokens,
+            Dimension::InputTokens => &limits.input_tokens,
+            Dimension::OutputTokens => &limits.output_tokens,
+        };
+        rates.iter().map(move |rate| (dimension, *rate))
+    })
 }

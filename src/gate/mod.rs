@@ -10,14 +10,20 @@
 
 mod admission;
 mod arrival;
+mod breaker;
 mod budget;
 mod closure;
 mod cooldown;
+mod correction;
+mod cost;
 mod feedback;
 mod grant;
+mod learning;
 mod ledger;
 mod level;
 mod micros;
+mod order;
+mod overload;
 mod pacing;
 mod path;
 mod rate_factor;
@@ -25,6 +31,9 @@ mod reason;
 mod registry;
 mod release;
 mod rolling;
+mod settling;
+mod shares;
+mod silent;
 mod slots;
 mod turns;
 mod view;
@@ -33,11 +42,13 @@ mod window_sum;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{BudgetState, Dimension};
+pub use budget::BudgetState;
 pub use cooldown::Refusal;
+pub use cost::{Accounting, Cost, Dimension, Misfit, TokensUsed};
 pub use grant::{Grant, Permit};
+pub use learning::{LearnedLimit, Reading};
 pub use ledger::{LevelState, SaveNeed, Snapshot};
-pub use level::{Cost, LevelId, LevelKind, LevelSpec};
+pub use level::{LevelId, LevelKind, LevelSpec};
 pub use path::{Head, HeadId, MOST_LEVELS, PathId};
 pub use reason::{LaneState, PauseReason, Reason, StopReason};
 pub use registry::{Boot, Gate, GateOptions};

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::arrival::Arrival;
+use super::budget::Terms;
+use super::cost::Dimension;
 use super::micros::{micros_of, scaled_up};
 use super::rate_factor::WHOLE;
 use super::window_sum::WindowSum;
@@ -21,6 +23,10 @@ const LEAST_TOLERANCE: u64 = 2_000;
 const MOST_TOLERANCE: u64 = 25_000;
 /// The tolerance wanted, in intervals between calls.
 const TOLERATED_INTERVALS: u64 = 5;
+/// The tolerance of tokens, as a part of the period.
+const TOLERATED_PART: u64 = 400;
+/// The most that one call's wait for the sum is made up for, as a part of the period.
+const CAUGHT_UP_PART: u64 = 100;
 /// 99.5 %: the factor that intervals are worked out with before any refusal.
 const START_FACTOR: u64 = 9_950;
 
@@ -31,6 +37,13 @@ pub(super) struct Speed {
     pub(super) factor: u16,
     /// The share of it after a closure, in percent; 100 outside of a ramp.
     pub(super) ramp: u8,
+}
+
+impl Speed {
+    /// The same outside of a ramp: what a charge costs for good.
+    pub(super) fn without_ramp(self) -> Self {
+        Self { ramp: 100, ..self }
+    }
 }
 
 /// GCRA for the pace and the sum of the last period for the limit.
@@ -47,12 +60,19 @@ pub(super) struct Paced {
     sum: WindowSum,
     jitter: i64,
     bursts: bool,
+    /// Whether its calls weigh differently and are settled later: tokens.
+    weighs: bool,
+    /// Pace given back by settling when it was behind the present already, in microseconds.
+    credit: u64,
+    /// Since when only the sum keeps a call back.
+    held_since: Option<Timestamp>,
 }
 
 impl Paced {
     /// Idle and empty.
-    pub(super) fn new(rate: Rate, burst: Option<u32>, jitter: i64) -> Self {
+    pub(super) fn new(dimension: Dimension, rate: Rate, terms: Terms) -> Self {
         let period = micros_of(rate.period).max(1);
+        let jitter = terms.jitter;
         let sum = WindowSum::new(period.saturating_add(jitter), period / PARTS);
         let mut paced = Self {
             limit: 1,
@@ -62,8 +82,11 @@ impl Paced {
             sum,
             jitter,
             bursts: false,
+            weighs: dimension.is_settled(),
+            credit: 0,
+            held_since: None,
         };
-        paced.set_limit(rate.amount, burst);
+        paced.set_limit(rate.amount, terms.burst);
         paced
     }
 
@@ -71,11 +94,15 @@ impl Paced {
     pub(super) fn set_limit(&mut self, limit: u64, burst: Option<u32>) {
         self.limit = limit.max(1);
         let interval = scaled_up(self.period, WHOLE, self.limit.saturating_mul(START_FACTOR));
-        let tolerance = (TOLERATED_INTERVALS * interval).clamp(LEAST_TOLERANCE, MOST_TOLERANCE);
+        // Nobody knows how far apart calls of many units each are: the period tells what it may cost.
+        let wanted = if self.weighs { self.period / TOLERATED_PART } else { TOLERATED_INTERVALS * interval };
+        let tolerance = wanted.clamp(LEAST_TOLERANCE, MOST_TOLERANCE);
         self.guarded = self.period + tolerance + self.jitter.unsigned_abs();
         // With a burst the interval stays as it is: widening it by the burst would cost its share for
         // ever, while the sum holds the limit anyway.
-        let allowed = burst.map_or(tolerance, |burst| u64::from(burst.saturating_sub(1)) * interval);
+        let allowed = burst
+            .filter(|_| !self.weighs)
+            .map_or(tolerance, |burst| u64::from(burst.saturating_sub(1)) * interval);
         self.bursts = allowed > tolerance;
         self.arrival.set_tolerance(allowed);
     }
@@ -99,6 +126,10 @@ impl Paced {
         let target = self.limit - amount.min(self.limit);
         // Only a sum that is too high is worth the walk through its buckets.
         let fits = if self.sum.sum(now) > target { self.sum.when_at_most(target, now) } else { now };
+        let paced = due.unwrap_or(now);
+        if self.weighs && fits > paced {
+            self.held_since = Some(self.held_since.map_or(paced, |since| since.min(paced)));
+        }
         match due.map_or(fits, |due| due.max(fits)) {
             later if later > now => Err(later),
             _ => Ok(()),
@@ -107,8 +138,43 @@ impl Paced {
 
     /// Charges what was just probed.
     pub(super) fn take(&mut self, amount: u64, cost: u64, now: Timestamp) {
+        let behind = self.behind(now);
+        if let Some(since) = self.held_since.take() {
+            // Waiting for the sum is no reason to go slower afterwards: the sum is the limit.
+            let held = u64::try_from(now.micros().saturating_sub(since.micros())).unwrap_or(0);
+            self.credit = self.credit.saturating_add(held.min(self.period / CAUGHT_UP_PART));
+        }
         self.arrival.take(cost);
+        if self.credit > 0 && behind <= self.period {
+            self.arrival.refund(self.credit.min(behind));
+        }
+        // A light call does not use it up.
+        self.credit = self.credit.min(self.behind(now));
         self.sum.add(now, amount);
+    }
+
+    /// Gives back what a call of `at` reserved and did not use. The pace may make up for it: with
+    /// replies that come late the room would be lost otherwise. The sum holds the limit.
+    pub(super) fn settle_down(&mut self, amount: u64, cost: u64, at: Timestamp, now: Timestamp) {
+        let before = self.behind(now);
+        self.refund(amount, cost, at);
+        let after = self.behind(now);
+        self.credit = self.credit.saturating_add(after - before.min(after));
+    }
+
+    /// Charges what was used already, whatever the pace.
+    pub(super) fn charge_debt(&mut self, amount: u64, cost: u64, now: Timestamp) {
+        let covered = cost.min(self.credit);
+        self.credit -= covered;
+        self.arrival.charge(covered, self.arrival.time());
+        if cost > covered {
+            self.arrival.charge(cost - covered, now);
+        }
+        self.sum.add(now, amount);
+    }
+
+    fn behind(&self, now: Timestamp) -> u64 {
+        u64::try_from(now.micros().saturating_sub(self.arrival.time().micros())).unwrap_or(0)
     }
 
     /// Gives back a charge of `at` that was not used.
@@ -127,16 +193,21 @@ impl Paced {
         self.sum.sum(now)
     }
 
+    /// What was charged after one moment and up to another.
+    pub(super) fn sum_between(&self, after: Timestamp, until: Timestamp) -> u64 {
+        self.sum.sum_between(after, until)
+    }
+
     /// Whether more than the pace's tolerance may leave at once.
-    pub(super) fn bursts(&self) -> bool {
-        self.bursts
+    pub(super) fn is_uneven(&self) -> bool {
+        self.bursts || self.weighs
     }
 
     /// What to save of the last period: nothing where calls leave evenly, for then a restart may take
     /// the period as evenly full.
     pub(super) fn parts(&self) -> Vec<(i64, u64)> {
         let mut parts: Vec<(i64, u64)> = Vec::new();
-        if !self.bursts {
+        if !self.is_uneven() {
             return parts;
         }
         let width = (self.period.cast_signed() / SAVED_PARTS).max(1);
@@ -153,7 +224,7 @@ impl Paced {
     /// Resumes after a restart at `at`: `parts` were saved, `unsaved` units may have left since.
     pub(super) fn resume(&mut self, arrival: Timestamp, parts: &[(i64, u64)], unsaved: u64, at: Timestamp) {
         self.arrival.restore(arrival);
-        if !self.bursts {
+        if !self.is_uneven() {
             self.sum.assume(at, self.limit);
             return;
         }

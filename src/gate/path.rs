@@ -1,6 +1,6 @@
 //! The levels that several heads share, and the heads that wait behind them.
 
-use super::level::Cost;
+use super::cost::Cost;
 use super::reason::Reason;
 use super::slots::Key;
 use super::turns::{Turn, TurnHeap};
@@ -28,8 +28,10 @@ pub struct Head {
     pub own: Option<super::level::LevelId>,
     /// What it takes.
     pub cost: Cost,
-    /// Its place in the order: the lower goes first, among equals the earlier.
+    /// Its place among its app's heads: the lower goes first, among equals the earlier.
     pub turn: u64,
+    /// Whether a client waits for it: it goes before others within its share.
+    pub interactive: bool,
 }
 
 /// A list of levels that can be compared and copied without allocating.
@@ -83,6 +85,14 @@ pub(super) struct Wait {
 #[derive(Debug, Default)]
 pub(super) struct Path {
     pub(super) levels: LevelList,
+    /// Whether its heads are interactive ones; others with the same levels have a path of their own.
+    pub(super) interactive: bool,
+    /// The ordinal of its app; 0 if it has none.
+    pub(super) app: u32,
+    /// The level of its app.
+    pub(super) app_level: Option<u32>,
+    /// The round in which it may try again.
+    pub(super) round: u64,
     pub(super) heads: TurnHeap,
     pub(super) state: PathState,
     pub(super) wait: Option<Wait>,

@@ -5,17 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::Budget;
+use super::cost::Accounting;
 use super::grant::{Permit, Releases};
 use super::ledger::{Ledger, LevelState};
-use super::level::{Level, LevelId, LevelSpec};
+use super::level::{Change, Level, LevelId, LevelKind, LevelSpec};
 use super::micros::micros_of;
 use super::path::{LevelList, Path, PathId, PathState, WaitingHead};
+use super::shares::Ordinals;
 use super::slots::Slots;
 use super::turns::{Places, TurnHeap};
 use super::{GateError, Grant};
 use crate::domain::limits::Limits;
 use crate::domain::time::Timestamp;
 use crate::wakeup::Wakeup;
+
+/// What limits of our own count: what was used.
+const OWN_ACCOUNTING: Accounting = Accounting::Actual { cached_input_free: false };
 
 /// What this start of the process knows of the ones before.
 #[derive(Clone, Debug, Default)]
@@ -34,13 +39,15 @@ pub struct GateOptions {
     pub jitter: Duration,
     /// Whether charges wait for their snapshots to be saved. Without it a restart forgets.
     pub ledger: bool,
+    /// The part of a level's budget up to which interactive calls go before others.
+    pub interactive_share: f64,
     /// What is known of earlier runs.
     pub boot: Boot,
 }
 
 impl Default for GateOptions {
     fn default() -> Self {
-        Self { jitter: Duration::from_millis(20), ledger: false, boot: Boot::First }
+        Self { jitter: Duration::from_millis(20), ledger: false, interactive_share: 0.5, boot: Boot::First }
     }
 }
 
@@ -53,7 +60,7 @@ pub struct Gate {
     pub(super) levels: Slots<Level>,
     pub(super) paths: Slots<Path>,
     pub(super) heads: Slots<WaitingHead>,
-    pub(super) by_levels: HashMap<LevelList, u32>,
+    pub(super) by_levels: HashMap<(LevelList, bool), u32>,
     pub(super) path_places: Places,
     pub(super) head_places: Places,
     pub(super) timer_places: Places,
@@ -62,6 +69,12 @@ pub struct Gate {
     /// Levels by the moment at which they let somebody pass.
     pub(super) timers: TurnHeap,
     pub(super) sequence: u64,
+    /// Counts up with every call admitted.
+    pub(super) admissions: u64,
+    /// The round of the last path that tried.
+    pub(super) round: u64,
+    pub(super) interactive_share: f64,
+    pub(super) apps: Ordinals,
     /// The latest moment seen: time never goes back in here.
     pub(super) now: Timestamp,
     pub(super) jitter: i64,
@@ -83,6 +96,10 @@ impl Gate {
             ready: TurnHeap::default(),
             timers: TurnHeap::default(),
             sequence: 0,
+            admissions: 0,
+            round: 0,
+            interactive_share: options.interactive_share,
+            apps: Ordinals::default(),
             now,
             jitter: micros_of(options.jitter),
             releases: Arc::default(),
@@ -93,15 +110,21 @@ impl Gate {
     /// Adds a level. After a restart it resumes where its name's last save left off.
     pub fn add_level(&mut self, spec: LevelSpec, now: Timestamp) -> LevelId {
         let now = self.move_clock(now);
+        let ordinal = if spec.kind == LevelKind::App { self.apps.next() } else { 0 };
         let mut level = Level {
+            ordinal,
+            weight: spec.weight.max(1),
             kind: spec.kind,
             name: spec.name.into(),
             parent: spec.parent,
             memory_limit: spec.memory,
+            accounting: if spec.kind.is_upstream() { spec.accounting } else { OWN_ACCOUNTING },
             ledger: self.ledger.is_kept() && spec.kind.is_durable(),
             ..Level::default()
         };
-        level.set_limits(&spec.limits, self.jitter, None);
+        level.learning.configured = spec.limits;
+        self.ledger.recall(&mut level);
+        level.apply_limits(self.jitter, None);
         self.ledger.resume(&mut level, now);
         let unsaved = level.budgets.iter().any(Budget::has_news);
         let key = self.levels.insert(level);
@@ -124,7 +147,9 @@ impl Gate {
     pub fn set_limits(&mut self, id: LevelId, limits: &Limits, now: Timestamp) {
         let now = self.move_clock(now);
         if let Some(level) = self.levels.find(id.0) {
-            self.levels[level].set_limits(limits, self.jitter, Some(now));
+            let change = Change { now, number: self.admissions };
+            self.levels[level].learning.configured = limits.clone();
+            self.levels[level].apply_limits(self.jitter, Some(change));
             self.mark_changed(level);
             self.offer(level, now);
         }
@@ -136,6 +161,13 @@ impl Gate {
         if let Some(level) = self.levels.find(id.0) {
             self.levels[level].memory_limit = memory;
             self.offer(level, now);
+        }
+    }
+
+    /// Changes an app's weight: what it took so far stays as it was charged.
+    pub fn set_weight(&mut self, id: LevelId, weight: u32) {
+        if let Some(level) = self.levels.find(id.0) {
+            self.levels[level].weight = weight.max(1);
         }
     }
 
@@ -151,16 +183,30 @@ impl Gate {
                 return Err(GateError::PathTooLong);
             }
         }
-        if let Some(path) = self.by_levels.get(&list).copied() {
-            self.paths[path].added += 1;
-            return Ok(PathId(self.paths.key(path)));
+        let path = self.path_over(list, false);
+        self.paths[path].added += 1;
+        Ok(PathId(self.paths.key(path)))
+    }
+
+    /// The path of the interactive heads beside another one.
+    pub(super) fn interactive_path(&mut self, path: u32) -> u32 {
+        self.path_over(self.paths[path].levels, true)
+    }
+
+    fn path_over(&mut self, levels: LevelList, interactive: bool) -> u32 {
+        if let Some(path) = self.by_levels.get(&(levels, interactive)).copied() {
+            return path;
         }
-        for level in list.as_slice() {
+        for level in levels.as_slice() {
             self.levels[*level].uses += 1;
         }
-        let key = self.paths.insert(Path { levels: list, added: 1, ..Path::default() });
-        self.by_levels.insert(list, key.index);
-        Ok(PathId(key))
+        let apps = levels.as_slice().iter().copied();
+        let app_level = apps.rev().find(|level| self.levels[*level].kind == LevelKind::App);
+        let app = app_level.map_or(0, |level| self.levels[level].ordinal);
+        let path = Path { levels, interactive, app, app_level, ..Path::default() };
+        let index = self.paths.insert(path).index;
+        self.by_levels.insert((levels, interactive), index);
+        index
     }
 
     /// Takes one [`Gate::add_path`] back. The path goes once nothing waits on it or is in flight.
@@ -193,7 +239,7 @@ impl Gate {
             return;
         }
         let path = self.paths.remove(index);
-        self.by_levels.remove(&path.levels);
+        self.by_levels.remove(&(path.levels, path.interactive));
         for level in path.levels.as_slice() {
             self.release_use(*level);
         }
@@ -208,7 +254,13 @@ impl Gate {
     fn drop_unused_level(&mut self, index: u32) {
         if self.levels[index].removed && self.levels[index].uses == 0 {
             self.timers.remove(index, &mut self.timer_places);
-            self.levels.remove(index);
+            let gone = self.levels.remove(index);
+            if gone.ordinal > 0 {
+                for level in self.levels.indices().collect::<Vec<u32>>() {
+                    self.levels[level].shares.forget(gone.ordinal);
+                }
+                self.apps.release(gone.ordinal);
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ impl Gate {
             let probe = grant.probe;
             let held = &mut self.levels[level];
             held.in_flight -= 1;
+            held.interactive -= u32::from(grant.interactive);
             if probe {
                 held.closure.probe_ended(now);
             }
@@ -32,6 +33,9 @@ impl Gate {
         let now = self.move_clock(now);
         for level in self.levels_of(&grant) {
             let held = &mut self.levels[level];
+            if !grant.settled {
+                held.unreserve(&grant);
+            }
             held.held -= 1;
             held.free(grant.cost.memory);
             self.offer_waiters(level, now);
@@ -47,7 +51,11 @@ impl Gate {
     pub fn unused(&mut self, grant: Grant, now: Timestamp) {
         let now = self.move_clock(now);
         for level in self.levels_of(&grant) {
-            self.levels[level].refund(grant.cost, grant.at, now);
+            self.levels[level].refund(&grant, now);
+            let share = self.levels[level].share_of(&grant.cost);
+            let path = &self.paths[grant.path];
+            let weight = path.app_level.map_or(1, |app| self.levels[app].weight);
+            self.levels[level].shares.settle(path.app, -share.cast_signed(), weight);
         }
         self.recorded(grant, now);
     }
@@ -117,12 +125,13 @@ impl Gate {
     }
 
     /// The levels of a grant, as a value: giving back changes the gate while they are walked.
-    fn levels_of(&self, grant: &Grant) -> GrantLevels {
+    pub(super) fn levels_of(&self, grant: &Grant) -> GrantLevels {
         GrantLevels { shared: self.paths[grant.path].levels, own: grant.own, at: 0 }
     }
 }
 
-struct GrantLevels {
+/// The levels of one grant.
+pub(super) struct GrantLevels {
     shared: LevelList,
     own: Option<u32>,
     at: usize,

@@ -5,7 +5,9 @@
 /// A place in an order: the lower goes first, among equals the earlier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
-    /// The virtual counter, or a moment in microseconds where the order is by time.
+    /// The app's virtual counter where apps are compared, the round among those about to try, else 0.
+    pub(super) served: u64,
+    /// The head's own place, or a moment in microseconds where the order is by time.
     pub(super) key: u64,
     /// Counts up with every entry ever queued.
     pub(super) sequence: u64,
@@ -146,7 +148,7 @@ mod tests {
                 let held = model.iter().find(|entry| entry.1 == id).copied();
                 match (step, held) {
                     (0, None) => {
-                        let turn = Turn { key, sequence };
+                        let turn = Turn { served: 0, key, sequence };
                         heap.push(turn, id, &mut places);
                         model.insert((turn, id));
                     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Gate;
-use super::budget::Dimension;
+use super::cost::Dimension;
 use super::level::{LevelId, LevelKind};
 use super::path::{HeadId, PathId, Wait};
 use super::reason::{LaneState, Reason};
@@ -38,6 +38,10 @@ pub struct BudgetView {
     pub period: Duration,
     /// Units charged in the last period.
     pub used: u64,
+    /// Units of calls that are not settled yet; 0 for requests, which are settled as they leave.
+    pub reserved: u64,
+    /// Whether the limit was learned from the provider; else it is configured.
+    pub learned: bool,
     /// Units that the pace still has to pay off.
     pub debt: u64,
 }
@@ -55,7 +59,7 @@ pub struct LevelView {
     pub rate_factor: f64,
     /// Calls in flight.
     pub in_flight: u32,
-    /// Calls that may be in flight.
+    /// Calls that may be in flight: as configured, or fewer where the upstream bears fewer.
     pub max_concurrent: Option<u32>,
     /// Calls over whose results are not durable yet.
     pub unrecorded: u32,
@@ -76,13 +80,15 @@ impl Gate {
     pub fn view(&mut self, id: LevelId, now: Timestamp) -> Option<LevelView> {
         let now = self.move_clock(now);
         let index = self.levels.find(id.0)?;
-        let shared: usize = self.levels[index].waiting.ids().map(|path| self.paths[path].heads.len()).sum();
+        let shared: usize = self.levels[index].waiting.paths().map(|path| self.paths[path].heads.len()).sum();
         let level = &mut self.levels[index];
         let speed = level.speed(now);
         let budgets = level.budgets.iter_mut().map(|budget| {
             let (dimension, rate) = budget.rate();
             let (used, debt) = budget.used(speed, now);
-            BudgetView { dimension, limit: rate.amount, period: rate.period, used, debt }
+            let (limit, period) = (rate.amount, rate.period);
+            let (reserved, learned) = (budget.reserved, budget.learned);
+            BudgetView { dimension, limit, period, used, reserved, learned, debt }
         });
         Some(LevelView {
             kind: level.kind,
@@ -90,7 +96,7 @@ impl Gate {
             budgets: budgets.collect(),
             rate_factor: f64::from(speed.factor) / 10_000.0,
             in_flight: level.in_flight,
-            max_concurrent: level.max_concurrent,
+            max_concurrent: level.slots(),
             unrecorded: level.held - level.in_flight,
             memory: level.memory,
             memory_limit: level.memory_limit,
@@ -130,7 +136,7 @@ impl Gate {
         for index in self.paths[path].levels.as_slice() {
             let level = &mut self.levels[*index];
             let speed = level.speed(now);
-            for budget in &level.budgets {
+            for budget in level.budgets.iter().filter(|budget| budget.dimension == Dimension::Requests) {
                 let pace = budget.pace(speed);
                 slowest = Some(slowest.map_or(pace, |slowest| slowest.min(pace)));
             }

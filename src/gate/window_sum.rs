@@ -85,6 +85,13 @@ impl WindowSum {
         }
     }
 
+    /// What was charged after one moment and up to another, to within a bucket.
+    pub(super) fn sum_between(&self, after: Timestamp, until: Timestamp) -> u64 {
+        let counts = |end: i64| end > after.micros() && end - self.width < until.micros();
+        let buckets = self.buckets.iter().rev().take_while(|(end, _)| *end > after.micros());
+        buckets.filter(|(end, _)| counts(*end)).map(|(_, amount)| amount).sum()
+    }
+
     /// The buckets in use: the end of each in microseconds since the epoch, and its amount.
     pub(super) fn buckets(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
         self.buckets.iter().copied()

@@ -198,7 +198,11 @@ fn cooldown_and_rate_factor_survive_and_the_future_is_clamped() {
 fn a_debt_that_was_saved_is_paid_after_a_restart() {
     let limits = per(600, MINUTE);
     let (mut gate, _, path) = boot(&limits, Boot::First, START);
-    gate.enqueue(Head { cost: Cost { requests: 200, memory: 0 }, ..head(path, 0) }, START).unwrap();
+    gate.enqueue(Head { cost: Cost { requests: 200, memory: 0, ..Cost::default() }, ..head(path, 0) }, START)
+        .unwrap();
+    assert!(gate.poll(START).is_none(), "twenty seconds of pace are not charged unsaved");
+    let ahead = gate.snapshot_dirty(START).unwrap();
+    gate.saved(ahead.version, START);
     let heavy = gate.poll(START).unwrap();
     gate.recorded(heavy.grant, START);
     let saved = gate.snapshot_dirty(START).unwrap();

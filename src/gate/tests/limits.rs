@@ -105,7 +105,7 @@ fn a_heavy_call_waits_for_its_room_and_holds_its_turn() {
     send(&mut gate, path, START, full, || Duration::ZERO);
     let other = gate.add_level(level(LevelKind::App, "a", Limits::default()), START);
     let second = gate.add_path(&[lane, other]).unwrap();
-    let heavy = Head { cost: Cost { requests: 20, memory: 0 }, ..head(second, 1) };
+    let heavy = Head { cost: Cost { requests: 20, memory: 0, ..Cost::default() }, ..head(second, 1) };
     let heavy = gate.enqueue(heavy, full).unwrap();
     // Small ones look in at every moment and would take each piece of room as it appears.
     let mut now = full;

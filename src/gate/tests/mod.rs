@@ -1,9 +1,12 @@
 //! Properties of the whole gate, on scripted time.
 
 mod closures;
+mod fairness;
+mod feedback;
 mod ledger;
 mod limits;
 mod room;
+mod tokens;
 
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use crate::domain::time::Timestamp;
 
 /// Some moment that is not zero.
 const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
-const CALL: Cost = Cost { requests: 1, memory: 0 };
+const CALL: Cost = Cost { requests: 1, input_tokens: 0, output_tokens: 0, memory: 0 };
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn millis(count: u64) -> Duration {
@@ -33,7 +36,7 @@ fn level(kind: LevelKind, name: &str, limits: Limits) -> LevelSpec {
 }
 
 fn head(path: PathId, turn: u64) -> Head {
-    Head { tag: turn, path, own: None, cost: CALL, turn }
+    Head { tag: turn, path, own: None, cost: CALL, turn, interactive: false }
 }
 
 /// A gate of one lane with such limits, and its path.

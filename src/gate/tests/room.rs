@@ -7,13 +7,14 @@ use super::*;
 /// What a random run does next.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Enqueue { path: usize, own: Option<usize>, turn: u64, memory: u64 },
+    Enqueue { path: usize, own: Option<usize>, turn: u64, memory: u64, tokens: u64 },
     Withdraw(usize),
     Poll,
     Finish(usize),
     Record(usize),
     Drop(usize),
     Unused(usize),
+    Settle { call: usize, tokens: u64 },
     Limit { level: usize, slots: u32, amount: u64 },
     Close { level: usize, millis: u64 },
     Pass(u64),
@@ -21,14 +22,15 @@ enum Step {
 
 fn steps(memory: u64) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => (0_usize..6, proptest::option::of(0_usize..3), 0_u64..20, 0..=memory)
-            .prop_map(|(path, own, turn, memory)| Step::Enqueue { path, own, turn, memory }),
+        6 => (0_usize..6, proptest::option::of(0_usize..3), 0_u64..20, 0..=memory, 0..=memory)
+            .prop_map(|(path, own, turn, memory, tokens)| Step::Enqueue { path, own, turn, memory, tokens }),
         1 => any::<usize>().prop_map(Step::Withdraw),
         8 => Just(Step::Poll),
         3 => any::<usize>().prop_map(Step::Finish),
         3 => any::<usize>().prop_map(Step::Record),
         1 => any::<usize>().prop_map(Step::Drop),
         1 => any::<usize>().prop_map(Step::Unused),
+        2 => (any::<usize>(), 0_u64..80).prop_map(|(call, tokens)| Step::Settle { call, tokens }),
         1 => (0_usize..9, 1_u32..5, 1_u64..50)
             .prop_map(|(level, slots, amount)| Step::Limit { level, slots, amount }),
         1 => (0_usize..9, 1_u64..500).prop_map(|(level, millis)| Step::Close { level, millis }),
@@ -63,7 +65,15 @@ impl Run {
         ];
         let lanes = [
             (providers[0], add(LevelKind::Lane, "a/x", slots(2), None)),
-            (providers[0], add(LevelKind::Lane, "a/y", per(5, second), None)),
+            (
+                providers[0],
+                add(
+                    LevelKind::Lane,
+                    "a/y",
+                    Limits { tokens: vec![Rate { amount: 300, period: second }], ..per(5, second) },
+                    None,
+                ),
+            ),
             (providers[1], add(LevelKind::Lane, "b/x", slots(3), None)),
         ];
         let apps = [add(LevelKind::App, "p", slots(5), None), add(LevelKind::App, "q", per(8, second), None)];
@@ -83,10 +93,16 @@ impl Run {
     fn step(&mut self, step: Step) {
         let now = self.now;
         match step {
-            Step::Enqueue { path, own, turn, memory } => {
+            Step::Enqueue { path, own, turn, memory, tokens } => {
                 let head = Head {
                     own: own.map(|own| self.owns[own]),
-                    cost: Cost { requests: 1, memory },
+                    cost: Cost {
+                        requests: 1,
+                        memory,
+                        input_tokens: tokens / 3,
+                        output_tokens: tokens - tokens / 3,
+                    },
+                    interactive: tokens % 5 == 1,
                     ..head(self.paths[path], turn)
                 };
                 self.waiting.push(self.gate.enqueue(head, now).unwrap());
@@ -98,7 +114,14 @@ impl Run {
             }
             Step::Poll => self.poll(),
             Step::Limit { level, slots, amount } => {
-                let limits = Limits { max_concurrent: Some(slots), ..per(amount, Duration::from_secs(1)) };
+                let tokens = vec![Rate { amount: amount * 20, period: Duration::from_secs(1) }];
+                let mut limits =
+                    Limits { max_concurrent: Some(slots), ..per(amount, Duration::from_secs(1)) };
+                match amount % 4 {
+                    0 => limits.output_tokens = tokens,
+                    1 => limits.tokens = tokens,
+                    _ => {}
+                }
                 self.gate.set_limits(self.levels[level], &limits, now);
             }
             Step::Close { level, millis: closed } => {
@@ -110,7 +133,14 @@ impl Run {
     }
 
     fn give_back(&mut self, step: Step) {
-        let (Step::Finish(at) | Step::Record(at) | Step::Drop(at) | Step::Unused(at)) = step else { return };
+        let (Step::Finish(at)
+        | Step::Record(at)
+        | Step::Drop(at)
+        | Step::Unused(at)
+        | Step::Settle { call: at, .. }) = step
+        else {
+            return;
+        };
         if self.permits.is_empty() {
             return;
         }
@@ -120,6 +150,12 @@ impl Run {
                 let mut grant = permit.into_grant();
                 self.gate.finish_call(&mut grant, self.now);
                 self.gate.finish_call(&mut grant, self.now);
+                self.permits.push(self.gate.permit(grant));
+            }
+            Step::Settle { tokens, .. } => {
+                let mut grant = permit.into_grant();
+                let used = TokensUsed { input: tokens / 2, output: tokens / 2, cached: tokens / 4 };
+                self.gate.settle(&mut grant, used, self.now);
                 self.permits.push(self.gate.permit(grant));
             }
             Step::Record(_) => self.gate.recorded(permit.into_grant(), self.now),
@@ -178,7 +214,9 @@ proptest! {
             lowered |= matches!(step, Step::Limit { .. });
             // Bodies above the whole memory are let in alone; the rest of the check wants them smaller.
             run.step(match step {
-                Step::Enqueue { path, own, turn, memory } => Step::Enqueue { path, own, turn, memory: memory.min(50) },
+                Step::Enqueue { path, own, turn, memory, tokens } => {
+                    Step::Enqueue { path, own, turn, memory: memory.min(50), tokens }
+                }
                 step => step,
             });
             run.check_room(lowered);
@@ -203,6 +241,7 @@ proptest! {
         for id in run.gate.level_ids() {
             let view = run.gate.view(id, run.now).unwrap();
             prop_assert_eq!((view.in_flight, view.unrecorded, view.memory, view.waiting), (0, 0, 0, 0));
+            prop_assert!(view.budgets.iter().all(|budget| budget.reserved == 0), "{:?}", view.budgets);
         }
         // A path whose last head was withdrawn is let go by the next poll.
         run.poll();
@@ -276,7 +315,8 @@ fn a_body_above_all_memory_goes_alone() {
         START,
     );
     let path = gate.add_path(&[memory]).unwrap();
-    let body = |memory, turn| Head { cost: Cost { requests: 1, memory }, ..head(path, turn) };
+    let body =
+        |memory, turn| Head { cost: Cost { requests: 1, memory, ..Cost::default() }, ..head(path, turn) };
     gate.enqueue(body(10, 0), START).unwrap();
     gate.enqueue(body(1_000, 1), START).unwrap();
     gate.enqueue(body(10, 2), START).unwrap();
@@ -300,7 +340,8 @@ fn memory_grows_with_a_reply_and_comes_back() {
     );
     let path = gate.add_path(&[memory]).unwrap();
     assert!(gate.try_hold(memory, 30));
-    gate.enqueue(Head { cost: Cost { requests: 1, memory: 40 }, ..head(path, 0) }, START).unwrap();
+    gate.enqueue(Head { cost: Cost { requests: 1, memory: 40, ..Cost::default() }, ..head(path, 0) }, START)
+        .unwrap();
     let mut grant = gate.poll(START).unwrap().grant;
     assert!(!gate.try_grow(&mut grant, 31));
     assert!(gate.try_grow(&mut grant, 30));
@@ -338,7 +379,10 @@ fn a_large_body_for_a_closed_lane_keeps_no_memory_from_others() {
     let lanes =
         ["p/a", "p/b"].map(|name| gate.add_level(level(LevelKind::Lane, name, Limits::default()), START));
     let paths = lanes.map(|lane| gate.add_path(&[memory, lane]).unwrap());
-    let body = |path, memory, turn| Head { cost: Cost { requests: 1, memory }, ..head(path, turn) };
+    let body = |path, memory, turn| Head {
+        cost: Cost { requests: 1, memory, ..Cost::default() },
+        ..head(path, turn)
+    };
     gate.enqueue(body(paths[0], 50, 0), START).unwrap();
     let running = gate.poll(START).unwrap();
     gate.close_until(lanes[0], START + MINUTE, START);
