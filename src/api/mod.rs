@@ -7,6 +7,7 @@
 mod admin;
 mod batches;
 mod body;
+mod budget;
 mod caller;
 mod error;
 mod fields;
@@ -31,4 +32,4 @@ mod tests;
 pub use keyring::{Keyring, KeyringSettings};
 pub use routes::{Surface, routes};
 pub use server::{ServerSettings, serve};
-pub use state::{Api, ApiParts, ApiSettings, Board, ModelEntry};
+pub use state::{Api, ApiParts, ApiSettings, Ask, Board, LanePause, ModelEntry};

@@ -17,7 +17,7 @@ use crate::domain::api_key::Scope;
 use super::error::{ApiError, Refusal};
 use super::layers::Access;
 use super::state::{Api, ApiSettings};
-use super::{admin, batches, files, layers, ops};
+use super::{admin, batches, budget, files, layers, ops};
 
 /// What is served at one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,10 @@ pub(crate) fn table() -> Vec<Route> {
         delete("/admin/v1/keys/{key_id}", admin::revoke_key).for_callers(admin),
         get("/admin/v1/apps", admin::list_apps).for_callers(admin),
         put("/admin/v1/apps/{name}", admin::put_app).for_callers(admin),
+        post("/admin/v1/lanes/pause", admin::pause_lane).for_callers(admin),
+        post("/admin/v1/lanes/resume", admin::resume_lane).for_callers(admin),
         get("/v1/models", ops::list_models),
+        get("/v1/budget", budget::show_budget),
         post("/v1/files", files::create_file),
         get("/v1/files", files::list_files),
         get("/v1/files/{file_id}", files::get_file),

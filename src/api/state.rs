@@ -1,12 +1,14 @@
 //! What handlers work with, built once.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
 
 use crate::clock::Clock;
-use crate::domain::ids::BatchKey;
+use crate::domain::ids::{AppKey, BatchKey};
+use crate::domain::limit_status::LimitStatus;
 use crate::domain::progress::Progress;
 use crate::ingest::IngestLimits;
 use crate::metrics::HttpMetrics;
@@ -61,6 +63,20 @@ pub struct ModelEntry {
     pub owned_by: String,
 }
 
+/// A question to a task that answers in its own time.
+pub type Ask<Q, A> = Arc<dyn Fn(Q) -> Pin<Box<dyn Future<Output = A> + Send>> + Send + Sync>;
+
+/// A lane that is to be paused, or to go on.
+#[derive(Clone, Debug)]
+pub struct LanePause {
+    /// Its provider.
+    pub provider: String,
+    /// Its model.
+    pub model: String,
+    /// Whether it is paused from now on.
+    pub paused: bool,
+}
+
 /// What the API asks of the rest of the process: closures, so that it depends on none of it.
 #[derive(Clone)]
 pub struct Board {
@@ -68,6 +84,10 @@ pub struct Board {
     pub has_lane: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// How a batch moves at the moment.
     pub progress: Arc<dyn Fn(BatchKey) -> Progress + Send + Sync>,
+    /// Every limit and its use; of the apps' only one's, if that is given.
+    pub limits: Ask<Option<AppKey>, Vec<LimitStatus>>,
+    /// Pauses a lane or ends its pause; tells its state then, nothing without such a lane.
+    pub pause_lane: Ask<LanePause, Option<&'static str>>,
     /// The models that lanes serve.
     pub models: Arc<dyn Fn() -> Vec<ModelEntry> + Send + Sync>,
     /// Every metric in Prometheus's text format.

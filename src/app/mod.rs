@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::api::{
-    self, Api, ApiParts, ApiSettings, Board, Keyring, KeyringSettings, ModelEntry, ServerSettings, Surface,
+    self, Api, ApiParts, ApiSettings, Board, Keyring, KeyringSettings, LanePause, ModelEntry, ServerSettings,
+    Surface,
 };
 use crate::clock::Clock;
 use crate::config::Config;
@@ -191,8 +192,17 @@ fn api_settings(config: &Config) -> ApiSettings {
 
 fn api_board(config: &Arc<Config>, progress: engine::Board, metrics: &Metrics) -> Board {
     let (lanes, listed, metrics) = (Arc::clone(config), Arc::clone(config), metrics.clone());
+    let (limits, pauses) = (progress.clone(), progress.clone());
     Board {
         has_lane: Arc::new(move |model| !lanes.route(model).is_empty()),
+        limits: Arc::new(move |of_app| {
+            let limits = limits.clone();
+            Box::pin(async move { limits.limits(of_app).await })
+        }),
+        pause_lane: Arc::new(move |LanePause { provider, model, paused }| {
+            let pauses = pauses.clone();
+            Box::pin(async move { pauses.pause_lane(provider, model, paused).await })
+        }),
         progress: Arc::new(move |batch| progress.progress(batch)),
         models: Arc::new(move || models(&listed)),
         metrics_text: Arc::new(move || metrics.encode().unwrap_or_default()),

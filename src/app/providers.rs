@@ -7,6 +7,7 @@ use crate::config::{self, AuthScheme, Config, Secret};
 use crate::engine::backoff::Backoff;
 use crate::engine::judge::RetryOn;
 use crate::engine::{LaneChoice, ProviderSetup, RetrySetup, RouteModel};
+use crate::gate::Accounting;
 use crate::shutdown::Shutdown;
 use crate::upstream::{
     AuthStyle, Credential, CredentialError, HttpVersion, PhaseTimeouts, Upstream, UpstreamSettings,
@@ -37,6 +38,7 @@ pub(super) async fn build(config: &Config, shutdown: &Shutdown) -> Result<Vec<Pr
                 idle: provider.timeouts.idle,
                 total: provider.timeouts.request,
             },
+            accounting: accounting(provider.kind),
             retry: RetrySetup {
                 max_attempts: provider.retry.max_attempts.get(),
                 backoff: Backoff { min: provider.retry.min_delay, max: provider.retry.max_delay },
@@ -67,6 +69,15 @@ pub(super) fn route(config: &Arc<Config>) -> RouteModel {
         });
         choices.collect()
     })
+}
+
+/// OpenAI, and whoever follows its ways, charges what a request may use when it admits it; Anthropic what it used,
+/// without what its cache served.
+fn accounting(kind: config::Kind) -> Accounting {
+    match kind {
+        config::Kind::Anthropic => Accounting::Actual { cached_input_free: true },
+        _ => Accounting::Admission,
+    }
 }
 
 fn settings(provider: &config::Provider) -> UpstreamSettings {

@@ -12,6 +12,7 @@ use crate::ingest::Defaults;
 
 use super::batches::{ActiveBatch, Feed, Leasable, Phase};
 use super::dispatcher::Dispatcher;
+use super::estimate::Measure;
 use super::event::Event;
 use super::item::FeedId;
 use super::loader::items_of;
@@ -114,6 +115,12 @@ impl Dispatcher {
         // Checked when the batch was made.
         let defaults =
             record.options.defaults.as_deref().and_then(|raw| Defaults::parse(raw).ok()).map(Arc::new);
+        let defaults_measure = record
+            .options
+            .defaults
+            .as_deref()
+            .map(|raw| Measure::of(raw.get().as_bytes()))
+            .unwrap_or_default();
         tracing::info!(batch = %record.id, items = remaining, status = record.status.as_str(), "batch taken up");
         let batch = ActiveBatch {
             record,
@@ -125,6 +132,7 @@ impl Dispatcher {
             unrecorded: 0,
             rate: ResultRate::default(),
             defaults,
+            defaults_measure,
         };
         self.batches.batches.insert(key, batch);
         if running {

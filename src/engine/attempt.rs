@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::domain::batch::Usage;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::BatchKey;
+use crate::domain::quota::QuotaReading;
 use crate::domain::result::{ItemStatus, NewResult, Payload};
 use crate::domain::time::Timestamp;
 use crate::gate::Permit;
@@ -60,6 +61,8 @@ pub(super) struct Ended {
     pub(super) took: Duration,
     /// Bytes of the reply charged to the memory level beyond the permit's.
     pub(super) reply_bytes: u64,
+    /// What the reply said of the provider's limits.
+    pub(super) quota: Vec<QuotaReading>,
 }
 
 /// Where attempts report to.
@@ -89,7 +92,8 @@ pub(super) async fn run(attempt: Attempt, reporter: Reporter) {
     };
     let max_reply = MAX_REPLY;
     let call = Call { endpoint: attempt.endpoint, body, headers: &[], timeouts: attempt.timeouts, max_reply };
-    let reply = attempt.provider.upstream.call(call, &memory).await;
+    let mut reply = attempt.provider.upstream.call(call, &memory).await;
+    let quota = reply.as_mut().map(|reply| std::mem::take(&mut reply.quota)).unwrap_or_default();
     let now = reporter.clock.now();
     let context = JudgeContext {
         attempts: attempt.item.attempts,
@@ -106,7 +110,7 @@ pub(super) async fn run(attempt: Attempt, reporter: Reporter) {
     let reply_bytes = memory.granted.into_inner();
     let Attempt { number, lane, item, permit, .. } = attempt;
     let took = now.since(started_at);
-    let ended = Ended { number, lane, item, permit, judgement, result, started_at, took, reply_bytes };
+    let ended = Ended { number, lane, item, permit, judgement, result, started_at, took, reply_bytes, quota };
     // A dispatcher that is gone has given up on what is in flight: the permit goes with the event.
     let _ = reporter.events.send(Event::Ended(Box::new(ended)));
 }

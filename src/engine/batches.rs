@@ -10,6 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::gate::{HeadId, LevelId};
 use crate::ingest::Defaults;
 
+use super::estimate::Measure;
 use super::item::{FeedId, LaneId, LeaseKey, ReadyItem, RouteId};
 use super::lease::Lease;
 use super::rate::ResultRate;
@@ -43,6 +44,8 @@ pub(super) struct ActiveBatch {
     pub(super) unrecorded: u32,
     /// Laid under every body.
     pub(super) defaults: Option<Arc<Defaults>>,
+    /// What its defaults add to each request's tokens.
+    pub(super) defaults_measure: Measure,
     /// Results since this process runs it.
     pub(super) rate: ResultRate,
 }

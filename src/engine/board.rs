@@ -1,22 +1,50 @@
-//! What the engine lets others see of the batches it runs: written by the dispatcher, read by whoever asks.
+//! What the engine lets others see of what it runs: written by the dispatcher, or asked of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::ids::BatchKey;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::ids::{AppKey, BatchKey};
+use crate::domain::limit_status::LimitStatus;
 use crate::domain::progress::Progress;
 
-/// The present progress of every running batch. Cheap to clone; all clones show the same.
-#[derive(Clone, Debug, Default)]
+use super::event::Event;
+
+/// The present progress of every running batch, and the limits they run under. Cheap to clone; all clones show the
+/// same.
+#[derive(Clone, Debug)]
 pub struct Board {
     batches: Arc<Mutex<HashMap<BatchKey, Progress>>>,
+    events: mpsc::UnboundedSender<Event>,
 }
 
 impl Board {
+    pub(super) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
+        Self { batches: Arc::default(), events }
+    }
+
     /// The progress of a batch; nothing is running of one that is not on the board.
     pub fn progress(&self, batch: BatchKey) -> Progress {
         let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
         batches.get(&batch).cloned().unwrap_or_default()
+    }
+
+    /// Every limit and its use; of the apps' only `of_app`'s, if that is given. Nothing once the engine has ended.
+    pub async fn limits(&self, of_app: Option<AppKey>) -> Vec<LimitStatus> {
+        self.ask(|reply| Event::ShowLimits { of_app, reply }).await.unwrap_or_default()
+    }
+
+    /// Pauses the lane of a provider that serves a model, or ends its pause. Tells the state that it is in then;
+    /// `None`: there is no such lane.
+    pub async fn pause_lane(&self, provider: String, model: String, paused: bool) -> Option<&'static str> {
+        self.ask(|reply| Event::PauseLane { provider, model, paused, reply }).await?
+    }
+
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.events.send(event(reply)).ok()?;
+        answer.await.ok()
     }
 
     pub(super) fn publish(&self, batch: BatchKey, progress: Progress) {

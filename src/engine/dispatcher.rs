@@ -16,10 +16,12 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::store::{Recorded, Store, StoreError};
 
+use super::apps::Apps;
 use super::attempt::Reporter;
 use super::batches::Batches;
 use super::board::Board;
 use super::delayed::Delayed;
+use super::estimate::Estimates;
 use super::event::Event;
 use super::growth::Growth;
 use super::lanes::Lanes;
@@ -64,6 +66,8 @@ pub(super) struct Dispatcher {
     /// Bytes that they do hold.
     pub(super) ahead: u64,
     pub(super) lanes: Lanes,
+    pub(super) apps: Apps,
+    pub(super) estimates: Estimates,
     pub(super) batches: Batches,
     /// Feeds whose model no lane serves: their items fail.
     pub(super) laneless: Vec<super::item::FeedId>,
@@ -91,6 +95,7 @@ impl Dispatcher {
     pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
         let mut work = self.store.work_wakeup().listen();
         let mut disk = self.store.disk_wakeup().listen();
+        let mut apps = self.store.apps_wakeup().listen();
         let mut releases = self.gate.release_bell().listen();
         let mut heard = Vec::with_capacity(ROUND);
         let sleep = tokio::time::sleep_until(Instant::now());
@@ -128,6 +133,7 @@ impl Dispatcher {
                     }
                 }
                 () = work.heard() => self.refresh(),
+                () = apps.heard() => self.refresh_apps(),
                 () = disk.heard() => self.look_at_disk(),
                 () = releases.heard() => self.collect_releases(),
                 () = &mut sleep => {}
@@ -185,6 +191,14 @@ impl Dispatcher {
             Event::Closed { batch, ended } => self.closed(batch, ended, now),
             Event::Grow { call, bytes, reply } => self.growth.ask(call, bytes, reply),
             Event::KeyChanged { provider } => self.key_changed(&provider, now),
+            Event::Apps(apps) => self.apps.refresh(apps, &mut self.gate, now),
+            Event::ShowLimits { of_app, reply } => {
+                // Whoever asked may have left meanwhile.
+                let _ = reply.send(self.limits(of_app, now));
+            }
+            Event::PauseLane { provider, model, paused, reply } => {
+                let _ = reply.send(self.pause_lane(&provider, &model, paused, now));
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::metrics::{Outcome, RetryReason, TokenType};
 use super::attempt::{Ended, unsent};
 use super::batches::Phase;
 use super::dispatcher::Dispatcher;
+use super::feedback::Heard;
 use super::item::{LaneId, LeaseKey, ReadyItem};
 use super::judge::{RetryAfter, Verdict};
 use super::lost::Lost;
@@ -17,7 +18,10 @@ use super::lost::Lost;
 impl Dispatcher {
     pub(super) fn ended(&mut self, ended: Ended, now: Timestamp) {
         let mut grant = ended.permit.into_grant();
+        self.settle_tokens(&ended.item, &ended.judgement, &mut grant, now);
         self.gate.finish_call(&mut grant, now);
+        let (class, sent_at) = (ended.judgement.class, grant.admitted_at());
+        self.hear(&Heard { lane: ended.lane, class, quota: &ended.quota, sent_at }, now);
         if ended.reply_bytes > 0 {
             self.gate.release_held(self.memory, ended.reply_bytes, now);
         }

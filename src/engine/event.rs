@@ -2,8 +2,10 @@
 
 use tokio::sync::oneshot;
 
+use crate::domain::app::AppRecord;
 use crate::domain::batch::BatchStatus;
-use crate::domain::ids::BatchKey;
+use crate::domain::ids::{AppKey, BatchKey};
+use crate::domain::limit_status::LimitStatus;
 use crate::domain::segment::SegmentHead;
 
 use super::attempt::Ended;
@@ -32,4 +34,10 @@ pub(super) enum Event {
     Grow { call: u64, bytes: u64, reply: oneshot::Sender<u64> },
     /// A provider's key changed.
     KeyChanged { provider: String },
+    /// What the store says of all apps.
+    Apps(Vec<AppRecord>),
+    /// Somebody asks what limits there are.
+    ShowLimits { of_app: Option<AppKey>, reply: oneshot::Sender<Vec<LimitStatus>> },
+    /// An operator pauses a lane, or ends its pause; answered with the state it is in then.
+    PauseLane { provider: String, model: String, paused: bool, reply: oneshot::Sender<Option<&'static str>> },
 }

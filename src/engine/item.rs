@@ -3,6 +3,8 @@
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
 
+use super::estimate::Measure;
+
 /// A feed: one batch's items of one model. Never reused, so a late event of an ended batch finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FeedId(pub(super) u64);
@@ -37,6 +39,8 @@ pub(super) struct ReadyItem {
     pub(super) successes_before: u64,
     /// The lane whose attempt failed last: another one is preferred for the next.
     pub(super) failed_on: Option<LaneId>,
+    /// What its tokens are estimated from, once that was needed.
+    pub(super) measure: Option<Measure>,
     /// First send of its first attempt.
     pub(super) started_at: Option<Timestamp>,
     /// Since when it could have been sent.

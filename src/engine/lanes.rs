@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::limits::Limits;
 use crate::domain::time::Timestamp;
-use crate::gate::{Gate, GateError, LaneState, LevelId, LevelKind, LevelSpec, PathId};
+use crate::gate::{Accounting, Gate, GateError, LaneState, LevelId, LevelKind, LevelSpec, PathId};
 use crate::metrics::{Dimension, LaneMetrics, Metrics};
 use crate::upstream::{PhaseTimeouts, Upstream};
 
@@ -48,6 +48,8 @@ pub struct ProviderSetup {
     pub timeouts: PhaseTimeouts,
     /// Its retries.
     pub retry: RetrySetup,
+    /// How it charges tokens.
+    pub accounting: Accounting,
 }
 
 /// A lane that may serve a model.
@@ -83,6 +85,8 @@ pub(super) struct Lane {
     pub(super) name: String,
     pub(super) provider: Arc<ProviderSetup>,
     pub(super) level: LevelId,
+    provider_level: LevelId,
+    /// Without an app: for what concerns its pace alone.
     pub(super) path: PathId,
     pub(super) metrics: Arc<LaneMetrics>,
     pub(super) retry_budget: RetryBudget,
@@ -97,12 +101,13 @@ pub(super) struct Lane {
 
 /// Every lane and every route there is.
 pub(super) struct Lanes {
-    find: RouteModel,
+    served_by: RouteModel,
     providers: Vec<Provider>,
     shared: [LevelId; 2],
     ceiling: u32,
     metrics: Metrics,
     lanes: Vec<Lane>,
+    paths: HashMap<(LaneId, LevelId), PathId>,
     routes: Vec<Route>,
     by_name: HashMap<(usize, String), LaneId>,
     by_lanes: HashMap<Vec<LaneId>, RouteId>,
@@ -131,12 +136,13 @@ impl Lanes {
         });
         let providers = providers.collect();
         Self {
-            find,
+            served_by: find,
             providers,
             shared: [service, memory],
             ceiling,
             metrics,
             lanes: Vec::new(),
+            paths: HashMap::new(),
             routes: Vec::new(),
             by_name: HashMap::new(),
             by_lanes: HashMap::new(),
@@ -150,7 +156,7 @@ impl Lanes {
             return *known;
         }
         let mut lanes = Vec::new();
-        for choice in (self.find)(model) {
+        for choice in (self.served_by)(model) {
             let (order, weight) = (choice.order, choice.weight);
             match self.lane_of(choice, gate, now) {
                 Ok(lane) => lanes.push(RouteLane { lane, order, weight }),
@@ -166,6 +172,22 @@ impl Lanes {
         }
         self.by_model.insert(Arc::clone(model), route);
         route
+    }
+
+    /// The lane of a provider that is called so, or that serves a model of that name.
+    pub(super) fn find(
+        &mut self,
+        provider: &str,
+        model: &str,
+        gate: &mut Gate,
+        now: Timestamp,
+    ) -> Option<LaneId> {
+        let named = format!("{provider}/{model}");
+        if let Some(place) = self.lanes.iter().position(|lane| lane.name == named) {
+            return Some(LaneId(place));
+        }
+        let route = self.resolve(&model.into(), gate, now)?;
+        self.routes[route.0].lanes().find(|lane| self.get(*lane).provider.name == provider)
     }
 
     /// The route over a list of lanes. Each lane's order and weight are the configuration's, so the same lanes
@@ -218,6 +240,7 @@ impl Lanes {
             name: full_name,
             provider: setup,
             level,
+            provider_level: parent,
             path,
             metrics,
             retry_budget: RetryBudget::default(),
@@ -267,6 +290,20 @@ impl Lanes {
             true => (None, unfailed(route.pulling(is_open), queue, is_open)),
         };
         only.into_iter().chain(several)
+    }
+
+    /// The path of an app's calls through a lane; `None` if the gate has no room for it, which is a defect.
+    pub(super) fn path(&mut self, id: LaneId, app: LevelId, gate: &mut Gate) -> Option<PathId> {
+        if let Some(path) = self.paths.get(&(id, app)) {
+            return Some(*path);
+        }
+        let [service, memory] = self.shared;
+        let lane = &self.lanes[id.0];
+        let path = gate.add_path(&[service, app, memory, lane.provider_level, lane.level]);
+        let path =
+            path.inspect_err(|error| tracing::error!(error = %error, "an app's path could not be made"));
+        self.paths.insert((id, app), *path.as_ref().ok()?);
+        path.ok()
     }
 
     /// Whether a lane takes calls, within its limits.

@@ -234,6 +234,7 @@ impl Dispatcher {
                 refusals: 0,
                 successes_before: 0,
                 failed_on: None,
+                measure: None,
                 started_at: retry.map(|retry| retry.started_at),
                 ready_at: now,
             };

@@ -45,6 +45,7 @@ mod tests {
             refusals: 0,
             successes_before: 0,
             failed_on: None,
+            measure: None,
             started_at: None,
             ready_at: Timestamp::ZERO,
         };

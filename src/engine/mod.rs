@@ -5,6 +5,7 @@
 //! [`closer`] end what was cancelled or expired. [`dispatcher`] is the one task that does all but the waiting.
 
 mod activating;
+mod apps;
 mod attempt;
 mod batches;
 mod board;
@@ -12,7 +13,9 @@ mod closer;
 mod delayed;
 mod dispatcher;
 mod ending;
+mod estimate;
 mod event;
+mod feedback;
 mod growth;
 mod item;
 mod lanes;
@@ -24,8 +27,10 @@ mod order;
 mod rate;
 mod recorder;
 mod refresh;
+mod reserving;
 mod retrying;
 mod routes;
+mod showing;
 mod start;
 mod starting;
 mod stopping;

@@ -12,11 +12,13 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::store::{BootReport, Store, StoreError};
 
+use super::apps::Apps;
 use super::attempt::Reporter;
 use super::batches::Batches;
 use super::board::Board;
 use super::delayed::Delayed;
 use super::dispatcher::{Dispatcher, Stage, Suspect};
+use super::estimate::Estimates;
 use super::event::Event;
 use super::growth::Growth;
 use super::lanes::{Lanes, ProviderSetup, RouteModel, Shared};
@@ -69,11 +71,13 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
     let memory = level(LevelKind::Memory, "memory", Limits::default(), Some(parts.memory_budget));
     let memory = gate.add_level(memory, now);
     let shared = Shared { service, memory, ceiling, now };
+    let mut apps = Apps::default();
+    apps.refresh(parts.store.apps().await?, &mut gate, now);
     let lanes = Lanes::new(parts.route, parts.providers, parts.metrics.clone(), shared, &mut gate);
 
     let (events, heard) = mpsc::unbounded_channel();
     watch_keys(&lanes, &events);
-    let board = Board::default();
+    let board = Board::new(events.clone());
     let dispatcher = Dispatcher {
         store: parts.store,
         clock: parts.clock,
@@ -87,6 +91,8 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
         ahead_limit: parts.memory_budget / 4,
         ahead: 0,
         lanes,
+        apps,
+        estimates: Estimates::default(),
         batches: Batches::default(),
         laneless: Vec::new(),
         delayed: Delayed::default(),

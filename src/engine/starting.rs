@@ -1,47 +1,62 @@
 //! Admitting heads and starting their items.
 
 use crate::domain::time::Timestamp;
-use crate::gate::{Admitted, Cost, Head, HeadId};
-use crate::metrics::{Dimension, Kind};
+use crate::gate::{Admitted, Head, HeadId, Misfit};
+use crate::metrics::Kind;
 
 use super::attempt::{Attempt, run};
+use super::batches::ActiveBatch;
 use super::dispatcher::Dispatcher;
+use super::estimate::{Expected, Measure};
 use super::item::{FeedId, LaneId, ReadyItem};
 use super::lanes::{place_for, timeouts};
+use super::lease::Lease;
 use super::lost::{Lost, guard};
-
-/// Memory charged for each call's reply until its length is known; longer ones ask for more.
-const REPLY_BYTES: u64 = 32 * 1024;
+use super::reserving::{cost, labelled, tokens};
 
 impl Dispatcher {
-    /// Puts a feed's next item into the gate, at each lane that pulls, unless it waits there already.
+    /// Puts a feed's next item into the gate, at each lane that pulls, unless it waits there already. Items that
+    /// no lane will ever have room for fail on the way.
     pub(super) fn enqueue(&mut self, feed_id: FeedId) {
-        let Some(feed) = self.batches.feeds.get_mut(&feed_id) else {
-            return;
-        };
-        let (true, Some(route), Some(first)) = (feed.heads.is_empty(), feed.route, feed.queue.front()) else {
-            return;
-        };
-        let batch = self.batches.batches.get(&feed.batch).filter(|batch| batch.runs());
-        let (Some(batch), Some(lease)) = (batch, self.batches.leases.get(&first.lease)) else {
-            return;
-        };
         let now = self.clock.now();
+        while let Some(misfit) = self.stand(feed_id, now) {
+            self.fail_misfit(feed_id, &misfit, now);
+        }
+    }
+
+    /// Lets heads stand for the first ready item; if none can, tells the limit that it can never satisfy.
+    fn stand(&mut self, feed_id: FeedId, now: Timestamp) -> Option<Misfit> {
+        let feed = self.batches.feeds.get_mut(&feed_id).filter(|feed| feed.heads.is_empty())?;
+        let route = feed.route?;
+        let pulling = self.lanes.pulling(route, &feed.queue, &self.gate, now);
+        let first = feed.queue.front_mut()?;
+        let batch = self.batches.batches.get(&feed.batch).filter(|batch| batch.runs())?;
+        let lease = self.batches.leases.get(&first.lease)?;
+        let app = self.apps.level(batch.record.app, &mut self.gate, now);
         feed.heads_since = now;
-        for lane in self.lanes.pulling(route, &feed.queue, &self.gate, now) {
-            let head = Head {
-                tag: feed_id.0,
-                path: self.lanes.get(lane).path,
-                own: batch.own_level,
-                cost: Cost { requests: 1, memory: REPLY_BYTES, ..Cost::default() },
-                turn: lease.turn,
-                interactive: false,
-            };
+        let mut misfit = None;
+        for lane in pulling {
+            let path = self.lanes.path(lane, app, &mut self.gate)?;
+            let mut reserved = Expected::default();
+            if self.gate.counts_tokens(path) {
+                let measure = *first.measure.get_or_insert_with(|| measure(batch, lease, first.entry));
+                let accounting = self.lanes.get(lane).provider.accounting;
+                let of = (feed.batch, &*feed.model);
+                let (expected, certain) = tokens(&self.estimates, of, &measure, accounting);
+                misfit = self.gate.never_fits(path, batch.own_level, certain);
+                if misfit.is_some() {
+                    continue;
+                }
+                reserved = expected;
+            }
+            let (own, turn) = (batch.own_level, lease.turn);
+            let head = Head { tag: feed_id.0, path, own, cost: cost(reserved), turn, interactive: false };
             match self.gate.enqueue(head, now) {
                 Ok(id) => feed.heads.push((lane, id)),
                 Err(error) => tracing::error!(error = %error, "an item could not be put into the gate"),
             }
         }
+        misfit.filter(|_| feed.heads.is_empty())
     }
 
     /// Lets the feed's heads stand for what is ready now: what was added may suit lanes that did not pull.
@@ -146,7 +161,9 @@ impl Dispatcher {
         }
         lane.metrics.queue_waited(Kind::Batch, now.since(item.ready_at));
         lane.metrics.in_flight().inc();
-        lane.metrics.admitted(Dimension::Requests, 1);
+        for (dimension, units) in labelled(&permit.grant().cost()) {
+            lane.metrics.admitted(dimension, units);
+        }
         batch.in_flight += 1;
         self.in_flight += 1;
         self.calls += 1;
@@ -170,4 +187,11 @@ impl Dispatcher {
             item,
         })
     }
+}
+
+/// What an item's tokens are estimated from: its body, with the batch's defaults under it.
+fn measure(batch: &ActiveBatch, lease: &Lease, entry: usize) -> Measure {
+    let found = lease.open.as_ref().and_then(|open| Some((open, open.entries().get(entry)?)));
+    let body = found.map(|(open, entry)| Measure::of(&open.body(entry))).unwrap_or_default();
+    body.over(&batch.defaults_measure)
 }

@@ -199,6 +199,7 @@ impl Dispatcher {
         {
             self.gate.remove_level(level);
         }
+        self.estimates.forget(key);
         self.board.remove(key);
         self.batches.recompute_deadline();
     }

@@ -10,6 +10,7 @@ use crate::metrics::{LaneStateLabel, RetryReason};
 
 use super::batches::{Feed, Phase};
 use super::dispatcher::Dispatcher;
+use super::event::Event;
 use super::item::LaneId;
 
 impl Dispatcher {
@@ -146,6 +147,39 @@ impl Dispatcher {
                 self.gate.probe_now(lane.level, now);
             }
         }
+    }
+
+    /// Pauses the lane of a provider that serves a model, or ends its pause; the state that it is in then.
+    pub(super) fn pause_lane(
+        &mut self,
+        provider: &str,
+        model: &str,
+        paused: bool,
+        now: Timestamp,
+    ) -> Option<&'static str> {
+        let id = self.lanes.find(provider, model, &mut self.gate, now)?;
+        let (level, name) = (self.lanes.get(id).level, self.lanes.get(id).name.clone());
+        if paused {
+            self.gate.pause(level, PauseReason::Paused, now);
+            tracing::warn!(lane = %name, "the lane is paused: nothing goes through it until it is resumed");
+        } else {
+            self.gate.unpause(level, now);
+            tracing::info!(lane = %name, "the lane's pause is over");
+        }
+        self.settled = false;
+        self.lane_closed(id, now);
+        Some(self.gate.lane_state(level, now).as_str())
+    }
+
+    /// Asks the store what there is to know of the apps.
+    pub(super) fn refresh_apps(&self) {
+        let (store, events) = (self.store.clone(), self.reporter.events.clone());
+        tokio::spawn(async move {
+            match store.apps().await {
+                Ok(apps) => drop(events.send(Event::Apps(apps))),
+                Err(error) => tracing::error!(error = %error, "the apps' limits could not be read"),
+            }
+        });
     }
 
     /// The disk ran full, or has room again.

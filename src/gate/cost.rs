@@ -1,40 +1,6 @@
 //! What a call takes, and what it turns out to have used.
 
-use serde::{Deserialize, Serialize};
-
-/// What a budget counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Dimension {
-    /// Calls.
-    Requests,
-    /// Tokens, input and output together.
-    Tokens,
-    /// Input tokens.
-    InputTokens,
-    /// Output tokens.
-    OutputTokens,
-}
-
-impl Dimension {
-    /// Every dimension.
-    pub const ALL: [Self; 4] = [Self::Requests, Self::Tokens, Self::InputTokens, Self::OutputTokens];
-
-    /// The word on the wire and in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-            Self::InputTokens => "input_tokens",
-            Self::OutputTokens => "output_tokens",
-        }
-    }
-
-    /// Whether an estimate of it is reserved, and settled when the call is over.
-    pub(super) const fn is_settled(self) -> bool {
-        !matches!(self, Self::Requests)
-    }
-}
+pub use crate::domain::limits::Dimension;
 
 /// What a call takes from every level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

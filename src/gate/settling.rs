@@ -43,6 +43,13 @@ impl Gate {
         }
     }
 
+    /// Whether a path's levels count tokens: only then is an estimate of them worth its cost.
+    pub fn counts_tokens(&self, path: PathId) -> bool {
+        let Some(path) = self.paths.find(path.0) else { return false };
+        let mut levels = self.paths[path].levels.as_slice().iter().map(|index| &self.levels[*index]);
+        levels.any(|level| level.budgets.iter().any(|budget| budget.dimension.is_settled()))
+    }
+
     /// The limit that a call can never satisfy, if there is one: of all levels the tightest. `certain` is
     /// what it will take at least: the lower bound of its input, and the most output that it allows, which
     /// counts only where that is charged on admission.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use crate::domain::endpoint::Endpoint;
+use crate::domain::quota::QuotaReading;
 use crate::metrics::AttemptClass;
 
 /// Limits of a call's phases. The connection's is the provider's, since connections are shared.
@@ -56,6 +57,8 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// What `x-should-retry` says.
     pub should_retry: Option<bool>,
+    /// What the headers say of the provider's limits.
+    pub quota: Vec<QuotaReading>,
     /// The body, decompressed.
     pub body: Bytes,
     /// From the start to the reply's head.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::call::{Call, CallError, Phase, Reply};
 use super::collect::{Collector, ReplyMemory, head_limit};
 use super::credential::Credential;
+use super::quota_headers;
 use super::reply_head;
 use super::settings::{UpstreamError, UpstreamSettings};
 use super::shards::Shards;
@@ -95,13 +96,14 @@ impl Upstream {
         let request_id = reply_head::request_id(headers);
         let retry_after = reply_head::retry_after(headers, SystemTime::now);
         let should_retry = reply_head::should_retry(headers);
+        let quota = quota_headers::readings(headers, SystemTime::now);
         let collector = Collector { memory, timeouts, ends_at: started + timeouts.total, max_reply };
         let mut body = collector.collect(response).await?;
         if status >= 400 {
             body = self.credential.blank_out(body);
         }
         let total = started.elapsed();
-        Ok(Reply { status, request_id, retry_after, should_retry, body, first_byte, total })
+        Ok(Reply { status, request_id, retry_after, should_retry, quota, body, first_byte, total })
     }
 
     fn request(&self, call: Call<'_>) -> Result<Request, CallError> {

@@ -9,6 +9,7 @@ mod client;
 mod collect;
 mod credential;
 mod exchange;
+mod quota_headers;
 mod reply_head;
 mod settings;
 mod shards;

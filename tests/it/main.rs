@@ -36,3 +36,5 @@ mod restarts;
 mod routes;
 #[cfg(test)]
 mod stopped_lanes;
+#[cfg(test)]
+mod tokens;

@@ -67,6 +67,8 @@ impl Service {
         let board = Board {
             // One model has no lane; lines without a model have none either.
             has_lane: Arc::new(|model| !matches!(model, "" | "unserved")),
+            limits: Arc::new(|_| Box::pin(async { Vec::new() })),
+            pause_lane: Arc::new(|_| Box::pin(async { None })),
             progress: Arc::new(|_| Progress::default()),
             models: Arc::new(|| vec![ModelEntry { id: "m".to_owned(), owned_by: "openai".to_owned() }]),
             metrics_text: Arc::new(move || text.encode().unwrap()),

@@ -15,6 +15,7 @@ fn reply(status: u16, body: &str) -> Reply {
         request_id: "req_1".to_owned(),
         retry_after: None,
         should_retry: None,
+        quota: Vec::new(),
         body: body.to_owned().into(),
         first_byte: Duration::from_millis(1),
         total: Duration::from_millis(2),

@@ -1,0 +1,110 @@
+//! Tokens of a head, and what becomes of an item that no limit has room for.
+
+use crate::domain::result::{ErrorCode, ItemStatus, Payload};
+use crate::domain::time::Timestamp;
+use crate::gate::{Accounting, Cost, Dimension, Grant, Misfit, TokensUsed};
+use crate::metrics::{AttemptClass, Dimension as Label};
+
+use super::attempt::unsent;
+use super::dispatcher::Dispatcher;
+use super::estimate::{Estimates, Expected, Measure};
+use super::item::{FeedId, ReadyItem};
+use super::judge::Judgement;
+
+/// Memory charged for each call's reply until its length is known; longer ones ask for more.
+const REPLY_BYTES: u64 = 32 * 1024;
+
+/// What a batch's item takes of every level.
+pub(super) fn cost(tokens: Expected) -> Cost {
+    Cost { requests: 1, input_tokens: tokens.input, output_tokens: tokens.output, memory: REPLY_BYTES }
+}
+
+impl Dispatcher {
+    /// What a call turned out to have used goes to the budgets, and to what the next estimates are made of.
+    pub(super) fn settle_tokens(
+        &mut self,
+        item: &ReadyItem,
+        judgement: &Judgement,
+        grant: &mut Grant,
+        now: Timestamp,
+    ) {
+        let Some(measure) = item.measure else { return };
+        let usage = judgement.usage;
+        let used = match (usage, judgement.class) {
+            (Some(usage), _) => TokensUsed {
+                input: usage.input_tokens,
+                output: usage.output_tokens,
+                cached: usage.cached_tokens,
+            },
+            // What was refused used nothing, whatever its provider charged for it on admission. A call that timed
+            // out or broke off may have used everything: it stays charged.
+            (
+                None,
+                Some(AttemptClass::ClientError | AttemptClass::RateLimited | AttemptClass::Overloaded),
+            ) => TokensUsed::default(),
+            _ => return,
+        };
+        self.gate.settle(grant, used, now);
+        let lease = self.batches.leases.get(&item.lease);
+        let feed = lease.and_then(|lease| self.batches.feeds.get(&lease.feed));
+        if let (Some(usage), Some(feed)) = (usage, feed) {
+            self.estimates.learn(Some(feed.batch), &feed.model, Some(&measure), &usage);
+        }
+    }
+
+    /// A ready item that can never be let through fails, with the figures.
+    pub(super) fn fail_misfit(&mut self, feed_id: FeedId, misfit: &Misfit, now: Timestamp) {
+        let Some(item) = self.batches.feeds.get_mut(&feed_id).and_then(|feed| feed.queue.pop_front()) else {
+            return;
+        };
+        let key = item.lease;
+        let mut custom_id = None;
+        if let Some(lease) = self.batches.leases.get_mut(&key) {
+            lease.busy -= 1;
+            lease.ready -= 1;
+            let entry = lease.open.as_ref().and_then(|open| Some((open, open.entries().get(item.entry)?)));
+            custom_id = entry.and_then(|(open, entry)| open.custom_id(entry)).map(str::to_owned);
+        }
+        let Misfit { level, dimension, limit, needed } = misfit;
+        let message = format!(
+            "This request needs at least {needed} {} at once, and '{level}' allows {limit} per period.",
+            words(*dimension)
+        );
+        let ending = (ItemStatus::Failed, Payload::Error { code: ErrorCode::TokenBudgetExceeded, message });
+        let mut result = unsent(key.batch, item.line, custom_id.as_deref(), ending, now);
+        result.attempts = item.attempts;
+        let route = self.batches.feeds.get(&feed_id).and_then(|feed| feed.route);
+        self.finish_item(key, route.and_then(|route| self.lanes.preferred(route)), result, None);
+        self.settle_lease(key, now);
+    }
+}
+
+/// What an item is likely to take, and what it takes at least.
+pub(super) fn tokens(
+    estimates: &Estimates,
+    of: (crate::domain::ids::BatchKey, &str),
+    measure: &Measure,
+    accounting: Accounting,
+) -> (Expected, Cost) {
+    let expected = estimates.expect(Some(of.0), of.1, measure, accounting == Accounting::Admission);
+    (expected, cost(Estimates::certain(measure)))
+}
+
+fn words(dimension: Dimension) -> &'static str {
+    match dimension {
+        Dimension::Requests => "requests",
+        Dimension::Tokens => "tokens",
+        Dimension::InputTokens => "input tokens",
+        Dimension::OutputTokens => "output tokens",
+    }
+}
+
+/// As the metrics name what a call took.
+pub(super) fn labelled(cost: &Cost) -> [(Label, u64); 4] {
+    [
+        (Label::Requests, u64::from(cost.requests)),
+        (Label::Tokens, cost.input_tokens + cost.output_tokens),
+        (Label::InputTokens, cost.input_tokens),
+        (Label::OutputTokens, cost.output_tokens),
+    ]
+}
