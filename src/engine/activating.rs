@@ -154,6 +154,7 @@ impl Dispatcher {
         for cursor in &fresh.cursors {
             feeds.insert(Arc::from(cursor.model.as_str()), cursor.next_segment);
         }
+        let Some(app) = self.batches.batches.get(&key).map(|batch| batch.record.app) else { return };
         for (model, next_no) in feeds {
             let route = self.route_for(key, &model, now);
             let feed = Feed {
@@ -175,7 +176,7 @@ impl Dispatcher {
                 batch.feeds.push(id);
             }
             match route {
-                Some(route) => self.lanes.route_mut(route).feeds.push(id),
+                Some(route) => self.lanes.route_mut(route).add_feed(app, id),
                 None => self.laneless.push(id),
             }
         }
@@ -193,16 +194,16 @@ impl Dispatcher {
         self.lanes.resolve(&model, &mut self.gate, now)
     }
 
-    /// Puts each route's feeds in the order of their batches' turns.
+    /// Puts each app's feeds on a route in the order of their batches' turns.
     pub(super) fn sort_feeds(&mut self, now: Timestamp) {
-        for route in self.lanes.route_ids() {
-            let mut feeds = std::mem::take(&mut self.lanes.route_mut(route).feeds);
-            feeds.sort_by_cached_key(|feed: &FeedId| {
-                let feed = self.batches.feeds.get(feed);
-                let batch = feed.and_then(|feed| self.batches.batches.get(&feed.batch));
-                batch.map_or(u64::MAX, |batch| super::order::turn(&super::leasing::standing(batch, now)))
-            });
-            self.lanes.route_mut(route).feeds = feeds;
+        let Self { batches, lanes, .. } = self;
+        let turn_of = |feed: FeedId| {
+            let feed = batches.feeds.get(&feed);
+            let batch = feed.and_then(|feed| batches.batches.get(&feed.batch));
+            batch.map_or(u64::MAX, |batch| super::order::turn(&super::leasing::standing(batch, now)))
+        };
+        for route in lanes.route_ids() {
+            lanes.route_mut(route).sort_feeds(turn_of);
         }
     }
 }

@@ -52,13 +52,22 @@ impl Dispatcher {
     }
 
     fn top_up_route(&mut self, route: RouteId, now: Timestamp) {
-        if self.lanes.route(route).feeds.is_empty() {
+        let apps = self.lanes.route(route).apps();
+        if apps == 0 {
             return;
         }
         let window = self.lanes.window(route, &mut self.gate, now);
+        // Another one first each time: what one app's large bodies leave of the memory must not always be the others'.
+        let first = usize::try_from(self.calls).unwrap_or(0);
+        for offset in 0..apps {
+            self.top_up_app(route, (first + offset) % apps, window, now);
+        }
+    }
+
+    fn top_up_app(&mut self, route: RouteId, app: usize, window: usize, now: Timestamp) {
         let (mut ready, mut place) = (0, 0);
         while ready < window {
-            let Some(feed_id) = self.lanes.route(route).feeds.get(place).copied() else {
+            let Some(feed_id) = self.lanes.route(route).feed(app, place) else {
                 return;
             };
             place += 1;

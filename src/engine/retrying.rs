@@ -72,10 +72,11 @@ impl Dispatcher {
         route.due.front()?;
         let (feeds, batches) = (&self.batches.feeds, &self.batches.batches);
         // Those of a batch that may start nothing are not what a retry would displace.
-        let mut waiting =
-            route.feeds.iter().filter_map(|feed| feeds.get(feed)).filter(|feed| has_room(batches, feed));
-        let first_attempts =
-            waiting.any(|feed| feed.has_more() || feed.queue.iter().any(|item| item.attempts == 0));
+        let first_attempts = route
+            .feeds()
+            .filter_map(|feed| feeds.get(&feed))
+            .filter(|feed| has_room(batches, feed))
+            .any(|feed| feed.has_more() || feed.queue.iter().any(|item| item.attempts == 0));
         let waiting = super::retry_budget::Waiting {
             first_attempts,
             delayed_retries: self.delayed.len() + route.due.len(),

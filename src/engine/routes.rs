@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 
+use crate::domain::ids::AppKey;
+
 use super::item::{FeedId, LaneId, ReadyItem};
 
 /// A lane as one route sees it.
@@ -28,8 +30,9 @@ struct Place {
 pub(super) struct Route {
     /// By rising order.
     places: Vec<Place>,
-    /// Feeds that its lanes pull from, in turn.
-    pub(super) feeds: Vec<FeedId>,
+    /// Feeds that its lanes pull from, by app, each app's in turn. Apart, since each app's window is its own: what
+    /// goes first among apps is the gate's to say, and it can only choose from what is ready.
+    apps: Vec<(AppKey, Vec<FeedId>)>,
     /// Due retries that wait for a lane's retry budget.
     pub(super) due: VecDeque<(FeedId, ReadyItem)>,
 }
@@ -39,7 +42,45 @@ impl Route {
     pub(super) fn new(lanes: &[RouteLane]) -> Self {
         let mut places: Vec<Place> = lanes.iter().map(|lane| Place { lane: *lane, credit: 0 }).collect();
         places.sort_by_key(|place| place.lane.order);
-        Self { places, feeds: Vec::new(), due: VecDeque::new() }
+        Self { places, apps: Vec::new(), due: VecDeque::new() }
+    }
+
+    /// Adds an app's feed behind its others.
+    pub(super) fn add_feed(&mut self, app: AppKey, feed: FeedId) {
+        match self.apps.iter_mut().find(|(known, _)| *known == app) {
+            Some((_, feeds)) => feeds.push(feed),
+            None => self.apps.push((app, vec![feed])),
+        }
+    }
+
+    /// Removes a feed.
+    pub(super) fn remove_feed(&mut self, feed: FeedId) {
+        for (_, feeds) in &mut self.apps {
+            feeds.retain(|known| *known != feed);
+        }
+        self.apps.retain(|(_, feeds)| !feeds.is_empty());
+    }
+
+    /// How many apps have feeds here.
+    pub(super) fn apps(&self) -> usize {
+        self.apps.len()
+    }
+
+    /// One feed of the app in a place; `None` behind its last.
+    pub(super) fn feed(&self, app: usize, place: usize) -> Option<FeedId> {
+        self.apps.get(app)?.1.get(place).copied()
+    }
+
+    /// Every feed.
+    pub(super) fn feeds(&self) -> impl Iterator<Item = FeedId> + '_ {
+        self.apps.iter().flat_map(|(_, feeds)| feeds).copied()
+    }
+
+    /// Puts each app's feeds in the order of a key.
+    pub(super) fn sort_feeds(&mut self, key: impl Fn(FeedId) -> u64) {
+        for (_, feeds) in &mut self.apps {
+            feeds.sort_by_cached_key(|feed| key(*feed));
+        }
     }
 
     /// Its lanes, the preferred ones first.

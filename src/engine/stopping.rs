@@ -105,7 +105,7 @@ impl Dispatcher {
             self.delayed.forget(feed_id);
             if let Some(route) = feed.route {
                 let route = self.lanes.route_mut(route);
-                route.feeds.retain(|route_feed| *route_feed != feed_id);
+                route.remove_feed(feed_id);
                 route.due.retain(|(due_feed, _)| *due_feed != feed_id);
             }
             for item in feed.queue {

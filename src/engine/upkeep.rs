@@ -52,7 +52,7 @@ impl Dispatcher {
             let Some(pending) = self.lanes.preferred(route).and_then(|lane| pending.get_mut(&lane)) else {
                 continue;
             };
-            let feeds = self.lanes.route(route).feeds.iter().filter_map(|feed| self.batches.feeds.get(feed));
+            let feeds = self.lanes.route(route).feeds().filter_map(|feed| self.batches.feeds.get(&feed));
             *pending += feeds.map(|feed| feed.remaining).sum::<u64>();
         }
         for (lane, pending) in pending {
@@ -99,7 +99,7 @@ impl Dispatcher {
             if !self.lanes.route(route).has_choice() {
                 continue;
             }
-            for feed in self.lanes.route(route).feeds.clone() {
+            for feed in self.lanes.route(route).feeds().collect::<Vec<_>>() {
                 self.withdraw(feed, now);
                 self.enqueue(feed);
             }

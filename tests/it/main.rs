@@ -35,6 +35,8 @@ mod restarts;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]
+mod shares;
+#[cfg(test)]
 mod stopped_lanes;
 #[cfg(test)]
 mod tokens;
