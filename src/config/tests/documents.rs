@@ -138,11 +138,14 @@ fn the_example_shows_the_defaults() {
 #[rstest]
 #[case::openai("# OpenAI,", &[("OPENAI_API_KEY", "sk-1")], "openai")]
 #[case::anthropic("# Anthropic,", &[], "anthropic")]
-#[case::local("# A model server", &[], "local")]
+#[case::llama("# llama.cpp:", &[], "llama")]
+#[case::vllm("# vLLM:", &[], "vllm")]
+#[case::ollama("# Ollama:", &[], "ollama")]
+#[case::two_keys("# Two keys", &[("FIRST_KEY", "sk-1"), ("SECOND_KEY", "sk-2")], "first,second")]
 fn each_preset_of_the_example_works(
     #[case] heading: &str,
     #[case] given: &[(&str, &str)],
-    #[case] name: &str,
+    #[case] names: &str,
 ) {
     let text = uncommented();
     let preset: Vec<_> = text
@@ -152,6 +155,6 @@ fn each_preset_of_the_example_works(
         .take_while(|line| !line.is_empty())
         .collect();
     let config = Given { file: &preset.join("\n"), variables: given, ..NOTHING }.load().unwrap();
-    assert_eq!(config.providers[0].name, name);
-    assert_eq!(config.providers.len(), 1);
+    let made: Vec<&str> = config.providers.iter().map(|provider| provider.name.as_str()).collect();
+    assert_eq!(made.join(","), names);
 }
