@@ -99,6 +99,7 @@ impl App {
             drain_timeout: config.server.drain_timeout,
             limits: config.limits.clone(),
             memory_budget: config.server.memory_budget.0,
+            interactive_share: config.interactive.share.0,
             providers: providers::build(&config, &shutdown).await?,
             route: providers::route(&config),
         })

@@ -43,6 +43,8 @@ pub struct EngineParts {
     pub limits: Limits,
     /// Bytes of bodies and replies held at once.
     pub memory_budget: u64,
+    /// The part of a lane's budget up to which interactive calls go before batches, 0–1.
+    pub interactive_share: f64,
     /// The providers.
     pub providers: Vec<ProviderSetup>,
     /// Which lane serves a model.
@@ -64,7 +66,7 @@ pub enum EngineError {
 pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
     let now = parts.clock.now();
     let boot = parts.store.begin_boot(now).await?;
-    let mut gate = open_gate(&parts.store, &boot, now).await?;
+    let mut gate = open_gate(&parts, &boot, now).await?;
     let ceiling = parts.limits.max_concurrent.unwrap_or(CEILING);
     let limits = Limits { max_concurrent: Some(ceiling), ..parts.limits };
     let service = gate.add_level(level(LevelKind::Service, "service", limits, None), now);
@@ -115,13 +117,14 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
 }
 
 /// The gate with what the budgets had used when the process last ran.
-async fn open_gate(store: &Store, boot: &BootReport, now: Timestamp) -> Result<Gate, StoreError> {
-    let saved = store.ledger().await?;
+async fn open_gate(parts: &EngineParts, boot: &BootReport, now: Timestamp) -> Result<Gate, StoreError> {
+    let saved = parts.store.ledger().await?;
     let states: Vec<LevelState> =
         saved.iter().filter_map(|entry| serde_json::from_slice(&entry.state).ok()).collect();
     let first = boot.boot <= 1 && states.is_empty();
     let boot = if first { Boot::First } else { Boot::Again(states) };
-    Ok(Gate::new(GateOptions { ledger: true, boot, ..GateOptions::default() }, now))
+    let interactive_share = parts.interactive_share;
+    Ok(Gate::new(GateOptions { ledger: true, interactive_share, boot, ..GateOptions::default() }, now))
 }
 
 fn level(kind: LevelKind, name: &str, limits: Limits, memory: Option<u64>) -> LevelSpec {
