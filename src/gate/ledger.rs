@@ -147,7 +147,7 @@ impl Gate {
                 .budgets
                 .iter_mut()
                 .map(|budget| {
-                    let (state, mark) = budget.snapshot(now);
+                    let (state, mark) = budget.snapshot();
                     (state, (budget.rate(), mark))
                 })
                 .unzip();
