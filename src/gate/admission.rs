@@ -38,6 +38,9 @@ impl Gate {
             turn,
             own_wait: None,
         });
+        if self.paths[path].members == 0 && self.now > self.paths[path].left_at {
+            self.lift(path, None);
+        }
         self.paths[path].members += 1;
         self.join_path(path, key.index);
         Ok(HeadId(key))
@@ -55,6 +58,7 @@ impl Gate {
         let was_first = self.paths[head.path].heads.first().is_some_and(|(_, first)| first == index);
         self.paths[head.path].heads.remove(index, &mut self.head_places);
         self.paths[head.path].members -= 1;
+        self.paths[head.path].left_at = now;
         if was_first {
             self.first_changed(head.path, now);
         } else {
@@ -193,6 +197,7 @@ impl Gate {
             }
             self.levels[index].own_waiting.swap_remove(at);
             self.heads[head].own_wait = None;
+            self.lift(self.heads[head].path, None);
             self.join_path(self.heads[head].path, head);
         }
         next
@@ -205,6 +210,9 @@ impl Gate {
             PathState::Idle | PathState::Trying | PathState::Waiting { .. } => None,
         };
         self.paths[path].state = PathState::Trying;
+        if from.is_some() {
+            self.lift(path, from);
+        }
         let admitted = self.try_first(path, now);
         if self.paths[path].state == PathState::Trying {
             self.paths[path].state = PathState::Idle;
@@ -320,6 +328,7 @@ impl Gate {
         self.admissions += 1;
         self.paths[path].members -= 1;
         self.paths[path].grants += 1;
+        self.paths[path].left_at = now;
         self.end_round(path, weight);
         if let Some((turn, _)) = self.paths[path].heads.first() {
             self.paths[path].state = PathState::Ready { from: None };
