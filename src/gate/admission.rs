@@ -174,7 +174,7 @@ impl Gate {
         let (_, path) = self.first_waiting(index, now)?;
         let (turn, head) = self.paths[path].heads.first()?;
         if let Err(blocked) = self.levels[index].probe(self.heads[head].cost, now) {
-            self.note_asks(index);
+            self.note_unsaved(index, blocked);
             return blocked.until;
         }
         self.levels[index].lent = Some(path);
@@ -265,7 +265,9 @@ impl Gate {
                 // It would let this one pass, but keeps its room for one before it in turn.
                 Ok(()) => self.kept_for_another(*index, path, turn, self.now),
             };
-            self.note_asks(*index);
+            if let Some(blocked) = blocked {
+                self.note_unsaved(*index, blocked);
+            }
             if let Some(blocked) = blocked
                 && worst.is_none_or(|(_, worst)| blocked.outlasts(worst))
             {
@@ -275,20 +277,17 @@ impl Gate {
         worst
     }
 
-    /// A level that needs a save before it lets a head pass gets one.
-    fn note_asks(&mut self, index: u32) {
-        if self.levels[index].take_asks() {
+    /// A level that needs a save before it lets a head pass gets one: for a head too heavy to go unsaved
+    /// while that still waits for its time, for others once only that keeps them back.
+    fn note_unsaved(&mut self, index: u32, blocked: Blocked) {
+        let unsaved = blocked.until.is_none() && matches!(blocked.reason, Reason::Rate | Reason::Tokens);
+        if self.levels[index].take_asks() || (unsaved && self.levels[index].ledger) {
             self.mark_changed(index);
             self.want_save();
         }
     }
 
     fn wait_at(&mut self, path: u32, turn: Turn, level: u32, blocked: Blocked) {
-        // Only charges that are not saved hold a budget back without a time.
-        if blocked.until.is_none() && matches!(blocked.reason, Reason::Rate | Reason::Tokens) {
-            self.mark_changed(level);
-            self.want_save();
-        }
         let since = match self.paths[path].wait {
             Some(wait) if wait.level == level && wait.reason == blocked.reason => wait.since,
             _ => self.now,

@@ -273,6 +273,10 @@ fn live_and_die(
             gate.enqueue(item(path, size, 0), now).unwrap();
             continue;
         }
+        if writing.is_none() && gate.save_need() == SaveNeed::Now {
+            // The head that has just been tried asks for it.
+            continue;
+        }
         let written = writing.as_ref().map(|(done, _)| *done);
         let next = gate.next_at(now).into_iter().chain(written).min();
         now = next.unwrap_or(until).max(now + Duration::from_micros(1));
