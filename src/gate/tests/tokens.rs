@@ -342,3 +342,22 @@ fn several_periods_hold_at_once() {
         charges.iter().filter(|(at, _)| at.since(START) < MINUTE * 60).map(|(_, amount)| amount).sum();
     assert!(first_hour >= 58_000, "{first_hour}");
 }
+
+#[test]
+fn a_head_that_only_a_save_keeps_back_asks_for_it() {
+    let mut gate = Gate::new(GateOptions { ledger: true, ..GateOptions::default() }, START);
+    let lane = gate.add_level(level(LevelKind::Lane, "p/m", tokens(2_000_000, MINUTE)), START);
+    let path = gate.add_path(&[lane]).unwrap();
+    gate.enqueue(item(path, 3_000, 0), START).unwrap();
+    let first = gate.poll(START).unwrap();
+    gate.enqueue(item(path, 15_000, 0), START).unwrap();
+    assert!(gate.poll(START).is_none());
+    assert_eq!(gate.save_need(), SaveNeed::Ride, "its time has not come");
+    let due = gate.next_at(START).unwrap();
+    assert!(gate.poll(due).is_none());
+    assert_eq!(gate.save_need(), SaveNeed::Now);
+    let snapshot = gate.snapshot_dirty(due).unwrap();
+    gate.saved(snapshot.version, due);
+    assert!(gate.poll(due).is_some());
+    gate.recorded(first.grant, due);
+}
