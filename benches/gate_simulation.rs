@@ -2,22 +2,26 @@
 //!
 //! `cargo bench --bench gate_simulation` prints, for each limit and each way of enforcing it, how much of
 //! the budget was used in minutes 2–10 of a backlog, how many calls were refused and how many windows were
-//! over; then nanoseconds per admission with 1, 100 and 10,000 heads waiting.
+//! over; then hours of mixed load: tokens, learned and changing limits, somebody else on the key, upstreams
+//! that say nothing; then nanoseconds per admission with 1, 100 and 10,000 heads waiting.
 #![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
 
+mod gate_simulation_hour;
 mod gate_simulation_oracle;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
+use gate_simulation_hour::Hour;
 use gate_simulation_oracle::{Oracle, windows_over};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sluicegate::domain::limits::{Limits, Rate};
 use sluicegate::domain::time::Timestamp;
 use sluicegate::gate::{
-    Cost, Gate, GateError, GateOptions, Grant, Head, LevelId, LevelKind, LevelSpec, PathId, Refusal,
+    Accounting, Cost, Gate, GateError, GateOptions, Grant, Head, LevelId, LevelKind, LevelSpec, PathId,
+    Refusal,
 };
 
 const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -45,6 +49,7 @@ fn main() -> Result<(), GateError> {
             );
         }
     }
+    hours()?;
     println!("\nns per enqueue + poll + finish_call + recorded, five levels");
     println!("{:<44} {:>8} {:>8} {:>8}", "waiting heads", 1, 100, 10_000);
     let open = [1, 100, 10_000].map(|waiting| time_open(waiting, Shape::OnePath));
@@ -61,6 +66,43 @@ fn main() -> Result<(), GateError> {
         "a limited batch each, at its paced moment",
         [1, 100, 10_000].map(|waiting| time_paced(waiting, Shape::OwnLevels)),
     )
+}
+
+/// Hours of mixed load, each against one upstream.
+fn hours() -> Result<(), GateError> {
+    println!(
+        "\n{:<34} {:>8} {:>8} {:>8} {:>6}  shares",
+        "an hour of mixed load", "used", "429s", "503s", "over"
+    );
+    let actual = Accounting::Actual { cached_input_free: true };
+    let requests = |limits| Hour { limits, ..Hour::requests("configured, 6,000 requests/min") };
+    let hours = [
+        Hour::tokens("admission, largest 0.4 %", Accounting::Admission, 8_000),
+        Hour::tokens("admission, largest 5 %", Accounting::Admission, 100_000),
+        Hour::tokens("admission, largest 20 %", Accounting::Admission, 400_000),
+        Hour::tokens("actual, largest 0.4 %", actual, 8_000),
+        Hour::tokens("actual, largest 5 %", actual, 100_000),
+        Hour::tokens("actual, largest 20 %", actual, 400_000),
+        requests(Limits { requests: vec![Rate { amount: 6_000, period: MINUTE }], ..Limits::default() }),
+        Hour { quotas: vec![(20, 3_000), (40, 6_000)], ..Hour::requests("learned, halved, doubled") },
+        Hour::requests("learned, 30 % used by another").shared(30.0),
+        Hour { speaks: false, ..Hour::requests("silent, hidden 6,000/min") },
+        Hour { speaks: false, ..Hour::requests("silent, 8 slots") }.slots(8),
+    ];
+    for hour in hours {
+        let name = hour.name;
+        let outcome = hour.simulate()?;
+        let shares: Vec<String> = outcome.shares.iter().map(|share| format!("{share:.3}")).collect();
+        println!(
+            "{name:<34} {:>8.4} {:>8.5} {:>8.5} {:>6}  {}",
+            outcome.used,
+            outcome.limited,
+            outcome.overloaded,
+            outcome.over,
+            shares.join(" ")
+        );
+    }
+    Ok(())
 }
 
 fn report(name: &str, times: [Result<f64, GateError>; 3]) -> Result<(), GateError> {

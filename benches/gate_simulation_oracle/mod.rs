@@ -1,5 +1,7 @@
 //! Providers that enforce a limit, written without the gate's arithmetic.
 
+pub(crate) mod upstream;
+
 use std::collections::VecDeque;
 
 use sluicegate::domain::limits::Rate;

@@ -38,6 +38,9 @@ impl Gate {
             turn,
             own_wait: None,
         });
+        if self.paths[path].members == 0 && self.now > self.paths[path].left_at {
+            self.lift(path, None);
+        }
         self.paths[path].members += 1;
         self.join_path(path, key.index);
         Ok(HeadId(key))
@@ -55,6 +58,7 @@ impl Gate {
         let was_first = self.paths[head.path].heads.first().is_some_and(|(_, first)| first == index);
         self.paths[head.path].heads.remove(index, &mut self.head_places);
         self.paths[head.path].members -= 1;
+        self.paths[head.path].left_at = now;
         if was_first {
             self.first_changed(head.path, now);
         } else {
@@ -170,7 +174,7 @@ impl Gate {
         let (_, path) = self.first_waiting(index, now)?;
         let (turn, head) = self.paths[path].heads.first()?;
         if let Err(blocked) = self.levels[index].probe(self.heads[head].cost, now) {
-            self.note_asks(index);
+            self.note_unsaved(index, blocked);
             return blocked.until;
         }
         self.levels[index].lent = Some(path);
@@ -193,6 +197,7 @@ impl Gate {
             }
             self.levels[index].own_waiting.swap_remove(at);
             self.heads[head].own_wait = None;
+            self.lift(self.heads[head].path, None);
             self.join_path(self.heads[head].path, head);
         }
         next
@@ -205,6 +210,9 @@ impl Gate {
             PathState::Idle | PathState::Trying | PathState::Waiting { .. } => None,
         };
         self.paths[path].state = PathState::Trying;
+        if from.is_some() {
+            self.lift(path, from);
+        }
         let admitted = self.try_first(path, now);
         if self.paths[path].state == PathState::Trying {
             self.paths[path].state = PathState::Idle;
@@ -257,7 +265,9 @@ impl Gate {
                 // It would let this one pass, but keeps its room for one before it in turn.
                 Ok(()) => self.kept_for_another(*index, path, turn, self.now),
             };
-            self.note_asks(*index);
+            if let Some(blocked) = blocked {
+                self.note_unsaved(*index, blocked);
+            }
             if let Some(blocked) = blocked
                 && worst.is_none_or(|(_, worst)| blocked.outlasts(worst))
             {
@@ -267,20 +277,17 @@ impl Gate {
         worst
     }
 
-    /// A level that needs a save before it lets a head pass gets one.
-    fn note_asks(&mut self, index: u32) {
-        if self.levels[index].take_asks() {
+    /// A level that needs a save before it lets a head pass gets one: for a head too heavy to go unsaved
+    /// while that still waits for its time, for others once only that keeps them back.
+    fn note_unsaved(&mut self, index: u32, blocked: Blocked) {
+        let unsaved = blocked.until.is_none() && matches!(blocked.reason, Reason::Rate | Reason::Tokens);
+        if self.levels[index].take_asks() || (unsaved && self.levels[index].ledger) {
             self.mark_changed(index);
             self.want_save();
         }
     }
 
     fn wait_at(&mut self, path: u32, turn: Turn, level: u32, blocked: Blocked) {
-        // Only charges that are not saved hold a budget back without a time.
-        if blocked.until.is_none() && matches!(blocked.reason, Reason::Rate | Reason::Tokens) {
-            self.mark_changed(level);
-            self.want_save();
-        }
         let since = match self.paths[path].wait {
             Some(wait) if wait.level == level && wait.reason == blocked.reason => wait.since,
             _ => self.now,
@@ -320,6 +327,7 @@ impl Gate {
         self.admissions += 1;
         self.paths[path].members -= 1;
         self.paths[path].grants += 1;
+        self.paths[path].left_at = now;
         self.end_round(path, weight);
         if let Some((turn, _)) = self.paths[path].heads.first() {
             self.paths[path].state = PathState::Ready { from: None };

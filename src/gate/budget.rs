@@ -49,6 +49,10 @@ pub struct BudgetState {
     pub arrival_us: Option<i64>,
     /// The parts of a budget that is counted or uneven: when, in microseconds since the epoch, and how much.
     pub parts: Vec<(i64, u64)>,
+    /// Units that may have been charged since, and their cost in microseconds of pace: a head too heavy to
+    /// go unsaved waited for them to be here.
+    #[serde(default)]
+    pub ahead: (u64, u64),
 }
 
 #[derive(Debug)]
@@ -239,27 +243,17 @@ impl Budget {
     }
 
     /// What to save, and the mark to confirm it with.
-    pub(super) fn snapshot(&mut self, now: Timestamp) -> (BudgetState, u64) {
-        let ahead = self.ahead_cost;
-        let mark = self.charged.saturating_add(ahead);
+    pub(super) fn snapshot(&mut self) -> (BudgetState, u64) {
+        let mark = self.charged.saturating_add(self.ahead_cost);
         self.in_snapshot = mark;
         self.asks = false;
-        let (arrival, mut parts) = match &self.meter {
-            Meter::Paced(paced) => {
-                let from = if ahead == 0 { paced.arrival() } else { paced.arrival().max(now) };
-                (Some(from.micros().saturating_add(ahead.cast_signed())), paced.parts())
-            }
+        let (arrival_us, parts) = match &self.meter {
+            Meter::Paced(paced) => (Some(paced.arrival().micros()), paced.parts()),
             Meter::Counted(counter) => (None, counter.parts()),
         };
-        let saves_parts = match &self.meter {
-            Meter::Paced(paced) => paced.is_uneven(),
-            Meter::Counted(_) => true,
-        };
-        if self.ahead > 0 && saves_parts {
-            parts.push((now.micros(), self.ahead));
-        }
-        let period_us = micros_of(self.rate.period);
-        (BudgetState { dimension: self.dimension, period_us, arrival_us: arrival, parts }, mark)
+        let (dimension, period_us) = (self.dimension, micros_of(self.rate.period));
+        let ahead = (self.ahead, self.ahead_cost);
+        (BudgetState { dimension, period_us, arrival_us, parts, ahead }, mark)
     }
 
     /// What was charged up to a mark is durable.
@@ -279,19 +273,23 @@ impl Budget {
     /// is not durable either: or one that dies early again and again would forget a little each time.
     pub(super) fn resume(&mut self, saved: Option<&BudgetState>, at: Timestamp) {
         let period = micros_of(self.rate.period);
+        // When it was charged is not known, so it counts from now, as if it had been just before.
+        let (ahead, ahead_cost) = saved.map_or((0, 0), |state| state.ahead);
+        let unsaved = unsaved_units(self.rate).saturating_add(ahead.min(self.rate.amount));
+        let wait = UNSAVED.saturating_add(ahead_cost.min(period.unsigned_abs())).cast_signed();
         match &mut self.meter {
             Meter::Paced(paced) => {
                 let latest = at.micros().saturating_add(period.saturating_mul(2));
                 let arrival = saved.and_then(|state| state.arrival_us).unwrap_or(0).min(latest);
-                let resumed = arrival.max(at.micros()).saturating_add(UNSAVED.cast_signed());
+                let resumed = arrival.max(at.micros()).saturating_add(wait);
                 let parts = saved.map_or(&[][..], |state| &state.parts);
-                paced.resume(Timestamp::from_micros(resumed), parts, unsaved_units(self.rate), at);
-                self.charged += if paced.is_uneven() { UNSAVED } else { 0 };
+                paced.resume(Timestamp::from_micros(resumed), parts, unsaved, at);
+                self.charged += if paced.is_uneven() { wait.unsigned_abs() } else { 0 };
             }
             Meter::Counted(counter) => {
                 counter.restore(saved.map_or(&[][..], |state| &state.parts), at);
-                counter.add(unsaved_units(self.rate), at);
-                self.charged += unsaved_units(self.rate);
+                counter.add(unsaved, at);
+                self.charged += unsaved;
             }
         }
     }

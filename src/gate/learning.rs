@@ -59,7 +59,8 @@ pub struct LearnedLimit {
 }
 
 impl LearnedLimit {
-    fn rate(&self) -> Rate {
+    /// The limit as a rate.
+    pub(super) fn rate(&self) -> Rate {
         let period = Duration::from_micros(u64::try_from(self.period_us).unwrap_or(1).max(1));
         Rate { amount: self.amount.max(1), period }
     }

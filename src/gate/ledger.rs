@@ -16,6 +16,7 @@ use super::learning::LearnedLimit;
 use super::level::{Level, LevelId, LevelKind};
 use super::rate_factor::RateFactor;
 use super::registry::Boot;
+use super::silent::Silent;
 use crate::domain::limits::Rate;
 use crate::domain::time::Timestamp;
 
@@ -103,6 +104,9 @@ impl Ledger {
     pub(super) fn recall(&self, level: &mut Level) {
         if let Some(saved) = self.saved.get(&(level.kind, level.name.to_string())) {
             level.learning.learned.clone_from(&saved.learned);
+            if let Some(probed) = saved.learned.iter().find(|learned| learned.probed) {
+                level.silent = Silent::resumed(probed.rate());
+            }
         }
     }
 
@@ -147,7 +151,7 @@ impl Gate {
                 .budgets
                 .iter_mut()
                 .map(|budget| {
-                    let (state, mark) = budget.snapshot(now);
+                    let (state, mark) = budget.snapshot();
                     (state, (budget.rate(), mark))
                 })
                 .unzip();

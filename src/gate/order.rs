@@ -75,7 +75,7 @@ impl Gate {
 
     /// A path's place in the order of a level, by a head's turn.
     pub(super) fn turn_at(&self, level: u32, path: u32, turn: Turn) -> Turn {
-        Turn { served: self.levels[level].shares.start(self.paths[path].app), ..turn }
+        Turn { served: self.levels[level].shares.served(self.paths[path].app), ..turn }
     }
 
     /// Whether somebody at a level, waiting or about to try, is before a path whose first head has this
@@ -109,6 +109,14 @@ impl Gate {
             until: wait.until,
             reason: wait.reason,
         }))
+    }
+
+    /// A path that did not compete at its levels, but for one, starts where the others there are.
+    pub(super) fn lift(&mut self, path: u32, but: Option<u32>) {
+        let levels = self.paths[path].levels;
+        for index in levels.as_slice().iter().filter(|index| Some(**index) != but) {
+            self.levels[*index].shares.lift(self.paths[path].app);
+        }
     }
 
     /// A path waits at a level.

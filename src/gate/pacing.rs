@@ -26,7 +26,7 @@ const TOLERATED_INTERVALS: u64 = 5;
 /// The tolerance of tokens, as a part of the period.
 const TOLERATED_PART: u64 = 400;
 /// The most that one call's wait for the sum is made up for, as a part of the period.
-const CAUGHT_UP_PART: u64 = 100;
+const CAUGHT_UP_PART: u64 = 10;
 /// 99.5 %: the factor that intervals are worked out with before any refusal.
 const START_FACTOR: u64 = 9_950;
 

@@ -91,6 +91,8 @@ pub(super) struct Path {
     pub(super) app: u32,
     /// The level of its app.
     pub(super) app_level: Option<u32>,
+    /// When a head of it left or was taken back last.
+    pub(super) left_at: Timestamp,
     /// The round in which it may try again.
     pub(super) round: u64,
     pub(super) heads: TurnHeap,

@@ -2,7 +2,8 @@
 //!
 //! Start-time fair queueing. An app's counter grows by what it takes of the level's binding budget, as a
 //! time, divided by its weight; the lowest goes first. The level's own time is where the last one started
-//! that left in order, and nobody starts before it: whoever was away gets no credit for that.
+//! that left in order; whoever was away is lifted to it, and gets no credit for that. Who leaves and is back at
+//! once, with its next head, was not away.
 
 /// Virtual time of a call where only calls in flight are limited, in nanoseconds.
 pub(super) const CALL: u64 = 1_000_000;
@@ -27,16 +28,20 @@ impl Shares {
         self.apps.get(app as usize).map_or(0, |share| share.served)
     }
 
-    /// Where an app that comes now starts.
-    pub(super) fn start(&self, app: u32) -> u64 {
-        self.served(app).max(self.time)
+    /// An app that was away starts where the others are.
+    pub(super) fn lift(&mut self, app: u32) {
+        let time = self.time;
+        if time > 0 {
+            let share = self.share(app);
+            share.served = share.served.max(time);
+        }
     }
 
     /// An app takes something. `in_order`: as its counter said, not before its turn.
     pub(super) fn take(&mut self, app: u32, cost: u64, in_order: bool) {
-        let start = self.start(app);
+        let start = self.served(app);
         if in_order {
-            self.time = start;
+            self.time = self.time.max(start);
         }
         let share = self.share(app);
         let covered = cost.min(share.credit);
@@ -106,9 +111,10 @@ mod tests {
         for _ in 0..10 {
             shares.take(1, 100, true);
         }
-        assert_eq!((shares.start(1), shares.start(2)), (1_000, 900));
+        shares.lift(2);
+        assert_eq!((shares.served(1), shares.served(2)), (1_000, 900));
         shares.take(2, 100, true);
-        assert_eq!(shares.start(2), 1_000);
+        assert_eq!(shares.served(2), 1_000);
     }
 
     #[test]
@@ -128,6 +134,7 @@ mod tests {
         let mut shares = Shares::default();
         shares.take(1, 1_000, false);
         shares.take(1, 1_000, false);
-        assert_eq!(shares.start(2), 0);
+        shares.lift(2);
+        assert_eq!(shares.served(2), 0);
     }
 }

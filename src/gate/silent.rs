@@ -53,6 +53,12 @@ impl Default for Silent {
 }
 
 impl Silent {
+    /// Goes on from a rate found before a restart, and looks for a faster one from there.
+    pub(super) fn resumed(rate: Rate) -> Self {
+        let rate = rate.amount as f64 / rate.period.as_secs_f64();
+        Self { rate: Some(rate), last_loss: Some(rate), hold: FIRST_HOLD, ..Self::default() }
+    }
+
     /// Whether the rate was found.
     pub(super) fn is_found(&self) -> bool {
         self.rate.is_some()

@@ -267,3 +267,29 @@ fn overload_lowers_the_calls_in_flight() {
     assert_eq!(gate.view(lane, START + SECOND).unwrap().max_concurrent, Some(54));
     assert_eq!(gate.lane_state(lane, START + SECOND), LaneState::Open, "one round trip is one loss");
 }
+
+#[test]
+fn a_found_rate_is_looked_beyond_after_a_restart() {
+    let (mut gate, lane, path) = one_lane(slots(64));
+    let mut upstream = Upstream::new(600, false);
+    upstream.fill = 5.0;
+    against(&mut gate, (lane, path), &mut upstream, (START, START + MINUTE * 2));
+    let found = gate.learned_limits(lane);
+    assert!(found[0].probed, "{found:?}");
+    let state = LevelState {
+        kind: LevelKind::Lane,
+        name: "p/m".to_owned(),
+        rate_factor: 9_950,
+        closed_until_us: None,
+        budgets: Vec::new(),
+        learned: found.clone(),
+    };
+    let restart = START + MINUTE * 3;
+    let mut gate =
+        Gate::new(GateOptions { boot: Boot::Again(vec![state]), ..GateOptions::default() }, restart);
+    let lane = gate.add_level(level(LevelKind::Lane, "p/m", slots(64)), restart);
+    let path = gate.add_path(&[lane]).unwrap();
+    upstream.limit = 1_200.0;
+    against(&mut gate, (lane, path), &mut upstream, (restart, restart + MINUTE * 4));
+    assert!(gate.learned_limits(lane)[0].amount > found[0].amount, "{:?}", gate.learned_limits(lane));
+}

@@ -273,6 +273,10 @@ fn live_and_die(
             gate.enqueue(item(path, size, 0), now).unwrap();
             continue;
         }
+        if writing.is_none() && gate.save_need() == SaveNeed::Now {
+            // The head that has just been tried asks for it.
+            continue;
+        }
         let written = writing.as_ref().map(|(done, _)| *done);
         let next = gate.next_at(now).into_iter().chain(written).min();
         now = next.unwrap_or(until).max(now + Duration::from_micros(1));
@@ -337,4 +341,23 @@ fn several_periods_hold_at_once() {
     let first_hour: u64 =
         charges.iter().filter(|(at, _)| at.since(START) < MINUTE * 60).map(|(_, amount)| amount).sum();
     assert!(first_hour >= 58_000, "{first_hour}");
+}
+
+#[test]
+fn a_head_that_only_a_save_keeps_back_asks_for_it() {
+    let mut gate = Gate::new(GateOptions { ledger: true, ..GateOptions::default() }, START);
+    let lane = gate.add_level(level(LevelKind::Lane, "p/m", tokens(2_000_000, MINUTE)), START);
+    let path = gate.add_path(&[lane]).unwrap();
+    gate.enqueue(item(path, 3_000, 0), START).unwrap();
+    let first = gate.poll(START).unwrap();
+    gate.enqueue(item(path, 15_000, 0), START).unwrap();
+    assert!(gate.poll(START).is_none());
+    assert_eq!(gate.save_need(), SaveNeed::Ride, "its time has not come");
+    let due = gate.next_at(START).unwrap();
+    assert!(gate.poll(due).is_none());
+    assert_eq!(gate.save_need(), SaveNeed::Now);
+    let snapshot = gate.snapshot_dirty(due).unwrap();
+    gate.saved(snapshot.version, due);
+    assert!(gate.poll(due).is_some());
+    gate.recorded(first.grant, due);
 }
