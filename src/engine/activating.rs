@@ -87,7 +87,7 @@ impl Dispatcher {
         let feeds = self.batches.batches.get(&key).map(|batch| batch.feeds.clone()).unwrap_or_default();
         for feed in feeds {
             self.withdraw(feed, now);
-            self.enqueue(feed);
+            self.enqueue(feed, now);
         }
     }
 

@@ -17,8 +17,10 @@ use super::reserving::{cost, labelled, tokens};
 impl Dispatcher {
     /// Puts a feed's next item into the gate, at each lane that pulls, unless it waits there already. Items that
     /// no lane will ever have room for fail on the way.
-    pub(super) fn enqueue(&mut self, feed_id: FeedId) {
-        let now = self.clock.now();
+    ///
+    /// `now` is that of the admission that it follows, if any: at a later moment the gate would take its app for one
+    /// that was away, and whose turn starts anew.
+    pub(super) fn enqueue(&mut self, feed_id: FeedId, now: Timestamp) {
         while let Some(misfit) = self.stand(feed_id, now) {
             self.fail_misfit(feed_id, &misfit, now);
         }
@@ -61,12 +63,12 @@ impl Dispatcher {
 
     /// Lets the feed's heads stand for what is ready now: what was added may suit lanes that did not pull.
     pub(super) fn ready_changed(&mut self, feed_id: FeedId) {
+        let now = self.clock.now();
         let route = self.batches.feeds.get(&feed_id).and_then(|feed| feed.route);
         if route.is_some_and(|route| self.lanes.route(route).has_choice()) {
-            let now = self.clock.now();
             self.withdraw(feed_id, now);
         }
-        self.enqueue(feed_id);
+        self.enqueue(feed_id, now);
     }
 
     /// Takes a feed's heads out of the gate.
@@ -118,7 +120,7 @@ impl Dispatcher {
             None => tracing::error!("an admitted item had lost its batch or its bytes"),
         }
         self.settle_lease(lease, now);
-        self.enqueue(feed_id);
+        self.enqueue(feed_id, now);
     }
 
     /// The lane whose head was admitted, and the item that it takes. The other lanes' heads stood for the same

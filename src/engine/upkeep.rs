@@ -101,7 +101,7 @@ impl Dispatcher {
             }
             for feed in self.lanes.route(route).feeds().collect::<Vec<_>>() {
                 self.withdraw(feed, now);
-                self.enqueue(feed);
+                self.enqueue(feed, now);
             }
         }
     }

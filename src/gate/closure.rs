@@ -113,6 +113,11 @@ impl Closure {
         self.pause = Some((reason, since));
     }
 
+    /// Whether it is paused until an operator says otherwise; what a full disk pauses goes on by itself.
+    pub(super) fn is_paused_by_operator(&self) -> bool {
+        self.pause.is_some_and(|(reason, _)| reason == PauseReason::Paused)
+    }
+
     /// Ends a pause.
     pub(super) fn unpause(&mut self) {
         self.pause = None;

@@ -15,6 +15,7 @@ use super::cost::Dimension;
 use super::learning::LearnedLimit;
 use super::level::{Level, LevelId, LevelKind};
 use super::rate_factor::RateFactor;
+use super::reason::PauseReason;
 use super::registry::Boot;
 use super::silent::Silent;
 use crate::domain::limits::Rate;
@@ -31,6 +32,9 @@ pub struct LevelState {
     pub rate_factor: u16,
     /// Until when it is closed, in microseconds since the epoch.
     pub closed_until_us: Option<i64>,
+    /// Whether an operator paused it.
+    #[serde(default)]
+    pub paused: bool,
     /// Its budgets.
     pub budgets: Vec<BudgetState>,
     /// The limits that it learned.
@@ -120,6 +124,9 @@ impl Ledger {
         }
         let Some(saved) = saved else { return };
         level.factor = RateFactor::restored(saved.rate_factor, booted);
+        if saved.paused {
+            level.closure.pause(PauseReason::Paused, now);
+        }
         if let Some(until) = saved.closed_until_us {
             level.closure.cooldown.close_until(Timestamp::from_micros(until), now);
         }
@@ -161,6 +168,7 @@ impl Gate {
                 name: level.name.to_string(),
                 rate_factor: level.factor.value(now),
                 closed_until_us: level.closure.cooldown.closed(now).map(Timestamp::micros),
+                paused: level.closure.is_paused_by_operator(),
                 budgets,
                 learned: level.learning.learned.clone(),
             });

@@ -100,6 +100,9 @@ async fn a_paused_lane_sends_nothing_until_it_is_resumed() {
     let waits = |batch: &Value| batch["sluicegate"]["waiting"][0]["reason"] == "paused";
     service.until(&id, "it waits for the lane", waits).await;
     assert_eq!(upstream.log().arrived, 0);
+    let service = service.restart().await;
+    service.until(&id, "it still waits after a restart", waits).await;
+    assert_eq!(upstream.log().arrived, 0);
     let open = service.post("/admin/v1/lanes/resume", &lane).await.ok();
     assert_eq!(open["state"], "open");
     assert_eq!(service.ended(&id).await["request_counts"]["completed"], 1);

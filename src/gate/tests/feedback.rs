@@ -281,6 +281,7 @@ fn a_found_rate_is_looked_beyond_after_a_restart() {
         name: "p/m".to_owned(),
         rate_factor: 9_950,
         closed_until_us: None,
+        paused: false,
         budgets: Vec::new(),
         learned: found.clone(),
     };
