@@ -56,6 +56,11 @@ impl Service {
         Ok(Self { folder: folder.to_owned(), address, process: None })
     }
 
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Where its store is.
     pub(crate) fn store(&self) -> PathBuf {
         self.folder.join("store.db")

@@ -1,5 +1,7 @@
 //! Every way in which a call is refused, in `OpenAI`'s envelope.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -11,9 +13,12 @@ use crate::store::StoreError;
 /// Tells the official SDKs not to try again: they repeat every 409 and 5xx by themselves.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Longest `Retry-After` that the official SDKs wait for, in seconds: after longer ones they try again at
+/// Longest `Retry-After` that the official SDKs wait for: after longer ones they try again at
 /// once, so they are told not to.
-const LONGEST_HEEDED: u64 = 60;
+const LONGEST_HEEDED: Duration = Duration::from_secs(60);
+
+/// What the official SDKs prefer to `retry-after`: a refusal for rate often ends within the second.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// What kind of refusal it is: decides the status, the `type` and the `code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +62,20 @@ pub(crate) enum Refusal {
     IdempotencyKeyReused,
     /// The app holds as much as it may.
     AppQuotaExceeded,
+    /// No lane serves the model.
+    ModelNotFound,
+    /// The call needs more tokens at once than a limit allows.
+    TokenBudgetExceeded,
+    /// The gate stayed closed for requests, concurrency or memory.
+    RequestsLimited,
+    /// The gate stayed closed for tokens.
+    TokensLimited,
+    /// The model's lane is stopped until its operator acts.
+    LaneStopped,
+    /// The provider could not be reached or broke off.
+    UpstreamUnreachable,
+    /// The provider did not answer in time.
+    UpstreamTimedOut,
     /// The process is ending.
     Draining,
     /// The store can't be reached.
@@ -77,18 +96,23 @@ impl Refusal {
             | Self::UnknownParameter
             | Self::InvalidJson
             | Self::InvalidLine
+            | Self::TokenBudgetExceeded
             | Self::WindowUnreachable => StatusCode::BAD_REQUEST,
             Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
             Self::InsufficientScope | Self::OriginRefused => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::ModelNotFound => StatusCode::NOT_FOUND,
+            Self::RequestsLimited | Self::TokensLimited | Self::AppQuotaExceeded => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict | Self::BatchActive => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::AppQuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
-            Self::Draining | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Draining | Self::StoreUnavailable | Self::LaneStopped => StatusCode::SERVICE_UNAVAILABLE,
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -111,6 +135,12 @@ impl Refusal {
             Self::UnsupportedMediaType => Some("unsupported_media_type"),
             Self::IdempotencyKeyReused => Some("idempotency_key_reused"),
             Self::AppQuotaExceeded => Some("app_quota_exceeded"),
+            Self::ModelNotFound => Some("model_not_found"),
+            Self::TokenBudgetExceeded => Some("token_budget_exceeded"),
+            Self::RequestsLimited | Self::TokensLimited => Some("rate_limit_exceeded"),
+            Self::LaneStopped => Some("lane_stopped"),
+            Self::UpstreamUnreachable => Some("connection_error"),
+            Self::UpstreamTimedOut => Some("request_timeout"),
             Self::Draining => Some("draining"),
             Self::StoreUnavailable => Some("store_unavailable"),
             Self::StorageFull => Some("storage_full"),
@@ -120,18 +150,28 @@ impl Refusal {
         }
     }
 
-    /// Seconds after which the same call may succeed; `None` where only another call can, or where the
-    /// error itself knows better.
-    const fn retry_after(self) -> Option<u64> {
+    /// When the same call may succeed; `None` where only another call can, or where the error itself knows
+    /// better.
+    const fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::Draining | Self::StoreUnavailable => Some(5),
-            Self::StorageFull => Some(30),
+            Self::Draining | Self::StoreUnavailable => Some(Duration::from_secs(5)),
+            Self::StorageFull => Some(Duration::from_secs(30)),
             _ => None,
         }
     }
 
+    /// Whether the same call may succeed at any time, so that the SDKs may try it again.
+    const fn may_be_chance(self) -> bool {
+        matches!(self, Self::Internal | Self::SlowBody | Self::UpstreamUnreachable | Self::UpstreamTimedOut)
+    }
+
     fn kind(self) -> &'static str {
-        if self.status().is_server_error() { "server_error" } else { "invalid_request_error" }
+        match self {
+            Self::RequestsLimited => "requests",
+            Self::TokensLimited => "tokens",
+            _ if self.status().is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        }
     }
 }
 
@@ -145,7 +185,7 @@ pub(crate) struct ApiError {
     param: Option<String>,
     cause: Option<String>,
     code: Option<String>,
-    retry_after: Option<u64>,
+    retry_after: Option<Duration>,
 }
 
 /// Result of a handler or a step of one.
@@ -182,9 +222,9 @@ impl ApiError {
         self
     }
 
-    /// Tells when the same call may succeed, in seconds.
-    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = Some(seconds);
+    /// When the same call may succeed, at the earliest.
+    pub(crate) const fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
         self
     }
 
@@ -282,11 +322,20 @@ impl IntoResponse for ApiError {
         let status = self.refusal.status();
         let mut response = (status, Json(Envelope { error: body })).into_response();
         let headers = response.headers_mut();
-        if let Some(seconds) = self.retry_after {
+        if let Some(after) = self.retry_after {
+            // Rounded up, and never 0: some SDKs take that as at once, others as nothing said.
+            let seconds = after.as_millis().div_ceil(1_000).max(1);
+            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            if matches!(self.refusal, Refusal::RequestsLimited | Refusal::TokensLimited) {
+                let millis = u64::try_from(after.as_millis().max(1)).unwrap_or(u64::MAX);
+                headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+            }
         }
-        let repeats = matches!(self.refusal, Refusal::Internal | Refusal::SlowBody);
-        if !repeats && self.retry_after.is_none_or(|seconds| seconds > LONGEST_HEEDED) {
+        if !self.refusal.may_be_chance()
+            && (self.refusal == Refusal::LaneStopped
+                || self.retry_after.is_none_or(|after| after > LONGEST_HEEDED))
+        {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if self.refusal == Refusal::InvalidApiKey {

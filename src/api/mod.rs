@@ -1,8 +1,9 @@
 //! The HTTP API: `OpenAI`'s Files and Batches, and what goes beyond them.
 //!
 //! A handler takes what it needs, parses it into domain words, calls the store once and shows a
-//! view. It never talks to the engine: batches meet it in the store, and what only the engine knows
-//! (pace, waiting reasons, lanes) comes through the closures of [`ApiParts`].
+//! view. It never talks to the engine: batches meet it in the store, what only the engine knows
+//! (pace, waiting reasons, lanes) comes through the closures of [`ApiParts`], and clients' own calls go
+//! through a trait of the domain.
 
 mod admin;
 mod batches;
@@ -15,6 +16,7 @@ mod files;
 mod followers;
 mod input;
 mod intake;
+mod interactive;
 mod keyring;
 mod layers;
 mod list;

@@ -1,5 +1,7 @@
 //! Telling that an app's quota is used up, and when to come back.
 
+use std::time::Duration;
+
 use crate::domain::app::{OverQuota, Quota};
 use crate::domain::batch::BatchStatus;
 use crate::store::{BatchQuery, StoreError};
@@ -37,7 +39,7 @@ impl From<OverQuota> for ApiError {
 pub(crate) async fn refuse_create(api: &Api, caller: Caller, over: OverQuota) -> ApiError {
     match (over.quota, over.excess()) {
         (Quota::ItemsQueued, Some(excess)) => match pace(api, caller).await {
-            Ok(pace) => ApiError::from(over).retry_after(seconds_until(excess, pace)),
+            Ok(pace) => ApiError::from(over).retry_after(Duration::from_secs(seconds_until(excess, pace))),
             Err(error) => error.into(),
         },
         _ => over.into(),

@@ -15,6 +15,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 use crate::domain::api_key::Scope;
 
 use super::error::{ApiError, Refusal};
+use super::interactive::pass_through;
 use super::layers::Access;
 use super::state::{Api, ApiSettings};
 use super::{admin, batches, budget, files, layers, ops};
@@ -136,6 +137,12 @@ pub(crate) fn table() -> Vec<Route> {
         get("/v1/batches/{batch_id}/results", batches::list_results),
         get("/v1/batches/{batch_id}/items/{custom_id}", batches::get_item),
         get("/v1/batches/{batch_id}/events", batches::stream_events),
+        post("/v1/chat/completions", pass_through),
+        post("/v1/responses", pass_through),
+        post("/v1/embeddings", pass_through),
+        post("/v1/completions", pass_through),
+        post("/v1/moderations", pass_through),
+        post("/v1/messages", pass_through),
     ]
 }
 

@@ -14,11 +14,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use http::Version;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::shutdown::Shutdown;
@@ -100,8 +102,8 @@ impl Connection {
     async fn run(self, stream: TcpStream, routes: Router) {
         let Self { place, stop, grace } = self;
         prepare(&stream);
-        let called = Arc::new(AtomicBool::new(false));
-        let service = Calls { routes, called: Arc::clone(&called) };
+        let (called, cut) = (Arc::new(AtomicBool::new(false)), Cut::default());
+        let service = Calls { routes, called: Arc::clone(&called), cut: cut.clone() };
         let builder = builder();
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         // hyper's own limit starts once it knows the protocol: who sends not even that waits here.
@@ -112,6 +114,7 @@ impl Connection {
         }
         tokio::select! {
             _ = connection.as_mut() => return,
+            () = cut.asked_for() => return,
             () = stop.begun() => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -147,10 +150,28 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
+/// The way to end a connection from within a call: what hyper has to write to a client that does not
+/// read has no time limit of its own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cut(CancellationToken);
+
+impl Cut {
+    /// Ends the connection.
+    pub(super) fn now(&self) {
+        self.0.cancel();
+    }
+
+    /// Returns once that was asked for.
+    pub(super) async fn asked_for(&self) {
+        self.0.cancelled().await;
+    }
+}
+
 /// The routes as hyper calls them.
 struct Calls {
     routes: Router,
     called: Arc<AtomicBool>,
+    cut: Cut,
 }
 
 impl hyper::service::Service<Request<hyper::body::Incoming>> for Calls {
@@ -160,6 +181,11 @@ impl hyper::service::Service<Request<hyper::body::Incoming>> for Calls {
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
         self.called.store(true, Ordering::Relaxed);
-        self.routes.clone().oneshot(request.map(Body::new))
+        let mut request = request.map(Body::new);
+        // A connection of HTTP/2 carries other calls, which must not end with one of them.
+        if request.version() < Version::HTTP_2 {
+            request.extensions_mut().insert(self.cut.clone());
+        }
+        self.routes.clone().oneshot(request)
     }
 }

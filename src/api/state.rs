@@ -3,11 +3,13 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRef;
 
 use crate::clock::Clock;
 use crate::domain::ids::{AppKey, BatchKey};
+use crate::domain::interactive::Interactive;
 use crate::domain::limit_status::LimitStatus;
 use crate::domain::progress::Progress;
 use crate::ingest::IngestLimits;
@@ -19,6 +21,7 @@ use super::body::Bodies;
 use super::error::{ApiError, Refusal, Result};
 use super::followers::Followers;
 use super::intake::Intake;
+use super::interactive::{PassThrough, Rooms};
 use super::keyring::Keyring;
 
 /// Limits and habits of the API, from the configuration.
@@ -38,6 +41,8 @@ pub struct ApiSettings {
     pub max_file: u64,
     /// Most bytes of a JSON body.
     pub max_inline: usize,
+    /// The longest wait of a client's own call in the gate.
+    pub max_wait: Duration,
 }
 
 impl Default for ApiSettings {
@@ -50,6 +55,7 @@ impl Default for ApiSettings {
             max_line: 16 << 20,
             max_file: 512 << 20,
             max_inline: 32 << 20,
+            max_wait: Duration::from_secs(30),
         }
     }
 }
@@ -101,7 +107,7 @@ impl fmt::Debug for Board {
 }
 
 /// Everything the API is built from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ApiParts {
     /// Files, batches and results.
     pub store: Store,
@@ -117,6 +123,14 @@ pub struct ApiParts {
     pub settings: ApiSettings,
     /// What the rest of the process tells.
     pub board: Board,
+    /// Who makes clients' own calls; `None`: nobody does.
+    pub calls: Option<Arc<dyn Interactive>>,
+}
+
+impl fmt::Debug for ApiParts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ApiParts").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 /// The API's state. Cloning shares it.
@@ -132,12 +146,13 @@ pub struct Api {
     pub(super) followers: Followers,
     pub(super) intake: Intake,
     pub(super) bodies: Bodies,
+    pub(super) interactive: PassThrough,
 }
 
 impl Api {
     /// Puts the parts together; starts nothing yet.
     pub fn new(parts: ApiParts) -> Self {
-        let ApiParts { store, keyring, metrics, clock, shutdown, settings, board } = parts;
+        let ApiParts { store, keyring, metrics, clock, shutdown, settings, board, calls } = parts;
         let limits = IngestLimits {
             max_line: settings.max_line,
             max_items: settings.max_items,
@@ -147,6 +162,11 @@ impl Api {
             followers: Followers::new(store.clone(), shutdown.clone()),
             intake: Intake::new(store.clone(), clock, shutdown.clone(), limits),
             bodies: Bodies::new(),
+            interactive: PassThrough {
+                calls,
+                max_wait: settings.max_wait,
+                rooms: Rooms::new(settings.max_line),
+            },
             store,
             keyring,
             metrics,

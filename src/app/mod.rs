@@ -16,6 +16,7 @@ use crate::api::{
 };
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::interactive::Interactive;
 use crate::engine::{self, EngineError, EngineParts};
 use crate::metrics::{Metrics, MetricsError};
 use crate::shutdown::Shutdown;
@@ -91,7 +92,7 @@ impl App {
         };
         let store = open_store(&config, clock, &metrics).await?;
         let keyring = open_keyring(&config, &store, clock, &shutdown).await?;
-        let board = engine::spawn(EngineParts {
+        let engine = engine::spawn(EngineParts {
             store: store.clone(),
             clock,
             metrics: metrics.clone(),
@@ -111,7 +112,8 @@ impl App {
             clock,
             shutdown: shutdown.clone(),
             settings: api_settings(&config),
-            board: api_board(&config, board, &metrics),
+            board: api_board(&config, engine.board, &metrics),
+            calls: interactive(&config, engine.calls),
         });
         let admin_address = admin.as_ref().map(|(_, address)| *address);
         let surface = if admin.is_some() { Surface::Clients } else { Surface::Whole };
@@ -178,6 +180,11 @@ async fn open_store(config: &Config, clock: Clock, metrics: &Metrics) -> Result<
     Ok(opened.map_err(|_| StoreError::Closed)??)
 }
 
+/// Who makes clients' own calls, if they are passed through.
+fn interactive(config: &Config, calls: engine::Calls) -> Option<Arc<dyn Interactive>> {
+    config.interactive.passthrough.then(|| Arc::new(calls) as Arc<dyn Interactive>)
+}
+
 fn api_settings(config: &Config) -> ApiSettings {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     ApiSettings {
@@ -188,6 +195,7 @@ fn api_settings(config: &Config) -> ApiSettings {
         max_line: size(config.batches.max_line.0),
         max_file: config.batches.max_file.0,
         max_inline: size(config.batches.max_inline.0),
+        max_wait: config.interactive.max_wait,
     }
 }
 

@@ -65,6 +65,7 @@ pub(super) fn route(config: &Arc<Config>) -> RouteModel {
                 limits: rule.limits.clone(),
                 order: rule.order,
                 weight: rule.weight,
+                upstream_model: rule.upstream_model.as_deref().map(Arc::from),
             })
         });
         choices.collect()
@@ -87,6 +88,7 @@ fn settings(provider: &config::Provider) -> UpstreamSettings {
     let mut settings = UpstreamSettings::new(provider.base_url.as_str());
     settings.headers = plain(&provider.headers);
     settings.query = plain(&provider.query);
+    settings.deployments = provider.has_deployments();
     settings.proxy = provider.proxy.as_ref().map(|proxy| proxy.as_str().to_owned());
     settings.ca_file.clone_from(&provider.ca_file);
     settings.client_cert_file.clone_from(&provider.client_cert_file);

@@ -67,6 +67,15 @@ impl Kind {
         }
     }
 
+    /// Parameters that its API demands, unless the configuration has them.
+    fn demanded_query(self, base_url: &Url) -> &'static [(&'static str, &'static str)] {
+        match self {
+            // The latest version of the dated API that is not a preview (Azure's API version lifecycle).
+            Self::Azure if !is_undated(base_url) => &[("api-version", "2024-10-21")],
+            Self::Azure | Self::OpenAi | Self::Anthropic => &[],
+        }
+    }
+
     /// Headers that its API demands, unless the configuration has them.
     fn demanded_headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -74,6 +83,12 @@ impl Kind {
             Self::OpenAi | Self::Azure => &[],
         }
     }
+}
+
+/// Azure's API has two forms: a dated one below `/openai`, where a model is a deployment in the path, and one
+/// without dates below `/openai/v1`, which is `OpenAI`'s own.
+fn is_undated(base_url: &Url) -> bool {
+    base_url.as_str().trim_end_matches('/').ends_with("/v1")
 }
 
 /// One provider, resolved: nothing in it depends on another section any more.
@@ -211,6 +226,12 @@ fn resolve(given: Given, names: &[String], shared: &Shared<'_>, report: &mut Rep
             headers.push(((*name).to_owned(), Secret::new(*value)));
         }
     }
+    let mut query = keys.query.0;
+    for (name, value) in kind.demanded_query(&base_url) {
+        if !query.iter().any(|(known, _)| known == name) {
+            query.push(((*name).to_owned(), Secret::new(*value)));
+        }
+    }
     Some(Provider {
         name,
         kind,
@@ -218,7 +239,7 @@ fn resolve(given: Given, names: &[String], shared: &Shared<'_>, report: &mut Rep
         auth,
         key: key.filter(|_| auth != AuthScheme::None),
         headers,
-        query: keys.query.0,
+        query,
         proxy: keys.proxy,
         ca_file: keys.ca_file,
         client_cert_file: keys.client_cert_file,
@@ -247,6 +268,14 @@ fn missing_base_url(name: &str, origin: &Origin, names: &[String], report: &mut 
     let message =
         "is missing: the provider's URL with its version prefix, such as \"https://api.example.com/v1\"";
     report.problem_at(&format!("providers.{name}.base_url"), origin, message, meant);
+}
+
+impl Provider {
+    /// Whether its models are addressed as deployments, in the path.
+    pub fn has_deployments(&self) -> bool {
+        let named_already = self.base_url.as_str().contains("/deployments/");
+        self.kind == Kind::Azure && !is_undated(&self.base_url) && !named_already
+    }
 }
 
 impl Preset {

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::domain::batch::Usage;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::BatchKey;
+use crate::domain::model_field::with_model;
 use crate::domain::quota::QuotaReading;
 use crate::domain::result::{ItemStatus, NewResult, Payload};
 use crate::domain::time::Timestamp;
@@ -33,6 +34,10 @@ pub(super) struct Attempt {
     pub(super) permit: Permit,
     pub(super) provider: Arc<ProviderSetup>,
     pub(super) endpoint: Endpoint,
+    /// The model as its line names it; empty where it names none.
+    pub(super) model: Arc<str>,
+    /// The provider's name for it, if another.
+    pub(super) upstream_model: Option<Arc<str>>,
     pub(super) body: Bytes,
     /// Laid under the body, if the batch has defaults.
     pub(super) defaults: Option<Arc<Defaults>>,
@@ -90,8 +95,18 @@ pub(super) async fn run(attempt: Attempt, reporter: Reporter) {
         Some(defaults) => defaults.lay_under(&attempt.body).into(),
         None => attempt.body.clone(),
     };
-    let max_reply = MAX_REPLY;
-    let call = Call { endpoint: attempt.endpoint, body, headers: &[], timeouts: attempt.timeouts, max_reply };
+    let body = match &attempt.upstream_model {
+        Some(model) => with_model(&body, model),
+        None => body,
+    };
+    let call = Call {
+        endpoint: attempt.endpoint,
+        model: attempt.upstream_model.as_ref().unwrap_or(&attempt.model),
+        body,
+        headers: &[],
+        timeouts: attempt.timeouts,
+        max_reply: MAX_REPLY,
+    };
     let mut reply = attempt.provider.upstream.call(call, &memory).await;
     let quota = reply.as_mut().map(|reply| std::mem::take(&mut reply.quota)).unwrap_or_default();
     let now = reporter.clock.now();

@@ -24,6 +24,7 @@ use super::delayed::Delayed;
 use super::estimate::Estimates;
 use super::event::Event;
 use super::growth::Growth;
+use super::interactive::Desk;
 use super::lanes::Lanes;
 use super::recorder::{Carried, Recorder};
 
@@ -72,6 +73,8 @@ pub(super) struct Dispatcher {
     /// Feeds whose model no lane serves: their items fail.
     pub(super) laneless: Vec<super::item::FeedId>,
     pub(super) delayed: Delayed,
+    /// Calls of clients that wait.
+    pub(super) interactive: Desk,
     pub(super) recorder: Recorder,
     pub(super) growth: Growth,
     pub(super) board: Board,
@@ -132,6 +135,10 @@ impl Dispatcher {
                         self.recorded(carried, recorded);
                     }
                 }
+                Some(asking) = self.interactive.asked() => {
+                    let now = self.clock.now();
+                    self.take_in_call(asking, now);
+                }
                 () = work.heard() => self.refresh(),
                 () = apps.heard() => self.refresh_apps(),
                 () = disk.heard() => self.look_at_disk(),
@@ -158,6 +165,7 @@ impl Dispatcher {
             self.top_up(now);
             self.admit(now);
         }
+        self.attend_calls(now);
         self.growth.settle(&mut self.gate, self.memory, now);
         self.recorder.send(&self.store, &mut self.gate, ticked, now);
     }
@@ -167,6 +175,7 @@ impl Dispatcher {
         if self.has_work() || !self.settled {
             wake = wake.min(self.next_tick);
         }
+        wake = self.interactive.next_due().map_or(wake, |due| wake.min(due));
         if let Stage::Draining { until } = self.stage {
             return wake.min(until);
         }
@@ -177,7 +186,10 @@ impl Dispatcher {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        !self.batches.batches.is_empty() || !self.recorder.is_idle() || self.disk_full
+        !self.batches.batches.is_empty()
+            || !self.interactive.is_idle()
+            || !self.recorder.is_idle()
+            || self.disk_full
     }
 
     pub(super) fn handle(&mut self, event: Event, now: Timestamp) {
@@ -191,6 +203,7 @@ impl Dispatcher {
             Event::Closed { batch, ended } => self.closed(batch, ended, now),
             Event::Grow { call, bytes, reply } => self.growth.ask(call, bytes, reply),
             Event::KeyChanged { provider } => self.key_changed(&provider, now),
+            Event::Interactive(note) => self.noted(*note, now),
             Event::Apps(apps) => self.apps.refresh(apps, &mut self.gate, now),
             Event::ShowLimits { of_app, reply } => {
                 // Whoever asked may have left meanwhile.
@@ -244,14 +257,15 @@ impl Dispatcher {
     fn begin_drain(&mut self) {
         let now = self.clock.now();
         self.stage = Stage::Draining { until: now + self.drain_timeout };
-        tracing::info!(in_flight = self.in_flight, "draining: nothing new starts");
+        let in_flight = self.in_flight + self.interactive.in_flight();
+        tracing::info!(in_flight, "draining: nothing new starts");
     }
 
     fn is_drained(&self, now: Timestamp) -> bool {
         let Stage::Draining { until } = self.stage else {
             return false;
         };
-        let idle = self.in_flight == 0 && self.recorder.is_idle();
+        let idle = self.in_flight == 0 && self.interactive.in_flight() == 0 && self.recorder.is_idle();
         if !idle && now >= until {
             tracing::warn!(
                 in_flight = self.in_flight,

@@ -9,6 +9,7 @@ use crate::domain::limit_status::LimitStatus;
 use crate::domain::segment::SegmentHead;
 
 use super::attempt::Ended;
+use super::interactive::Note;
 use super::item::{FeedId, LeaseKey};
 use super::loader::Loaded;
 use super::lost::Lost;
@@ -34,6 +35,8 @@ pub(super) enum Event {
     Grow { call: u64, bytes: u64, reply: oneshot::Sender<u64> },
     /// A provider's key changed.
     KeyChanged { provider: String },
+    /// A client's own call changed.
+    Interactive(Box<Note>),
     /// What the store says of all apps.
     Apps(Vec<AppRecord>),
     /// Somebody asks what limits there are.

@@ -6,7 +6,7 @@ mod fault;
 mod retry_on;
 #[cfg(test)]
 mod tests;
-mod usage;
+pub(super) mod usage;
 
 use std::time::Duration;
 

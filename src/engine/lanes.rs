@@ -67,6 +67,8 @@ pub struct LaneChoice {
     pub order: i32,
     /// The share among lanes of the same order; at least 1.
     pub weight: u32,
+    /// The provider's name for the lane's model; `None`: the same.
+    pub upstream_model: Option<Arc<str>>,
 }
 
 /// Finds the lanes of a model; none: nothing serves it.
@@ -84,6 +86,8 @@ pub(super) struct Provider {
 pub(super) struct Lane {
     pub(super) name: String,
     pub(super) provider: Arc<ProviderSetup>,
+    /// The provider's name for the model; `None`: the same.
+    pub(super) upstream_model: Option<Arc<str>>,
     pub(super) level: LevelId,
     provider_level: LevelId,
     /// Without an app: for what concerns its pace alone.
@@ -239,6 +243,7 @@ impl Lanes {
         self.lanes.push(Lane {
             name: full_name,
             provider: setup,
+            upstream_model: choice.upstream_model,
             level,
             provider_level: parent,
             path,

@@ -2,7 +2,8 @@
 //!
 //! The path: [`refresh`] finds batches, [`leasing`] fills each lane's window, [`starting`] admits heads,
 //! [`attempt`] calls and judges, [`ending`] and [`recorder`] turn verdicts into rows, [`stopping`] and
-//! [`closer`] end what was cancelled or expired. [`dispatcher`] is the one task that does all but the waiting.
+//! [`closer`] end what was cancelled or expired. Calls of clients that wait go through [`interactive`].
+//! [`dispatcher`] is the one task that does all but the waiting.
 
 mod activating;
 mod apps;
@@ -17,6 +18,7 @@ mod estimate;
 mod event;
 mod feedback;
 mod growth;
+mod interactive;
 mod item;
 mod lanes;
 mod lease;
@@ -41,5 +43,6 @@ pub mod judge;
 pub mod retry_budget;
 
 pub use board::Board;
+pub use interactive::Calls;
 pub use lanes::{LaneChoice, MOST_MODEL_LANES, OTHER, ProviderSetup, RetrySetup, RouteModel};
-pub use start::{EngineError, EngineParts, spawn};
+pub use start::{Engine, EngineError, EngineParts, spawn};

@@ -1,5 +1,6 @@
 //! Tokens of a head, and what becomes of an item that no limit has room for.
 
+use crate::domain::batch::Usage;
 use crate::domain::result::{ErrorCode, ItemStatus, Payload};
 use crate::domain::time::Timestamp;
 use crate::gate::{Accounting, Cost, Dimension, Grant, Misfit, TokensUsed};
@@ -30,20 +31,7 @@ impl Dispatcher {
     ) {
         let Some(measure) = item.measure else { return };
         let usage = judgement.usage;
-        let used = match (usage, judgement.class) {
-            (Some(usage), _) => TokensUsed {
-                input: usage.input_tokens,
-                output: usage.output_tokens,
-                cached: usage.cached_tokens,
-            },
-            // What was refused used nothing, whatever its provider charged for it on admission. A call that timed
-            // out or broke off may have used everything: it stays charged.
-            (
-                None,
-                Some(AttemptClass::ClientError | AttemptClass::RateLimited | AttemptClass::Overloaded),
-            ) => TokensUsed::default(),
-            _ => return,
-        };
+        let Some(used) = used(usage, judgement.class) else { return };
         self.gate.settle(grant, used, now);
         let lease = self.batches.leases.get(&item.lease);
         let feed = lease.and_then(|lease| self.batches.feeds.get(&lease.feed));
@@ -65,11 +53,7 @@ impl Dispatcher {
             let entry = lease.open.as_ref().and_then(|open| Some((open, open.entries().get(item.entry)?)));
             custom_id = entry.and_then(|(open, entry)| open.custom_id(entry)).map(str::to_owned);
         }
-        let Misfit { level, dimension, limit, needed } = misfit;
-        let message = format!(
-            "This request needs at least {needed} {} at once, and '{level}' allows {limit} per period.",
-            words(*dimension)
-        );
+        let message = figures(misfit);
         let ending = (ItemStatus::Failed, Payload::Error { code: ErrorCode::TokenBudgetExceeded, message });
         let mut result = unsent(key.batch, item.line, custom_id.as_deref(), ending, now);
         result.attempts = item.attempts;
@@ -77,6 +61,32 @@ impl Dispatcher {
         self.finish_item(key, route.and_then(|route| self.lanes.preferred(route)), result, None);
         self.settle_lease(key, now);
     }
+}
+
+/// What a call used, where that is known.
+pub(super) fn used(usage: Option<Usage>, class: Option<AttemptClass>) -> Option<TokensUsed> {
+    match (usage, class) {
+        (Some(usage), _) => Some(TokensUsed {
+            input: usage.input_tokens,
+            output: usage.output_tokens,
+            cached: usage.cached_tokens,
+        }),
+        // What was refused used nothing, whatever its provider charged for it on admission. A call that timed
+        // out or broke off may have used everything: it stays charged.
+        (None, Some(AttemptClass::ClientError | AttemptClass::RateLimited | AttemptClass::Overloaded)) => {
+            Some(TokensUsed::default())
+        }
+        _ => None,
+    }
+}
+
+/// What a limit says of a request that it will never let through.
+pub(super) fn figures(misfit: &Misfit) -> String {
+    let Misfit { level, dimension, limit, needed } = misfit;
+    format!(
+        "This request needs at least {needed} {} at once, and '{level}' allows {limit} per period.",
+        words(*dimension)
+    )
 }
 
 /// What an item is likely to take, and what it takes at least.

@@ -21,6 +21,7 @@ use super::dispatcher::{Dispatcher, Stage, Suspect};
 use super::estimate::Estimates;
 use super::event::Event;
 use super::growth::Growth;
+use super::interactive::{Calls, Desk};
 use super::lanes::{Lanes, ProviderSetup, RouteModel, Shared};
 use super::recorder::Recorder;
 
@@ -59,11 +60,20 @@ pub enum EngineError {
     Store(#[from] StoreError),
 }
 
+/// A running engine.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    /// What it lets others see.
+    pub board: Board,
+    /// Where clients' own calls go.
+    pub calls: Calls,
+}
+
 /// Starts the engine; nothing is sent before its boot row is durable.
 ///
 /// # Errors
 /// If the store can't be read or written.
-pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
+pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
     let now = parts.clock.now();
     let boot = parts.store.begin_boot(now).await?;
     let mut gate = open_gate(&parts, &boot, now).await?;
@@ -80,13 +90,15 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
     let (events, heard) = mpsc::unbounded_channel();
     watch_keys(&lanes, &events);
     let board = Board::new(events.clone());
+    let reporter = Reporter { clock: parts.clock, events };
+    let (calls, interactive) = Desk::open(reporter.clone());
     let dispatcher = Dispatcher {
         store: parts.store,
         clock: parts.clock,
         metrics: parts.metrics,
         shutdown: parts.shutdown.clone(),
         drain_timeout: parts.drain_timeout,
-        reporter: Reporter { clock: parts.clock, events },
+        reporter,
         gate,
         service,
         memory,
@@ -98,6 +110,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
         batches: Batches::default(),
         laneless: Vec::new(),
         delayed: Delayed::default(),
+        interactive,
         recorder: Recorder::default(),
         growth: Growth::default(),
         board: board.clone(),
@@ -113,7 +126,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Board, EngineError> {
         settled: false,
     };
     parts.shutdown.spawn(dispatcher.run(heard));
-    Ok(board)
+    Ok(Engine { board, calls })
 }
 
 /// The gate with what the budgets had used when the process last ran.

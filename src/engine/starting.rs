@@ -89,7 +89,10 @@ impl Dispatcher {
             let Some(admitted) = self.gate.poll(now) else {
                 return;
             };
-            self.start(admitted, now);
+            match super::interactive::number_of(admitted.tag) {
+                Some(number) => self.let_pass(number, admitted, now),
+                None => self.start(admitted, now),
+            }
         }
     }
 
@@ -175,6 +178,8 @@ impl Dispatcher {
             permit,
             provider: std::sync::Arc::clone(&lane.provider),
             endpoint,
+            model: std::sync::Arc::clone(&feed.model),
+            upstream_model: lane.upstream_model.clone(),
             body: open.body(entry),
             defaults: batch.defaults.clone(),
             custom_id: open.custom_id(entry).map(str::to_owned),

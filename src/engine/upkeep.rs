@@ -95,6 +95,7 @@ impl Dispatcher {
 
     /// A lane pulls no more for now: what its routes have in the gate goes to those that take over.
     pub(super) fn lane_closed(&mut self, lane: LaneId, now: Timestamp) {
+        self.move_calls(lane, now);
         for route in self.lanes.routes_of(lane) {
             if !self.lanes.route(route).has_choice() {
                 continue;
@@ -119,6 +120,7 @@ impl Dispatcher {
         }
         let was_open = self.gate.lane_state(lane.level, now) != LaneState::Stopped;
         self.gate.stop(lane.level, reason, grant.admitted_at(), now);
+        self.interactive.doubt_all();
         if was_open {
             tracing::warn!(
                 lane = %lane.name,

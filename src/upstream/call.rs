@@ -36,6 +36,8 @@ impl Default for PhaseTimeouts {
 pub struct Call<'a> {
     /// What of the provider is called.
     pub endpoint: Endpoint,
+    /// The model as the provider names it: where models are deployments, it is part of the path.
+    pub model: &'a str,
     /// The JSON body, sent as it stands.
     pub body: Bytes,
     /// Headers of this call, over those of the provider; mostly none.

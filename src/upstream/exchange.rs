@@ -5,17 +5,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
-use reqwest::{Body, Request, Url};
+use reqwest::{Body, Request, Response};
 use tokio::time::{Instant, timeout_at};
 
-use super::call::{Call, CallError, Phase, Reply};
+use super::call::{Call, CallError, Phase, PhaseTimeouts, Reply};
 use super::collect::{Collector, ReplyMemory, head_limit};
 use super::credential::Credential;
 use super::quota_headers;
 use super::reply_head;
+use super::request_url;
 use super::settings::{UpstreamError, UpstreamSettings};
-use super::shards::Shards;
+use super::shards::{Place, Shards};
+use super::streaming::{self, Opening, Streamed};
 use crate::domain::endpoint::Endpoint;
 
 /// One provider's client. Calls share it by reference.
@@ -23,7 +26,7 @@ pub struct Upstream {
     /// A request without its body for each endpoint, in the order of their indexes: its URL and
     /// headers are made once instead of for every call.
     templates: [Request; Endpoint::ALL.len()],
-    shards: Shards,
+    shards: Arc<Shards>,
     credential: Arc<Credential>,
     settings: UpstreamSettings,
 }
@@ -44,7 +47,7 @@ impl Upstream {
     /// # Errors
     /// The setting that it can't be built from.
     pub fn new(settings: &UpstreamSettings, credential: Arc<Credential>) -> Result<Self, UpstreamError> {
-        let base = base_url(settings)?;
+        let base = request_url::base(settings)?;
         let mut template = Request::new(Method::POST, base.clone());
         let headers = template.headers_mut();
         let agent = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
@@ -59,11 +62,12 @@ impl Upstream {
             headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?, value);
         }
         let templates = Endpoint::ALL.map(|endpoint| {
-            let mut request = Request::new(Method::POST, endpoint_url(&base, endpoint));
+            let mut request = Request::new(Method::POST, request_url::of_endpoint(&base, endpoint));
             *request.headers_mut() = template.headers().clone();
             request
         });
-        Ok(Self { templates, shards: Shards::new(settings, &base)?, credential, settings: settings.clone() })
+        let shards = Arc::new(Shards::new(settings, &base)?);
+        Ok(Self { templates, shards, credential, settings: settings.clone() })
     }
 
     /// The provider's key.
@@ -82,14 +86,13 @@ impl Upstream {
     /// Why there is no whole reply. Any status is a reply.
     pub async fn call<M: ReplyMemory>(&self, call: Call<'_>, memory: &M) -> Result<Reply, CallError> {
         let started = Instant::now();
-        let Call { timeouts, max_reply, .. } = call;
-        let request = self.request(call)?;
+        let Call { endpoint, model, body, headers, timeouts, max_reply } = call;
+        let mut request = self.request(endpoint, model, body)?;
+        for (name, value) in headers {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
         let place = self.shards.take();
-        let (limit, phase) = head_limit(&timeouts);
-        let response = match timeout_at(started + limit, place.client().execute(request)).await {
-            Ok(response) => response.map_err(|error| self.no_response(&error))?,
-            Err(_) => return Err(CallError::Timeout { phase, after: limit }),
-        };
+        let response = self.head(&place, request, started, &timeouts).await?;
         let first_byte = started.elapsed();
         let status = response.status().as_u16();
         let headers = response.headers();
@@ -106,18 +109,60 @@ impl Upstream {
         Ok(Reply { status, request_id, retry_after, should_retry, quota, body, first_byte, total })
     }
 
-    fn request(&self, call: Call<'_>) -> Result<Request, CallError> {
+    /// Makes one request and reads its reply's head; the body is the caller's to read. Dropping the
+    /// future or the body ends the call.
+    ///
+    /// # Errors
+    /// Why there is no head. Any status is a reply.
+    pub async fn open(&self, opening: Opening<'_>) -> Result<Streamed, CallError> {
+        let started = Instant::now();
+        let Opening { endpoint, model, body, headers, query, timeouts } = opening;
+        let mut request = self.request(endpoint, model, body)?;
+        streaming::lay_over(request.headers_mut(), headers);
+        // Decompressing would hold events back, and the reply's usage has to be readable.
+        request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(query) = query {
+            let query = request_url::joined_query(request.url().query(), query);
+            request.url_mut().set_query(query.as_deref());
+        }
+        let place = self.shards.take();
+        let response = self.head(&place, request, started, &timeouts).await?;
+        Ok(Streamed::new(response, place, timeouts, started))
+    }
+
+    /// An error reply without the provider's key, should it quote it: replies are shown to clients.
+    pub fn blank_out_key(&self, body: Bytes) -> Bytes {
+        self.credential.blank_out(body)
+    }
+
+    async fn head(
+        &self,
+        place: &Place,
+        request: Request,
+        started: Instant,
+        timeouts: &PhaseTimeouts,
+    ) -> Result<Response, CallError> {
+        let (limit, phase) = head_limit(timeouts);
+        match timeout_at(started + limit, place.client().execute(request)).await {
+            Ok(response) => response.map_err(|error| self.no_response(&error)),
+            Err(_) => Err(CallError::Timeout { phase, after: limit }),
+        }
+    }
+
+    fn request(&self, endpoint: Endpoint, model: &str, body: Bytes) -> Result<Request, CallError> {
         let key = self.credential.current().map_err(|error| CallError::Credential { detail: error.0 })?;
-        let template = &self.templates[usize::from(call.endpoint.index())];
-        let mut request = Request::new(Method::POST, template.url().clone());
+        let template = &self.templates[usize::from(endpoint.index())];
+        let url = if self.settings.deployments {
+            request_url::of_deployment(template.url(), endpoint, model)
+        } else {
+            template.url().clone()
+        };
+        let mut request = Request::new(Method::POST, url);
         *request.headers_mut() = template.headers().clone();
         if let Some((name, value)) = key {
             request.headers_mut().insert(name, value);
         }
-        for (name, value) in call.headers {
-            request.headers_mut().insert(name.clone(), value.clone());
-        }
-        *request.body_mut() = Some(Body::from(call.body));
+        *request.body_mut() = Some(Body::from(body));
         Ok(request)
     }
 
@@ -144,56 +189,4 @@ pub(super) fn innermost(error: &reqwest::Error) -> String {
         inner = Some(source);
     }
     inner.map_or_else(|| "for no stated reason".to_owned(), ToString::to_string)
-}
-
-fn base_url(settings: &UpstreamSettings) -> Result<Url, UpstreamError> {
-    let refused = |reason: &str| UpstreamError::BaseUrl(reason.to_owned());
-    let mut base =
-        Url::parse(&settings.base_url).map_err(|error| UpstreamError::BaseUrl(error.to_string()))?;
-    if !matches!(base.scheme(), "http" | "https") {
-        return Err(refused("it has to start with http:// or https://"));
-    }
-    if !base.username().is_empty() || base.password().is_some() {
-        return Err(refused("a name and password have no place in it; use headers"));
-    }
-    base.set_fragment(None);
-    if !settings.query.is_empty() {
-        base.query_pairs_mut().extend_pairs(&settings.query);
-    }
-    Ok(base)
-}
-
-/// The base's path, one slash, the endpoint's path; the base's query stays.
-fn endpoint_url(base: &Url, endpoint: Endpoint) -> Url {
-    let mut url = base.clone();
-    url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), endpoint.upstream_path()));
-    url
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn url_of(base: &str, query: &[(&str, &str)]) -> Result<String, UpstreamError> {
-        let mut settings = UpstreamSettings::new(base);
-        settings.query = query.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Ok(endpoint_url(&base_url(&settings)?, Endpoint::ChatCompletions).to_string())
-    }
-
-    #[test]
-    fn base_and_endpoint_are_joined_by_one_slash() {
-        for (base, query, url) in [
-            ("https://a.example/v1", &[][..], "https://a.example/v1/chat/completions"),
-            ("https://a.example/v1/", &[], "https://a.example/v1/chat/completions"),
-            ("http://a.example:8000", &[], "http://a.example:8000/chat/completions"),
-            ("https://a.example/v1?k=1", &[("v", "a b")], "https://a.example/v1/chat/completions?k=1&v=a+b"),
-            ("https://a.example/a%20b/v1#x", &[], "https://a.example/a%20b/v1/chat/completions"),
-        ] {
-            assert_eq!(url_of(base, query).expect("a URL"), url);
-        }
-        for base in ["a.example/v1", "ftp://a.example", "https://name:s3cret@a.example/v1", ""] {
-            let text = url_of(base, &[]).expect_err("refused").to_string();
-            assert!(text.starts_with("base_url: ") && !text.contains("s3cret"), "{text}");
-        }
-    }
 }

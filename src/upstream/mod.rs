@@ -11,8 +11,10 @@ mod credential;
 mod exchange;
 mod quota_headers;
 mod reply_head;
+mod request_url;
 mod settings;
 mod shards;
+mod streaming;
 #[cfg(test)]
 mod tests;
 
@@ -21,3 +23,4 @@ pub use self::collect::{FREE_REPLY, GROWTH_STEP, ReplyMemory, Unlimited};
 pub use self::credential::{AuthStyle, Credential, CredentialError};
 pub use self::exchange::Upstream;
 pub use self::settings::{HttpVersion, UpstreamError, UpstreamSettings};
+pub use self::streaming::{Opening, Streamed, StreamedBody};

@@ -25,6 +25,8 @@ pub struct UpstreamSettings {
     pub headers: Vec<(String, String)>,
     /// Query parameters of every request, by name.
     pub query: Vec<(String, String)>,
+    /// Whether models are addressed as deployments, in the path, as in Azure's dated API.
+    pub deployments: bool,
     /// The proxy to go through; `None`: what the environment says, and none for loopback.
     pub proxy: Option<String>,
     /// A PEM file of authorities trusted besides the system's.
@@ -46,6 +48,7 @@ impl UpstreamSettings {
             base_url: base_url.to_owned(),
             headers: Vec::new(),
             query: Vec::new(),
+            deployments: false,
             proxy: None,
             ca_file: None,
             client_cert_file: None,

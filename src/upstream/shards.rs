@@ -1,7 +1,7 @@
 //! Clients side by side, for servers that carry many calls on one connection.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use reqwest::{Client, Url};
 
@@ -39,25 +39,28 @@ impl Shards {
     }
 
     /// A place for one call, on the least loaded client that exists, or on another when all are full.
-    pub(super) fn take(&self) -> Place<'_> {
-        let shard = self.least_loaded();
+    pub(super) fn take(self: &Arc<Self>) -> Place {
+        let index = self.least_loaded();
+        let shard = &self.shards[index];
         shard.in_flight.fetch_add(1, Ordering::Relaxed);
-        Place { shard, client: self.client_of(shard) }
+        // Made here, so that the next call sees that it exists.
+        self.client_of(shard);
+        Place { shards: Arc::clone(self), index }
     }
 
-    fn least_loaded(&self) -> &Shard {
-        let mut best = &self.shards[0];
-        let mut load = best.in_flight.load(Ordering::Relaxed);
-        for shard in &self.shards[1..] {
+    fn least_loaded(&self) -> usize {
+        let mut best = 0;
+        let mut load = self.shards[0].in_flight.load(Ordering::Relaxed);
+        for (index, shard) in self.shards.iter().enumerate().skip(1) {
             if shard.client.get().is_none() {
                 if load < SHARD_CALLS {
                     break;
                 }
-                return shard;
+                return index;
             }
             let other = shard.in_flight.load(Ordering::Relaxed);
             if other < load {
-                (best, load) = (shard, other);
+                (best, load) = (index, other);
             }
         }
         best
@@ -72,21 +75,22 @@ impl Shards {
     }
 }
 
-/// A place taken on a client; given back when dropped.
-pub(super) struct Place<'a> {
-    shard: &'a Shard,
-    client: &'a Client,
+/// A place taken on a client; given back when dropped. It may outlive the call that took it: a reply
+/// that is still being read holds it.
+pub(super) struct Place {
+    shards: Arc<Shards>,
+    index: usize,
 }
 
-impl Place<'_> {
-    pub(super) const fn client(&self) -> &Client {
-        self.client
+impl Place {
+    pub(super) fn client(&self) -> &Client {
+        self.shards.client_of(&self.shards.shards[self.index])
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.shard.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.shards.shards[self.index].in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -95,12 +99,12 @@ mod tests {
     use super::super::settings::HttpVersion;
     use super::*;
 
-    fn shards(http: HttpVersion, max_in_flight: usize) -> Shards {
+    fn shards(http: HttpVersion, max_in_flight: usize) -> Arc<Shards> {
         let mut settings = UpstreamSettings::new("http://127.0.0.1:9/v1");
         settings.http = http;
         settings.max_in_flight = max_in_flight;
         let base = Url::parse(&settings.base_url).expect("a URL");
-        Shards::new(&settings, &base).expect("clients")
+        Arc::new(Shards::new(&settings, &base).expect("clients"))
     }
 
     fn loads(shards: &Shards) -> Vec<usize> {

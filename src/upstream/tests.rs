@@ -100,6 +100,7 @@ async fn client(base_url: &str) -> Upstream {
 fn call(timeouts: PhaseTimeouts) -> Call<'static> {
     Call {
         endpoint: Endpoint::ChatCompletions,
+        model: "m",
         body: Bytes::from_static(b"{\"model\": \"m\"}"),
         headers: &[],
         timeouts,

@@ -23,7 +23,11 @@ mod disk;
 #[cfg(test)]
 mod endings;
 #[cfg(test)]
+mod interactive;
+#[cfg(test)]
 mod isolation;
+#[cfg(test)]
+mod kinds;
 #[cfg(test)]
 mod main_path;
 #[cfg(test)]

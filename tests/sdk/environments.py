@@ -38,9 +38,9 @@ def node(folder: Path, requirement: str) -> Path:
     return folder
 
 
-def python_version(interpreter: Path) -> str:
-    """Which openai the environment has."""
-    code = "import openai; print(openai.__version__)"
+def python_version(interpreter: Path, package: str = "openai") -> str:
+    """Which version of a package the environment has."""
+    code = f"import {package}; print({package}.__version__)"
     return subprocess.run([str(interpreter), "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 

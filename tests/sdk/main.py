@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SUITE_SECONDS = 240
 
 PYTHON = {"python-newest": "openai", "python-1.109": "openai==1.109.*"}
+ANTHROPIC = {"anthropic-newest": "anthropic"}
 NODE = {"node-newest": "openai@latest", "node-4": "openai@4"}
 
 
@@ -68,6 +69,11 @@ def suites_in(folder: Path, only: list[str] | None) -> list[tuple[str, str, list
         if wanted(name):
             title = f"{name} (openai {environments.python_version(interpreters[name])})"
             suites.append((name, title, [str(interpreters[name]), "main.py"], ROOT / "tests/sdk/python"))
+    for name, requirement in ANTHROPIC.items():
+        if wanted(name):
+            interpreter = environments.python(folder / name, requirement)
+            title = f"{name} (anthropic {environments.python_version(interpreter, 'anthropic')})"
+            suites.append((name, title, [str(interpreter), "main.py"], ROOT / "tests/sdk/anthropic"))
     for name, requirement in NODE.items():
         if not (wanted(name) or wanted("examples")):
             continue

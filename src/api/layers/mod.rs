@@ -25,7 +25,7 @@ use super::error::ApiError;
 
 pub(super) use access::{Access, require_scope};
 pub(super) use leftover::read_refused_bodies;
-pub(super) use observe::observe;
+pub(super) use observe::{ERROR_SOURCE, observe};
 pub(super) use origin::refuse_foreign_pages;
 
 /// The answer to a call whose handler panicked: fixed text, the panic's goes to the log.

@@ -13,13 +13,17 @@ use http::{HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
+use crate::domain::endpoint::Endpoint;
 use crate::metrics::HttpMetrics;
 
 use super::super::error::Cause;
 
 const OURS: HeaderName = HeaderName::from_static("sluicegate-request-id");
-/// The name that OpenAI's SDKs read.
-const THEIRS: HeaderName = HeaderName::from_static("x-request-id");
+/// The names that `OpenAI`'s and Anthropic's SDKs read.
+const THEIRS: [HeaderName; 2] =
+    [HeaderName::from_static("x-request-id"), HeaderName::from_static("request-id")];
+/// Set on errors of calls that are passed through.
+pub(crate) const ERROR_SOURCE: HeaderName = HeaderName::from_static("sluicegate-error-source");
 /// The status counted when the client went away first; nginx's.
 const CLIENT_CLOSED: u16 = 499;
 
@@ -31,13 +35,21 @@ pub(crate) async fn observe(State(metrics): State<HttpMetrics>, request: Request
     let mut watch = Watch { metrics, method, route, started: Instant::now(), counted: false };
     let mut response = next.run(request).await;
     let status = response.status();
-    if status.is_server_error() {
-        let cause = response.extensions().get::<Cause>().map_or("", |cause| cause.0.as_str());
+    let cause = response.extensions().get::<Cause>();
+    // What a provider answered, or a lane's state, is no failure here: metrics and the lane's own line tell of it.
+    if status.is_server_error() && (cause.is_some() || !response.headers().contains_key(ERROR_SOURCE)) {
+        let cause = cause.map_or("", |cause| cause.0.as_str());
         let (method, route) = (watch.method.as_str(), watch.route());
         tracing::error!(request_id = %id, method, route, status = status.as_u16(), cause, "a call failed");
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().entry(THEIRS).or_insert_with(|| value.clone());
+        // An upstream's own id is what its support asks for.
+        if !THEIRS.iter().any(|name| response.headers().contains_key(name)) {
+            let names = if watch.route() == Endpoint::Messages.path() { &THEIRS[..] } else { &THEIRS[..1] };
+            for name in names {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
         response.headers_mut().insert(OURS, value);
     }
     let length = response.headers().get(CONTENT_LENGTH);

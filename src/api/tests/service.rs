@@ -83,6 +83,7 @@ impl Service {
             shutdown: shutdown.clone(),
             settings,
             board,
+            calls: None,
         };
         let routes = routes(&Api::new(parts), Surface::Whole);
         Self { store, shutdown, metrics, clock, routes, _folder: folder }

@@ -73,8 +73,8 @@ pub(super) struct Naming<'a> {
 /// Tokens that an answer claims.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
-    input: u64,
-    output: u64,
+    pub(super) input: u64,
+    pub(super) output: u64,
 }
 
 impl Usage {
@@ -85,7 +85,7 @@ impl Usage {
         Self { input: prompt.input_tokens(), output: prompt.markers.out.unwrap_or(spoken) }
     }
 
-    fn total(self) -> u64 {
+    pub(super) fn total(self) -> u64 {
         self.input.saturating_add(self.output)
     }
 }
@@ -199,7 +199,7 @@ fn put(body: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 /// A string printed as JSON.
-struct Json<'a>(&'a str);
+pub(super) struct Json<'a>(pub(super) &'a str);
 
 impl std::fmt::Display for Json<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

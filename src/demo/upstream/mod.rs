@@ -21,6 +21,7 @@ mod prompt;
 mod refusal;
 mod script;
 mod span;
+mod stream;
 mod wire;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::marker::Act;
 use super::prompt::Prompt;
 use super::refusal::Refusal;
 use super::script::Unit;
+use super::stream;
 use super::wire::Wire;
 use crate::domain::endpoint::Endpoint;
 
@@ -65,8 +66,46 @@ struct Answering<'a> {
 
 impl Answering<'_> {
     async fn answer(&mut self) -> io::Result<Ending> {
+        if self.streams() {
+            return self.stream().await;
+        }
         let (body, _) = self.usual_body();
         self.reply(200, "", &body).await
+    }
+
+    /// Whether the answer is a stream of events.
+    fn streams(&self) -> bool {
+        let asked = self.asked.prompt.as_ref().is_some_and(|prompt| prompt.stream);
+        asked && stream::can_stream(self.asked.endpoint)
+    }
+
+    async fn stream(&mut self) -> io::Result<Ending> {
+        let events = self.events();
+        let mut bytes = self.head(200, "", None);
+        let pause = Duration::from_micros(self.visit.script.stream_pause.micros());
+        for (at, event) in events.iter().enumerate() {
+            let _ = write!(bytes, "{:x}\r\n{event}\r\n", event.len());
+            if !pause.is_zero() || at + 1 == events.len() {
+                self.wire.send(&bytes).await?;
+                self.wire.pause(pause).await?;
+                bytes.clear();
+            }
+        }
+        self.wire.send(b"0\r\n\r\n").await?;
+        Ok(Ending::Status(200))
+    }
+
+    fn events(&self) -> Vec<String> {
+        let unread = Prompt::default();
+        let prompt = self.asked.prompt.as_ref().unwrap_or(&unread);
+        let (call, text) = self.spoken(prompt);
+        stream::events(self.asked.endpoint, prompt, &text, call, self.visit.script.stream_pieces)
+    }
+
+    fn spoken<'a>(&self, prompt: &'a Prompt) -> (Naming<'a>, String) {
+        let visit = self.visit;
+        let call = Naming { number: visit.number, id: prompt.markers.id.as_deref(), created: visit.created };
+        (call, visit.texts().answer(&visit.script.answers, visit.script.answer_bytes, &call))
     }
 
     async fn refuse(&mut self, refusal: &Refusal) -> io::Result<Ending> {
@@ -172,35 +211,50 @@ impl Answering<'_> {
         self.reply(200, "content-encoding: gzip\r\n", &packed).await
     }
 
+    /// The whole body of the usual answer, and where spaces may be added to it.
     fn usual_body(&self) -> (Vec<u8>, usize) {
+        if self.streams() {
+            let body = self.events().concat().into_bytes();
+            let end = body.len();
+            return (body, end);
+        }
         let unread = Prompt::default();
         let prompt = self.asked.prompt.as_ref().unwrap_or(&unread);
-        let visit = self.visit;
-        let call = Naming { number: visit.number, id: prompt.markers.id.as_deref(), created: visit.created };
-        let text = visit.texts().answer(&visit.script.answers, visit.script.answer_bytes, &call);
+        let (call, text) = self.spoken(prompt);
         let mut body = Vec::with_capacity(text.len() + 512);
         let room = answer::write(&mut body, self.asked.endpoint, prompt, &text, call);
         (body, room)
     }
 
     async fn reply(&mut self, status: u16, extra: &str, body: &[u8]) -> io::Result<Ending> {
-        let mut bytes = self.head(status, extra, body.len() as u64);
+        let mut bytes = self.head(status, extra, Some(body.len() as u64));
         bytes.extend_from_slice(body);
         self.wire.send(&bytes).await?;
         Ok(Ending::Status(status))
     }
 
     async fn send_head(&mut self, status: u16, extra: &str, length: u64) -> io::Result<()> {
-        let head = self.head(status, extra, length);
+        let head = self.head(status, extra, Some(length));
         self.wire.send(&head).await
     }
 
-    fn head(&self, status: u16, extra: &str, length: u64) -> Vec<u8> {
-        let mut head = Vec::with_capacity(512 + usize::try_from(length).unwrap_or(0).min(PIECE));
+    /// A reply's head; without a length its body comes in chunks.
+    fn head(&self, status: u16, extra: &str, length: Option<u64>) -> Vec<u8> {
+        let body = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        let mut head = Vec::with_capacity(512 + body.min(PIECE));
         // Writing into memory can't fail.
-        let _ = write!(head, "HTTP/1.1 {status} {}\r\ncontent-length: {length}\r\n", reason(status));
-        if !extra.contains("content-type") {
+        let _ = write!(head, "HTTP/1.1 {status} {}\r\n", reason(status));
+        let _ = match length {
+            Some(length) => write!(head, "content-length: {length}\r\n"),
+            None => write!(head, "transfer-encoding: chunked\r\n"),
+        };
+        if status == 200 && self.streams() {
+            head.extend_from_slice(b"content-type: text/event-stream; charset=utf-8\r\n");
+        } else if !extra.contains("content-type") {
             head.extend_from_slice(b"content-type: application/json\r\n");
+        }
+        for (name, value) in &self.visit.script.headers {
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         let name = if self.asked.endpoint == Endpoint::Messages { "request-id" } else { "x-request-id" };
         let _ = write!(head, "{name}: {}\r\n{extra}", self.visit.request_id);

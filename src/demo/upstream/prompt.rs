@@ -19,6 +19,10 @@ pub(super) struct Prompt {
     pub(super) texts: usize,
     /// The markers in those texts.
     pub(super) markers: Markers,
+    /// Whether the answer is to be a stream.
+    pub(super) stream: bool,
+    /// Whether a stream is to end with its usage.
+    pub(super) include_usage: bool,
 }
 
 impl Prompt {
@@ -55,6 +59,9 @@ enum Place {
     Model,
     Max,
     Text,
+    Stream,
+    StreamOptions,
+    IncludeUsage,
 }
 
 struct Node<'a> {
@@ -84,7 +91,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         match self.place {
             Place::Text => self.prompt.take_text(text),
             Place::Model => text.clone_into(&mut self.prompt.model),
-            Place::Top | Place::Max => {}
+            _ => {}
         }
         Ok(())
     }
@@ -93,7 +100,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         match self.place {
             Place::Text => self.prompt.text_bytes += 4,
             Place::Max => self.prompt.max_tokens = self.prompt.max_tokens.max(number),
-            Place::Top | Place::Model => {}
+            _ => {}
         }
         Ok(())
     }
@@ -106,7 +113,12 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+    fn visit_bool<E>(self, on: bool) -> Result<(), E> {
+        match self.place {
+            Place::Stream => self.prompt.stream = on,
+            Place::IncludeUsage => self.prompt.include_usage = on,
+            _ => {}
+        }
         Ok(())
     }
 
@@ -125,6 +137,9 @@ impl<'de> Visitor<'de> for Node<'_> {
                 Key::Text => Place::Text,
                 Key::Model if self.place == Place::Top => Place::Model,
                 Key::Max if self.place == Place::Top => Place::Max,
+                Key::Stream if self.place == Place::Top => Place::Stream,
+                Key::StreamOptions if self.place == Place::Top => Place::StreamOptions,
+                Key::IncludeUsage if self.place == Place::StreamOptions => Place::IncludeUsage,
                 _ => {
                     entries.next_value::<IgnoredAny>()?;
                     continue;
@@ -141,6 +156,9 @@ enum Key {
     Model,
     Max,
     Text,
+    Stream,
+    StreamOptions,
+    IncludeUsage,
     Other,
 }
 
@@ -162,6 +180,9 @@ impl<'de> serde::Deserialize<'de> for Key {
                     "messages" | "content" | "text" | "input" | "prompt" | "system" | "instructions" => {
                         Key::Text
                     }
+                    "stream" => Key::Stream,
+                    "stream_options" => Key::StreamOptions,
+                    "include_usage" => Key::IncludeUsage,
                     _ => Key::Other,
                 })
             }

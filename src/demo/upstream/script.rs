@@ -1,5 +1,7 @@
 //! What a scripted upstream does: plain data, read from TOML or JSON.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::latency::Latency;
@@ -18,6 +20,12 @@ pub struct Script {
     pub answers: Vec<String>,
     /// The least length of an answer's text, in bytes; shorter ones are padded.
     pub answer_bytes: usize,
+    /// The events that carry the text of a streamed answer; at least 1.
+    pub stream_pieces: usize,
+    /// The time between two events of a stream.
+    pub stream_pause: Span,
+    /// Headers of every answer, beside the usual ones.
+    pub headers: BTreeMap<String, String>,
     /// The models that `GET /v1/models` lists. Other names are served too.
     pub models: Vec<String>,
     /// The keys that are let in; absent: any key, or none.
@@ -51,6 +59,9 @@ impl Default for Script {
             latency: Latency::default(),
             answers: Vec::new(),
             answer_bytes: 0,
+            stream_pieces: 8,
+            stream_pause: Span::default(),
+            headers: BTreeMap::new(),
             models: vec!["demo-small".to_owned()],
             keys: None,
             slots: None,
@@ -237,6 +248,7 @@ mod tests {
             keys = ["sk-a"]
             slots = 8
             log = "full"
+            headers = { openai-version = "2020-10-01" }
             faults = { probability = 0.3, kinds = ["500", "503", "reset", "429 retry-after=2"] }
             storm = { every = "60s", lasts = "10s" }
             [[limits]]

@@ -56,6 +56,22 @@ pub(super) fn read(json: &str) -> Option<Usage> {
     })
 }
 
+/// A later usage of the same reply: it replaces an earlier one, or, where it holds the output alone as in
+/// Anthropic's streams, completes it.
+pub(in crate::engine) fn complete(known: Option<Usage>, json: &str) -> Option<Usage> {
+    if let Some(usage) = read(json) {
+        return Some(usage);
+    }
+    let mut known = known?;
+    let reported: Reported = serde_json::from_str(json).unwrap_or_default();
+    let output_tokens = reported.output_tokens.filter(|tokens| *tokens <= MOST_TOKENS);
+    known.output_tokens = output_tokens.unwrap_or(known.output_tokens);
+    let details = reported.output_tokens_details.unwrap_or_default();
+    let reasoning = details.reasoning_tokens.or(details.thinking_tokens).unwrap_or(known.reasoning_tokens);
+    known.reasoning_tokens = reasoning.min(known.output_tokens);
+    Some(known)
+}
+
 fn cached(details: Option<&Details>) -> u64 {
     details.and_then(|details| details.cached_tokens).unwrap_or(0)
 }

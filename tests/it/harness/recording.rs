@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Uri};
 use axum::response::IntoResponse;
 use tokio::net::TcpListener;
 
-/// What arrived: headers and body of each call.
-type Arrived = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
+/// What arrived: target, headers and body of each call.
+type Arrived = Arc<Mutex<Vec<(Uri, HeaderMap, Bytes)>>>;
 
 #[derive(Clone)]
 pub(crate) struct Recording {
@@ -32,11 +32,22 @@ impl Recording {
     }
 
     pub(crate) fn arrived(&self) -> Vec<(HeaderMap, Bytes)> {
-        self.arrived.lock().unwrap().clone()
+        let arrived = self.arrived.lock().unwrap();
+        arrived.iter().map(|(_, headers, body)| (headers.clone(), body.clone())).collect()
+    }
+
+    /// Path and query of each call.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.arrived.lock().unwrap().iter().map(|(target, ..)| target.to_string()).collect()
     }
 }
 
-async fn keep(State(recording): State<Recording>, headers: HeaderMap, body: Bytes) -> impl IntoResponse {
-    recording.arrived.lock().unwrap().push((headers, body));
+async fn keep(
+    State(recording): State<Recording>,
+    target: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> impl IntoResponse {
+    recording.arrived.lock().unwrap().push((target, headers, body));
     ([(CONTENT_TYPE, "application/json")], recording.answer)
 }

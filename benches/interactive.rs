@@ -1,0 +1,181 @@
+//! What a live call pays for going through the gate: its time beside that of calling the upstream directly,
+//! one call at a time, turn by turn in the same run; and the memory of many streams at once.
+//!
+//! ```text
+//! cargo bench --bench interactive -- --calls 5000 --streams 1000
+//! ```
+
+#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+mod harness;
+
+use std::time::Instant;
+
+use clap::Parser;
+use reqwest::Client;
+
+use harness::measures::{Usage, forget_peak, resident_bytes};
+use harness::service::{Provider, Service};
+use harness::upstream::Upstream;
+use harness::{quantile, say};
+
+/// Live calls through the gate beside direct ones.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Calls of each kind, made in turn
+    #[arg(long, default_value_t = 5_000)]
+    calls: usize,
+    /// Bytes of an answer's text
+    #[arg(long, default_value_t = 700)]
+    answer: usize,
+    /// The upstream's latency
+    #[arg(long, default_value = "1ms")]
+    latency: String,
+    /// Streams open at once; 0 leaves that part out
+    #[arg(long, default_value_t = 1_000)]
+    streams: usize,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What is called, and until when a call is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// A whole answer, to its last byte.
+    Answer,
+    /// A stream, to its first byte.
+    FirstByte,
+}
+
+fn main() -> anyhow::Result<()> {
+    if harness::upstream::serve_if_asked()? {
+        return Ok(());
+    }
+    let arguments = Arguments::parse();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        latency(&arguments).await?;
+        if arguments.streams > 0 { memory(&arguments).await } else { Ok(()) }
+    })
+}
+
+/// Times calls in turn: direct, through the gate, direct, …
+async fn latency(arguments: &Arguments) -> anyhow::Result<()> {
+    let upstream = Upstream::start(&format!(
+        "latency = \"{}\"\nanswer_bytes = {}\nlog = \"off\"\n",
+        arguments.latency, arguments.answer
+    ))?;
+    let (_folder, service, address) = service(&upstream).await?;
+    let client = Client::builder().no_proxy().retry(reqwest::retry::never()).build()?;
+    let direct = format!("{}/chat/completions", upstream.base_url());
+    let gate = format!("{address}/v1/chat/completions");
+    for what in [What::Answer, What::FirstByte] {
+        for url in [&direct, &gate] {
+            // Connections and lanes are made by the first calls.
+            for _ in 0..50 {
+                timed(&client, url, what).await?;
+            }
+        }
+        let (mut directly, mut through) = (Vec::new(), Vec::new());
+        for _ in 0..arguments.calls {
+            directly.push(timed(&client, &direct, what).await?);
+            through.push(timed(&client, &gate, what).await?);
+        }
+        let at = |share| (quantile(&directly, share) * 1e3, quantile(&through, share) * 1e3);
+        for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            let (directly, through) = at(share);
+            say(format!(
+                "{:<10} {name:<6} direct {directly:>7.3} ms   through the gate {through:>7.3} ms   added {:>6.3} ms   ratio {:.2}",
+                if what == What::Answer { "answer" } else { "first byte" },
+                through - directly,
+                through / directly
+            ));
+        }
+    }
+    let metrics = client.get(format!("{address}/metrics")).send().await?.text().await?;
+    let mean = |name: &str| {
+        let sum = |part: &str| {
+            let series = metrics.lines().filter(|line| {
+                line.starts_with(&format!("sluicegate_{name}_{part}{{")) && line.contains("interactive")
+            });
+            series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+        };
+        sum("sum") / sum("count") * 1e3
+    };
+    say(format!(
+        "inside: {:.3} ms from the asking to the admission, {:.3} ms from there to the last byte, on average",
+        mean("queue_wait_seconds"),
+        mean("request_duration_seconds")
+    ));
+    drop(service);
+    Ok(())
+}
+
+async fn timed(client: &Client, url: &str, what: What) -> anyhow::Result<f64> {
+    let stream = what == What::FirstByte;
+    let body = format!(
+        r#"{{"model":"bench","stream":{stream},"messages":[{{"role":"user","content":"Say something of some length."}}]}}"#
+    );
+    let request = client.post(url).header("content-type", "application/json").body(body);
+    let started = Instant::now();
+    let mut answer = request.send().await?.error_for_status()?;
+    let first = answer.chunk().await?;
+    let mut seconds = started.elapsed().as_secs_f64();
+    anyhow::ensure!(first.is_some(), "{url} answered nothing");
+    while answer.chunk().await?.is_some() {}
+    if what == What::Answer {
+        seconds = started.elapsed().as_secs_f64();
+    }
+    Ok(seconds)
+}
+
+/// Opens streams side by side, reads them to their ends, and looks at the service's memory.
+async fn memory(arguments: &Arguments) -> anyhow::Result<()> {
+    let upstream = Upstream::start(&format!(
+        "stream_pieces = 100\nstream_pause = \"50ms\"\nanswer_bytes = {}\nlog = \"off\"\n",
+        arguments.answer * 10
+    ))?;
+    let (_folder, service, address) = service(&upstream).await?;
+    let process = service.process_id()?;
+    let before = resident_bytes(process)?;
+    forget_peak(process)?;
+    let client = Client::builder().no_proxy().retry(reqwest::retry::never()).build()?;
+    let url = format!("{address}/v1/chat/completions");
+    let started = Instant::now();
+    let mut streams = tokio::task::JoinSet::new();
+    for _ in 0..arguments.streams {
+        let (client, url) = (client.clone(), url.clone());
+        streams.spawn(async move { timed(&client, &url, What::FirstByte).await });
+    }
+    let mut first_bytes = Vec::new();
+    while let Some(ended) = streams.join_next().await {
+        first_bytes.push(ended??);
+    }
+    let usage = Usage::of(process)?;
+    say(format!(
+        "{} streams at once: resident {:.1} MB before, {:.1} MB at most, {:.1} KB a stream; first byte p50 {:.0} ms, \
+         p99 {:.0} ms; {:.1} s in all",
+        arguments.streams,
+        before / 1e6,
+        usage.peak_rss_bytes / 1e6,
+        (usage.peak_rss_bytes - before) / 1e3 / arguments.streams as f64,
+        quantile(&first_bytes, 0.5) * 1e3,
+        quantile(&first_bytes, 0.99) * 1e3,
+        started.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// A service in front of an upstream, ready; its folder goes with the first value.
+async fn service(upstream: &Upstream) -> anyhow::Result<(tempfile::TempDir, Service, String)> {
+    let folder = tempfile::tempdir()?;
+    let provider = Provider {
+        name: "bench".to_owned(),
+        base_url: upstream.base_url(),
+        max_concurrent: 1_024,
+        requests: Vec::new(),
+    };
+    let mut service = Service::prepare(folder.path(), &[provider])?;
+    service.start_ready().await?;
+    let root = format!("http://{}", service.address());
+    Ok((folder, service, root))
+}

@@ -1,0 +1,418 @@
+//! The dispatcher's side of interactive calls: who waits, who goes, and what comes back.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::domain::interactive::Refusal;
+use crate::domain::time::Timestamp;
+use crate::gate::{
+    Accounting, Admitted, Cost, Grant, Head, HeadId, LaneState, PathId, Reason, Refusal as RateRefusal,
+    Waiting as HeldBack,
+};
+use crate::metrics::Kind;
+
+use super::passing::{End, Heard, Over, Pass, Ticket};
+use super::{Asking, Calls, Note, ON_THE_WAY, TAG};
+use crate::engine::attempt::Reporter;
+use crate::engine::dispatcher::{Dispatcher, Stage};
+use crate::engine::estimate::Estimates;
+use crate::engine::feedback;
+use crate::engine::item::{LaneId, RouteId};
+use crate::engine::reserving::{figures, labelled, used};
+
+/// Calls that wait at most; a further one is told to come back.
+const MOST_WAITING: usize = 4_096;
+/// Memory charged for what of a reply is between two sockets.
+const REPLY_BYTES: u64 = 32 * 1024;
+/// How long an aborted call keeps its place in flight: the upstream needs a moment to notice, and the next
+/// call would find its slot taken.
+const ABORTED: Duration = Duration::from_millis(500);
+/// When to come back where only another call's end can open the way.
+const SOON: Duration = Duration::from_secs(1);
+/// When a stopped lane is tried again, at the earliest, while nothing better is known.
+const PROBE: Duration = Duration::from_secs(60);
+
+/// The place of interactive calls in the gate's order: before what its app has of batches, and within its
+/// share before everybody's.
+const fn head(number: u64, path: PathId, cost: Cost) -> Head {
+    Head { tag: TAG | number, path, own: None, cost, turn: 0, interactive: true }
+}
+
+/// A call that waits for its turn.
+struct Waiting {
+    asking: Asking,
+    route: RouteId,
+    /// One at each lane that pulls; the first to be admitted takes the call.
+    heads: Vec<(LaneId, HeadId)>,
+    since: Timestamp,
+    /// Bytes of its body that the memory level holds already.
+    held: u64,
+}
+
+/// Everything the dispatcher knows of interactive calls.
+pub(in crate::engine) struct Desk {
+    asks: mpsc::Receiver<Asking>,
+    reporter: Reporter,
+    waiting: HashMap<u64, Waiting>,
+    /// When each gives up.
+    until: BTreeSet<(Timestamp, u64)>,
+    /// Those whose lane may be stopped: asked about once they had their chance.
+    doubtful: Vec<u64>,
+    /// Bytes that the bodies of waiting calls hold of the memory level.
+    held: u64,
+    /// What aborted calls give back, and when.
+    aborted: VecDeque<(Timestamp, Grant)>,
+    in_flight: u32,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Desk")
+            .field("waiting", &self.waiting.len())
+            .field("in_flight", &self.in_flight)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// Both ends: where calls are made, and where they are taken in.
+    pub(in crate::engine) fn open(reporter: Reporter) -> (Calls, Self) {
+        let (asks, heard) = mpsc::channel(ON_THE_WAY);
+        let desk = Self {
+            asks: heard,
+            reporter: reporter.clone(),
+            waiting: HashMap::new(),
+            until: BTreeSet::new(),
+            doubtful: Vec::new(),
+            held: 0,
+            aborted: VecDeque::new(),
+            in_flight: 0,
+        };
+        (Calls::new(asks, reporter), desk)
+    }
+
+    /// The next call that asks; `None` once nobody can ask any more. Cancel safe.
+    pub(in crate::engine) async fn asked(&mut self) -> Option<Asking> {
+        self.asks.recv().await
+    }
+
+    pub(in crate::engine) const fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    pub(in crate::engine) fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.waiting.is_empty() && self.aborted.is_empty()
+    }
+
+    /// When something of it is due.
+    pub(in crate::engine) fn next_due(&self) -> Option<Timestamp> {
+        let until = self.until.first().map(|(until, _)| *until);
+        let aborted = self.aborted.front().map(|(due, _)| *due);
+        until.into_iter().chain(aborted).min()
+    }
+
+    /// A lane was stopped: calls that wait for it are to be told.
+    pub(in crate::engine) fn doubt_all(&mut self) {
+        self.doubtful = self.waiting.keys().copied().collect();
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&number)?;
+        self.until.remove(&(waiting.asking.until, number));
+        self.held -= waiting.held;
+        Some(waiting)
+    }
+
+    /// Calls before this one on its route.
+    fn ahead_of(&self, number: u64, route: RouteId) -> usize {
+        self.waiting.iter().filter(|(other, waiting)| **other < number && waiting.route == route).count()
+    }
+}
+
+impl Dispatcher {
+    /// A client's call asks to be let through, and with it those that came at the same moment.
+    pub(in crate::engine) fn take_in_call(&mut self, asking: Asking, now: Timestamp) {
+        let mut next = Some(asking);
+        while let Some(asking) = next {
+            self.take_in_one(asking, now);
+            next = self.interactive.asks.try_recv().ok();
+        }
+    }
+
+    fn take_in_one(&mut self, mut asking: Asking, now: Timestamp) {
+        self.settled = false;
+        if self.stage != Stage::Running {
+            return asking.refuse(Refusal::Draining);
+        }
+        if self.interactive.waiting.len() >= MOST_WAITING {
+            let reason = Reason::Concurrency.as_str();
+            return asking.refuse(Refusal::Waited { reason, retry_after: SOON });
+        }
+        let Some(route) = self.lanes.resolve(&asking.model, &mut self.gate, now) else {
+            return asking.refuse(Refusal::NoLane);
+        };
+        // Bodies that wait hold a quarter of the level at most: what goes needs room beside them.
+        let may_hold = self.interactive.held + asking.bytes <= self.ahead_limit;
+        let held = if may_hold && self.gate.try_hold(self.memory, asking.bytes) { asking.bytes } else { 0 };
+        if held > 0 {
+            asking.room = None;
+        }
+        let (number, until) = (asking.number, asking.until);
+        self.interactive.held += held;
+        self.interactive.until.insert((until, number));
+        self.interactive.doubtful.push(number);
+        let waiting = Waiting { asking, route, heads: Vec::new(), since: now, held };
+        self.interactive.waiting.insert(number, waiting);
+        self.enqueue_call(number, now);
+    }
+
+    /// Puts a call into the gate, at each lane that pulls; refuses it if none will ever have room for it.
+    fn enqueue_call(&mut self, number: u64, now: Timestamp) {
+        let Some(waiting) = self.interactive.waiting.get_mut(&number) else { return };
+        let asking = &waiting.asking;
+        let memory = REPLY_BYTES + asking.bytes - waiting.held;
+        let app = self.apps.level(asking.app, &mut self.gate, now);
+        let mut misfit = None;
+        for lane in self.lanes.pulling(waiting.route, &VecDeque::new(), &self.gate, now) {
+            let Some(path) = self.lanes.path(lane, app, &mut self.gate) else { continue };
+            let mut cost = Cost { requests: 1, memory, ..Cost::default() };
+            if self.gate.counts_tokens(path) {
+                let certain = Estimates::certain(&asking.measure);
+                let certain = Cost { input_tokens: certain.input, output_tokens: certain.output, ..cost };
+                misfit = self.gate.never_fits(path, None, certain);
+                if misfit.is_some() {
+                    continue;
+                }
+                let on_admission = self.lanes.get(lane).provider.accounting == Accounting::Admission;
+                let expected = self.estimates.expect(None, &asking.model, &asking.measure, on_admission);
+                (cost.input_tokens, cost.output_tokens) = (expected.input, expected.output);
+            }
+            match self.gate.enqueue(head(number, path, cost), now) {
+                Ok(head) => waiting.heads.push((lane, head)),
+                Err(error) => tracing::error!(error = %error, "a call could not be put into the gate"),
+            }
+        }
+        if let Some(misfit) = misfit.filter(|_| waiting.heads.is_empty()) {
+            self.refuse(number, Refusal::NeverFits { detail: figures(&misfit) }, now);
+        }
+    }
+
+    /// A lane closed: calls that wait for it go to those that take over.
+    pub(in crate::engine) fn move_calls(&mut self, lane: LaneId, now: Timestamp) {
+        let moved = self.interactive.waiting.iter_mut().filter(|(_, waiting)| {
+            let route = self.lanes.route(waiting.route);
+            route.has_choice() && route.lanes().any(|of_route| of_route == lane)
+        });
+        let mut numbers = Vec::new();
+        for (number, waiting) in moved {
+            for (_, head) in waiting.heads.drain(..) {
+                self.gate.withdraw(head, now);
+            }
+            numbers.push(*number);
+        }
+        numbers.sort_unstable();
+        for number in numbers {
+            self.enqueue_call(number, now);
+        }
+    }
+
+    /// The gate lets a call through.
+    pub(in crate::engine) fn let_pass(&mut self, number: u64, admitted: Admitted, now: Timestamp) {
+        let Admitted { head, grant, .. } = admitted;
+        let Some((lane_id, waiting)) = self.take_call(number, head, now) else {
+            self.gate.unused(grant, now);
+            return;
+        };
+        let Waiting { asking, since, held, .. } = waiting;
+        self.metrics.gate().waited(now.since(since));
+        let lane = self.lanes.get(lane_id);
+        if !asking.again {
+            lane.metrics.queue_waited(Kind::Interactive, now.since(asking.asked_at));
+        }
+        lane.metrics.in_flight().inc();
+        for (dimension, units) in labelled(&grant.cost()) {
+            lane.metrics.admitted(dimension, units);
+        }
+        self.interactive.in_flight += 1;
+        let probe = grant.is_probe();
+        let over = Over {
+            lane: lane_id,
+            permit: self.gate.permit(grant),
+            held,
+            end: End::Unsent,
+            model: asking.model,
+            measure: asking.measure,
+            heard: Heard::default(),
+        };
+        let ticket = Ticket::new(over, self.interactive.reporter.clone());
+        let pass = Pass {
+            provider: std::sync::Arc::clone(&lane.provider),
+            provider_name: lane.provider.name.as_str().into(),
+            lane: lane.name.as_str().into(),
+            upstream_model: lane.upstream_model.clone(),
+            metrics: std::sync::Arc::clone(&lane.metrics),
+            lane_succeeded: lane.succeeded,
+            probe,
+            ticket,
+        };
+        // To a client that has left it comes back: dropping the ticket tells.
+        let _ = asking.reply.send(Ok(pass));
+    }
+
+    /// The call whose head was admitted, and at which lane; its other heads are taken back.
+    fn take_call(&mut self, number: u64, head: HeadId, now: Timestamp) -> Option<(LaneId, Waiting)> {
+        let mut waiting = self.interactive.remove(number)?;
+        let place = waiting.heads.iter().position(|(_, waiting)| *waiting == head)?;
+        let (lane, _) = waiting.heads.swap_remove(place);
+        for (_, other) in waiting.heads.drain(..) {
+            self.gate.withdraw(other, now);
+        }
+        let route = self.lanes.route_mut(waiting.route);
+        if route.has_choice() {
+            route.started(lane);
+        }
+        Some((lane, waiting))
+    }
+
+    /// What is due among interactive calls, once those that could go went.
+    pub(in crate::engine) fn attend_calls(&mut self, now: Timestamp) {
+        let draining = self.stage != Stage::Running;
+        while let Some((due, _)) = self.interactive.aborted.front()
+            && (*due <= now || draining)
+            && let Some((_, grant)) = self.interactive.aborted.pop_front()
+        {
+            self.gate.recorded(grant, now);
+        }
+        while let Some((until, number)) = self.interactive.until.first().copied()
+            && (until <= now || draining)
+        {
+            let refusal = if draining { Refusal::Draining } else { self.waited_for(number, now) };
+            self.refuse(number, refusal, now);
+        }
+        for number in std::mem::take(&mut self.interactive.doubtful) {
+            if let Some(refusal) = self.stopped_for(number, now) {
+                self.refuse(number, refusal, now);
+            }
+        }
+    }
+
+    fn refuse(&mut self, number: u64, refusal: Refusal, now: Timestamp) {
+        if let Some(waiting) = self.withdraw_call(number, now) {
+            waiting.asking.refuse(refusal);
+        }
+    }
+
+    fn withdraw_call(&mut self, number: u64, now: Timestamp) -> Option<Waiting> {
+        let waiting = self.interactive.remove(number)?;
+        for (_, head) in &waiting.heads {
+            self.gate.withdraw(*head, now);
+        }
+        self.gate.release_held(self.memory, waiting.held, now);
+        Some(waiting)
+    }
+
+    /// The lane that would let a call through first, and what it is held back by there.
+    fn nearest(&self, number: u64, now: Timestamp) -> Option<(LaneId, HeldBack)> {
+        let heads = &self.interactive.waiting.get(&number)?.heads;
+        let held = heads.iter().filter_map(|(lane, head)| Some((*lane, self.gate.head_waiting(*head, now)?)));
+        held.min_by_key(|(_, held)| held.until.unwrap_or(now + SOON))
+    }
+
+    /// What held a call back, and when it would go: what the gate says for the first one in line, and a
+    /// step of the pace for each before this one.
+    fn waited_for(&mut self, number: u64, now: Timestamp) -> Refusal {
+        let Some(waiting) = self.interactive.waiting.get(&number) else { return Refusal::Draining };
+        let ahead = self.interactive.ahead_of(number, waiting.route) as f64;
+        let Some((lane, held)) = self.nearest(number, now) else {
+            return Refusal::Waited { reason: Reason::Concurrency.as_str(), retry_after: SOON };
+        };
+        let path = self.lanes.get(lane).path;
+        let line = self.gate.pace(path, now).filter(|pace| *pace > 0.0).map_or(0.0, |pace| ahead / pace);
+        let first = held.until.map_or(SOON, |until| until.since(now));
+        let retry_after = first + Duration::from_secs_f64(line.min(3_600.0));
+        Refusal::Waited { reason: held.reason.as_str(), retry_after }
+    }
+
+    /// Why a call can't go before an operator acts: every lane that would take it is stopped.
+    fn stopped_for(&self, number: u64, now: Timestamp) -> Option<Refusal> {
+        let waiting = self.interactive.waiting.get(&number)?;
+        let stopped =
+            |lane: LaneId| self.gate.lane_state(self.lanes.get(lane).level, now) == LaneState::Stopped;
+        if !self.lanes.route(waiting.route).lanes().all(stopped) {
+            return None;
+        }
+        let (lane, held) = self.nearest(number, now)?;
+        Some(Refusal::LaneStopped {
+            lane: self.lanes.get(lane).name.as_str().into(),
+            reason: held.reason.as_str(),
+            retry_after: held.until.map_or(PROBE, |until| until.since(now)),
+        })
+    }
+
+    /// What a call's task tells.
+    pub(in crate::engine) fn noted(&mut self, note: Note, now: Timestamp) {
+        match note {
+            Note::Again(asking) => self.take_in_one(asking, now),
+            Note::Left { number } => {
+                self.withdraw_call(number, now);
+            }
+            Note::Answers { lane } => {
+                let lane = self.lanes.get_mut(lane);
+                lane.succeeded = true;
+                tracing::info!(lane = %lane.name, "the lane answers again");
+                self.gate.resume(lane.level, now);
+            }
+            Note::Over(over) => self.call_over(*over, now),
+        }
+    }
+
+    fn call_over(&mut self, over: Over, now: Timestamp) {
+        let Over { lane: lane_id, permit, held, end, model, measure, heard } = over;
+        self.interactive.in_flight -= 1;
+        self.lanes.get(lane_id).metrics.in_flight().dec();
+        let mut grant = permit.into_grant();
+        self.gate.release_held(self.memory, held, now);
+        let Heard { class, usage, quota } = heard;
+        if let Some(used) = used(usage, class) {
+            self.gate.settle(&mut grant, used, now);
+        }
+        if !matches!(end, End::Unsent | End::Aborted) {
+            self.gate.finish_call(&mut grant, now);
+        }
+        if let (Some(usage), End::Succeeded) = (usage, &end) {
+            self.estimates.learn(None, &model, Some(&measure), &usage);
+        }
+        let sent_at = grant.admitted_at();
+        self.hear(&feedback::Heard { lane: lane_id, class, quota: &quota, sent_at }, now);
+        let lane = self.lanes.get_mut(lane_id);
+        let level = lane.level;
+        match end {
+            End::Unsent => return self.gate.unused(grant, now),
+            End::Aborted => {
+                let bytes = grant.memory();
+                self.gate.shrink(&mut grant, bytes, now);
+                return self.interactive.aborted.push_back((now + ABORTED, grant));
+            }
+            End::Succeeded => {
+                lane.successes += 1;
+                lane.succeeded = true;
+            }
+            // An answer about the request proves that the lane answers.
+            End::Refused if grant.is_probe() => self.gate.resume(level, now),
+            End::Refused | End::Failed => {}
+            End::RateLimited { retry_after } => {
+                let refusal = RateRefusal { sent_at: grant.admitted_at(), retry_after };
+                self.gate.rate_limited(level, refusal, now);
+                self.lane_closed(lane_id, now);
+            }
+            End::Stopped { reason, detail } => {
+                self.stop_lane(lane_id, (reason, detail), &grant, now);
+                self.lane_closed(lane_id, now);
+            }
+        }
+        self.gate.recorded(grant, now);
+    }
+}

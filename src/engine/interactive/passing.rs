@@ -1,0 +1,313 @@
+//! From an admission to the reply's head: the upstream call of a client that waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
+use crate::domain::batch::Usage;
+use crate::domain::interactive::{Call, Refusal, Refused, Reply};
+use crate::domain::model_field::with_model;
+use crate::domain::quota::QuotaReading;
+use crate::domain::time::Timestamp;
+use crate::gate::{Permit, StopReason};
+use crate::metrics::{AttemptClass, LaneMetrics, Outcome};
+use crate::upstream::{CallError, Opening, Reply as WholeReply, Streamed, StreamedBody};
+
+use super::Note;
+use super::reply::{Account, PassedBody};
+use crate::engine::attempt::Reporter;
+use crate::engine::estimate::Measure;
+use crate::engine::event::Event;
+use crate::engine::item::LaneId;
+use crate::engine::judge::{self, JudgeContext, Judgement, Verdict, judge};
+use crate::engine::lanes::ProviderSetup;
+
+/// What of an error reply is read before it is passed on: an error's JSON is far shorter.
+const JUDGED: usize = 64 * 1024;
+
+/// How a call ended, as far as its lane is concerned.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It was never sent.
+    Unsent,
+    /// Its client went away.
+    Aborted,
+    /// It was answered.
+    Succeeded,
+    /// Its request was refused.
+    Refused,
+    /// It failed for no fault of its own.
+    Failed,
+    /// It was refused for rate.
+    RateLimited { retry_after: Option<Duration> },
+    /// It was refused for what the operator has to mend.
+    Stopped { reason: StopReason, detail: String },
+}
+
+/// A call that is over, with all that it held.
+#[derive(Debug)]
+pub(in crate::engine) struct Over {
+    pub(super) lane: LaneId,
+    pub(super) permit: Permit,
+    /// Bytes of the memory level beyond the permit's.
+    pub(super) held: u64,
+    pub(super) end: End,
+    /// The model as its client named it.
+    pub(super) model: Arc<str>,
+    /// What its tokens were estimated from.
+    pub(super) measure: Measure,
+    pub(super) heard: Heard,
+}
+
+/// What its reply told.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// How it ended; `None`: nothing was sent, or its client went away.
+    pub(super) class: Option<AttemptClass>,
+    /// Tokens that it reports.
+    pub(super) usage: Option<Usage>,
+    /// What its headers say of the provider's limits.
+    pub(super) quota: Vec<QuotaReading>,
+}
+
+/// What a call holds; dropping it gives it back, since then its client went away.
+pub(super) struct Ticket {
+    over: Option<Box<Over>>,
+    /// How it is counted once it was sent.
+    account: Option<Account>,
+    reporter: Reporter,
+}
+
+impl Ticket {
+    pub(super) fn new(over: Over, reporter: Reporter) -> Self {
+        Self { over: Some(Box::new(over)), account: None, reporter }
+    }
+
+    pub(super) const fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    fn lane(&self) -> LaneId {
+        self.over.as_ref().map_or(LaneId(0), |over| over.lane)
+    }
+
+    /// Keeps what the reply's head said of limits.
+    fn hear(&mut self, quota: Vec<QuotaReading>) {
+        if let Some(over) = &mut self.over {
+            over.heard.quota = quota;
+        }
+    }
+
+    /// Gives everything back.
+    pub(super) fn end(mut self, end: End, class: Option<AttemptClass>, usage: Option<Usage>) {
+        if let Some(over) = &mut self.over {
+            (over.heard.class, over.heard.usage) = (class, usage);
+        }
+        self.give_back(end);
+    }
+
+    fn give_back(&mut self, end: End) {
+        if let Some(mut over) = self.over.take() {
+            over.end = end;
+            // Without a dispatcher the permit goes with the event.
+            let _ = self.reporter.events.send(Event::Interactive(Box::new(Note::Over(over))));
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.over.is_some()
+            && let Some(account) = &self.account
+        {
+            account.call_ended(Outcome::Cancelled, self.reporter.clock.now());
+        }
+        self.give_back(if self.account.is_some() { End::Aborted } else { End::Unsent });
+    }
+}
+
+/// The right to make one call, and what it takes to make it.
+pub(super) struct Pass {
+    pub(super) provider: Arc<ProviderSetup>,
+    pub(super) provider_name: Arc<str>,
+    pub(super) lane: Arc<str>,
+    pub(super) upstream_model: Option<Arc<str>>,
+    pub(super) metrics: Arc<LaneMetrics>,
+    /// Whether the lane answered any call with success since it has its present key.
+    pub(super) lane_succeeded: bool,
+    /// Whether the call finds out if a stopped lane works again.
+    pub(super) probe: bool,
+    pub(super) ticket: Ticket,
+}
+
+/// An upstream's refusal for rate, kept until it is clear that no later call will be let through.
+pub(super) struct HeldBack {
+    provider: Arc<str>,
+    status: u16,
+    headers: HeaderMap,
+    body: Bytes,
+    metrics: Arc<LaneMetrics>,
+    took: Duration,
+}
+
+/// What came of a call.
+pub(super) enum Sent {
+    /// The upstream's answer.
+    Reply(Reply),
+    /// It was refused for rate; it may be sent again.
+    HeldBack(HeldBack),
+    /// There is no answer.
+    Failed(Refused),
+}
+
+impl Pass {
+    /// Makes the call. `first_sent`: when it was sent first; `waited`: its time in the gate so far.
+    pub(super) async fn send(mut self, call: &Call, first_sent: Timestamp, waited: Duration) -> Sent {
+        let started_at = self.ticket.reporter.clock.now();
+        let account = Account { started_at, first_sent, metrics: Arc::clone(&self.metrics) };
+        self.ticket.account = Some(account.clone());
+        let body = match &self.upstream_model {
+            Some(model) => with_model(&call.body, model),
+            None => call.body.clone(),
+        };
+        let opening = Opening {
+            endpoint: call.endpoint,
+            model: self.upstream_model.as_deref().unwrap_or(&call.model),
+            body,
+            headers: &call.headers,
+            query: call.query.as_deref(),
+            timeouts: self.provider.timeouts,
+        };
+        let opened = self.provider.upstream.open(opening).await;
+        match opened {
+            Err(error) => Sent::Failed(self.failed(error, &account, waited)),
+            Ok(streamed) if streamed.status < 400 => {
+                if self.probe && (200..300).contains(&streamed.status) {
+                    let lane = self.ticket.lane();
+                    let _ = self
+                        .ticket
+                        .reporter
+                        .events
+                        .send(Event::Interactive(Box::new(Note::Answers { lane })));
+                }
+                let Streamed { status, headers, quota, body, .. } = streamed;
+                self.ticket.hear(quota);
+                let body = PassedBody::of_answer(body, status, account, self.ticket);
+                let provider = self.provider_name;
+                Sent::Reply(Reply { provider, waited, status, headers, body: Box::new(body) })
+            }
+            Ok(streamed) => self.refused(streamed, account, waited).await,
+        }
+    }
+
+    /// No head came.
+    fn failed(self, error: CallError, account: &Account, waited: Duration) -> Refused {
+        let now = self.ticket.reporter.clock.now();
+        let text = error.to_string();
+        let refusal = match &error {
+            CallError::Timeout { .. } => Refusal::TimedOut(text),
+            CallError::Credential { .. } => {
+                let (lane, retry_after) = (Arc::clone(&self.lane), Duration::from_secs(60));
+                Refusal::LaneStopped { lane, reason: "credential", retry_after }
+            }
+            _ => Refusal::Unreachable(text),
+        };
+        let Judgement { class, verdict, .. } = self.judged(Err(error), now);
+        account.attempt_ended(class, now);
+        account.call_ended(Outcome::Failed, now);
+        let provider = class.is_some().then_some(self.provider_name);
+        self.ticket.end(end_of(verdict, class), class, None);
+        Refused { waited, provider, refusal }
+    }
+
+    /// An error's head came: its body says what it is about.
+    async fn refused(mut self, streamed: Streamed, account: Account, waited: Duration) -> Sent {
+        let Streamed { status, headers, request_id, retry_after, should_retry, quota, mut body } = streamed;
+        self.ticket.hear(quota);
+        let (read, whole) = read_ahead(&mut body).await;
+        let read = self.provider.upstream.blank_out_key(read);
+        let now = self.ticket.reporter.clock.now();
+        let first_byte = now.since(account.started_at);
+        let reply = WholeReply {
+            status,
+            request_id,
+            retry_after,
+            should_retry,
+            quota: Vec::new(),
+            body: read.clone(),
+            first_byte,
+            total: first_byte,
+        };
+        let Judgement { class, refusal, verdict, .. } = self.judged(Ok(reply), now);
+        if let Some(about) = refusal {
+            self.metrics.refused_upstream(about);
+        }
+        let end = end_of(verdict, class);
+        if whole && matches!(end, End::RateLimited { .. }) {
+            account.attempt_ended(class, now);
+            self.ticket.end(end, class, None);
+            let took = now.since(account.first_sent);
+            let (provider, metrics) = (self.provider_name, self.metrics);
+            return Sent::HeldBack(HeldBack { provider, status, headers, body: read, metrics, took });
+        }
+        let rest = (!whole).then_some(body);
+        let body = PassedBody::of_error(read, rest, class, account, (self.ticket, end));
+        let provider = self.provider_name;
+        Sent::Reply(Reply { provider, waited, status, headers, body: Box::new(body) })
+    }
+
+    /// The refusal for rate that was held back, as the answer after all.
+    pub(super) fn reply_of(held_back: HeldBack, waited: Duration) -> Reply {
+        let HeldBack { provider, status, headers, body, metrics, took } = held_back;
+        metrics.interactive_ended(Outcome::Failed, took);
+        let body = Box::new(PassedBody::whole(body));
+        Reply { provider, waited, status, headers, body }
+    }
+
+    fn judged(&self, attempt: Result<WholeReply, CallError>, now: Timestamp) -> Judgement {
+        // One attempt: nothing is tried again here, but what a failure says of the lane is the same.
+        let context = JudgeContext {
+            attempts: 0,
+            max_attempts: 1,
+            now,
+            deadline: now,
+            lane_succeeded: self.lane_succeeded,
+            refusals: 0,
+            others_passed: false,
+            retry_on: &self.provider.retry.on,
+        };
+        judge(attempt, &context)
+    }
+}
+
+/// The body's beginning, and whether it is all of it; what breaks off is passed on as far as it came.
+async fn read_ahead(body: &mut StreamedBody) -> (Bytes, bool) {
+    let mut read = BytesMut::new();
+    while read.len() < JUDGED {
+        match body.next().await {
+            Ok(Some(piece)) => read.extend_from_slice(&piece),
+            Ok(None) => return (read.freeze(), true),
+            // The error comes again when the rest is read.
+            Err(_) => break,
+        }
+    }
+    (read.freeze(), false)
+}
+
+fn end_of(verdict: Verdict, class: Option<AttemptClass>) -> End {
+    match verdict {
+        Verdict::Succeeded { .. } => End::Succeeded,
+        Verdict::LaneRateLimited { retry_after } => End::RateLimited { retry_after },
+        Verdict::LaneStopped { reason, detail } => {
+            let reason = match reason {
+                judge::StopReason::Credential => StopReason::Credential,
+                judge::StopReason::Quota => StopReason::Quota,
+            };
+            End::Stopped { reason, detail }
+        }
+        _ if class == Some(AttemptClass::ClientError) => End::Refused,
+        _ => End::Failed,
+    }
+}

@@ -1,0 +1,184 @@
+//! A reply's body on its way to its client: counted and given back to the gate when it ends.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use crate::domain::interactive::{BrokenOff, ReplyBody};
+use crate::domain::time::Timestamp;
+use crate::metrics::{AttemptClass, LaneMetrics, Outcome, TokenType};
+use crate::upstream::{CallError, StreamedBody};
+
+use super::passing::{End, Ticket};
+use super::usage::UsageReader;
+
+/// What a call is counted by.
+#[derive(Clone)]
+pub(super) struct Account {
+    /// When this attempt was sent.
+    pub(super) started_at: Timestamp,
+    /// When the call was sent first.
+    pub(super) first_sent: Timestamp,
+    pub(super) metrics: Arc<LaneMetrics>,
+}
+
+impl Account {
+    /// The attempt ended; `None`: nothing was sent.
+    pub(super) fn attempt_ended(&self, class: Option<AttemptClass>, now: Timestamp) {
+        if let Some(class) = class {
+            self.metrics.attempt_ended(class, now.since(self.started_at));
+        }
+    }
+
+    /// The call ended.
+    pub(super) fn call_ended(&self, outcome: Outcome, now: Timestamp) {
+        self.metrics.interactive_ended(outcome, now.since(self.first_sent));
+    }
+}
+
+/// What happens at the end.
+struct Closing {
+    account: Account,
+    ticket: Ticket,
+    usage: UsageReader,
+    class: Option<AttemptClass>,
+    outcome: Outcome,
+    end: End,
+}
+
+impl Closing {
+    fn close(self) {
+        let now = self.ticket.reporter().clock.now();
+        self.account.attempt_ended(self.class, now);
+        self.account.call_ended(self.outcome, now);
+        self.count_tokens();
+        // Of what broke off the usage is a part at most: it stays charged.
+        let usage = self.usage.usage().filter(|_| !matches!(self.end, End::Failed));
+        self.ticket.end(self.end, self.class, usage);
+    }
+
+    /// The upstream ended the body before its end.
+    fn break_off(mut self, error: &CallError) {
+        (self.class, self.outcome) = (error.class(), Outcome::Failed);
+        self.end = End::Failed;
+        self.close();
+    }
+
+    /// The client went away.
+    fn abort(self) {
+        self.count_tokens();
+        drop(self.ticket);
+    }
+
+    fn count_tokens(&self) {
+        if let Some(usage) = self.usage.usage() {
+            let metrics = &self.account.metrics;
+            metrics.tokens_used(TokenType::Input, usage.input_tokens);
+            metrics.tokens_used(TokenType::Output, usage.output_tokens);
+            metrics.tokens_used(TokenType::Cached, usage.cached_tokens);
+        }
+    }
+}
+
+/// A body as its client reads it.
+pub(super) struct PassedBody {
+    /// What was read of it to judge it.
+    first: Option<Bytes>,
+    rest: Option<StreamedBody>,
+    closing: Option<Closing>,
+}
+
+impl PassedBody {
+    /// That of an answer.
+    pub(super) fn of_answer(body: StreamedBody, status: u16, account: Account, ticket: Ticket) -> Self {
+        let fine = (200..300).contains(&status);
+        // A redirect is passed on like everything else, but it is no answer.
+        let (class, outcome, end) = if fine {
+            (AttemptClass::Ok, Outcome::Succeeded, End::Succeeded)
+        } else {
+            (AttemptClass::ServerError, Outcome::Failed, End::Failed)
+        };
+        let usage = UsageReader::default();
+        let closing = Closing { account, ticket, usage, class: Some(class), outcome, end };
+        let mut passed = Self { first: None, rest: Some(body), closing: Some(closing) };
+        passed.close_if_read();
+        passed
+    }
+
+    /// That of an error of which the beginning was read.
+    pub(super) fn of_error(
+        first: Bytes,
+        rest: Option<StreamedBody>,
+        class: Option<AttemptClass>,
+        account: Account,
+        (ticket, end): (Ticket, End),
+    ) -> Self {
+        let (usage, outcome) = (UsageReader::default(), Outcome::Failed);
+        let closing = Closing { account, ticket, usage, class, outcome, end };
+        let mut passed = Self { first: Some(first), rest, closing: Some(closing) };
+        passed.close_if_read();
+        passed
+    }
+
+    /// One that needs no more than its bytes.
+    pub(super) const fn whole(bytes: Bytes) -> Self {
+        Self { first: Some(bytes), rest: None, closing: None }
+    }
+
+    /// The upstream's last byte is here: hyper drops a body of known length without asking for its end.
+    fn close_if_read(&mut self) {
+        if self.rest.as_ref().is_none_or(|rest| rest.left() == Some(0))
+            && let Some(closing) = self.closing.take()
+        {
+            self.rest = None;
+            closing.close();
+        }
+    }
+}
+
+impl ReplyBody for PassedBody {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        match ready!(rest.poll_piece(context)) {
+            Some(Ok(piece)) => {
+                if let Some(closing) = &mut self.closing {
+                    closing.usage.read(&piece);
+                }
+                self.close_if_read();
+                Poll::Ready(Some(Ok(piece)))
+            }
+            None => {
+                self.rest = None;
+                self.close_if_read();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                self.rest = None;
+                if let Some(closing) = self.closing.take() {
+                    closing.break_off(&error);
+                }
+                Poll::Ready(Some(Err(BrokenOff(error.to_string()))))
+            }
+        }
+    }
+
+    fn left(&self) -> Option<u64> {
+        let first = self.first.as_ref().map_or(0, Bytes::len) as u64;
+        let rest = self.rest.as_ref().map_or(Some(0), StreamedBody::left)?;
+        Some(first + rest)
+    }
+}
+
+impl Drop for PassedBody {
+    fn drop(&mut self) {
+        // The upstream call ends before its place is given back.
+        self.rest = None;
+        if let Some(closing) = self.closing.take() {
+            closing.abort();
+        }
+    }
+}
