@@ -39,6 +39,7 @@ pub(super) async fn build(config: &Config, shutdown: &Shutdown) -> Result<Vec<Pr
                 total: provider.timeouts.request,
             },
             accounting: accounting(provider.kind),
+            budget: provider.budget.clone(),
             retry: RetrySetup {
                 max_attempts: provider.retry.max_attempts.get(),
                 backoff: Backoff { min: provider.retry.min_delay, max: provider.retry.max_delay },

@@ -25,6 +25,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         check_provider(provider, report);
     }
     check_catch_alls(providers, report);
+    check_shared_budgets(providers, report);
     check_shared_keys(providers, report);
 }
 
@@ -160,6 +161,26 @@ fn check_shared_keys(providers: &[Provider], report: &mut Report) {
                 quoted(&other.name)
             );
             report.problem(&format!("providers.{}", provider.name), None, message);
+        }
+    }
+}
+
+/// One budget has one set of limits.
+fn check_shared_budgets(providers: &[Provider], report: &mut Report) {
+    for (index, provider) in providers.iter().enumerate() {
+        let Some(budget) = &provider.budget else { continue };
+        let key = format!("providers.{}.budget", provider.name);
+        if let Some(other) = providers.iter().find(|other| other.budget.is_none() && other.name == *budget) {
+            let message = format!("is the name of a provider: providers.{} must name it as well", other.name);
+            report.problem(&key, Some(quoted(budget)), message);
+        }
+        let earlier = providers[..index].iter().find(|other| other.budget.as_ref() == Some(budget));
+        if let Some(other) = earlier.filter(|other| other.limits != provider.limits) {
+            let message = format!(
+                "is shared with providers.{}, whose limits are others: one budget has one set of limits",
+                other.name
+            );
+            report.problem(&key, Some(quoted(budget)), message);
         }
     }
 }

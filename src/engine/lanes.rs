@@ -50,6 +50,14 @@ pub struct ProviderSetup {
     pub retry: RetrySetup,
     /// How it charges tokens.
     pub accounting: Accounting,
+    /// The budget that it shares with other providers of the same account and limits; `None`: its own.
+    pub budget: Option<String>,
+}
+
+impl ProviderSetup {
+    fn budget_name(&self) -> &str {
+        self.budget.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// A lane that may serve a model.
@@ -85,6 +93,8 @@ pub(super) struct Provider {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) name: String,
+    /// Its level's name, which lanes of one budget share.
+    level_name: String,
     pub(super) provider: Arc<ProviderSetup>,
     /// The provider's name for the model; `None`: the same.
     pub(super) upstream_model: Option<Arc<str>>,
@@ -128,15 +138,18 @@ impl Lanes {
         gate: &mut Gate,
     ) -> Self {
         let Shared { service, memory, ceiling, now } = shared;
+        let mut budgets = HashMap::new();
         let providers = providers.into_iter().map(|setup| {
-            let limits = setup.limits.clone();
+            let name = setup.budget_name().to_owned();
             let spec = LevelSpec {
                 kind: LevelKind::Provider,
-                name: setup.name.clone(),
-                limits,
+                name: name.clone(),
+                limits: setup.limits.clone(),
+                accounting: setup.accounting,
                 ..LevelSpec::default()
             };
-            Provider { level: gate.add_level(spec, now), setup: Arc::new(setup) }
+            let level = *budgets.entry(name).or_insert_with(|| gate.add_level(spec, now));
+            Provider { level, setup: Arc::new(setup) }
         });
         let providers = providers.collect();
         Self {
@@ -228,20 +241,27 @@ impl Lanes {
         let full_name = format!("{}/{}", setup.name, key.1);
         let max_concurrent =
             choice.limits.max_concurrent.or(setup.limits.max_concurrent).unwrap_or(self.ceiling);
-        let spec = LevelSpec {
-            kind: LevelKind::Lane,
-            name: full_name.clone(),
-            limits: choice.limits,
-            parent: Some(parent),
-            ..LevelSpec::default()
-        };
-        let level = gate.add_level(spec, now);
+        // A model of one account is one lane to the gate, however many of our providers stand for the account.
+        let shared_name = format!("{}/{}", setup.budget_name(), key.1);
+        let known = self.lanes.iter().find(|lane| lane.level_name == shared_name).map(|lane| lane.level);
+        let level = known.unwrap_or_else(|| {
+            let spec = LevelSpec {
+                kind: LevelKind::Lane,
+                name: shared_name.clone(),
+                limits: choice.limits,
+                parent: Some(parent),
+                accounting: setup.accounting,
+                ..LevelSpec::default()
+            };
+            gate.add_level(spec, now)
+        });
         let path = gate.add_path(&[self.shared[0], self.shared[1], parent, level])?;
         let metrics = self.metrics.lane(&setup.name, &key.1);
         metrics.set_limit(Dimension::Requests, gate.pace(path, now).unwrap_or(0.0));
         let id = LaneId(self.lanes.len());
         self.lanes.push(Lane {
             name: full_name,
+            level_name: shared_name,
             provider: setup,
             upstream_model: choice.upstream_model,
             level,

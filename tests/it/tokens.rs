@@ -109,3 +109,25 @@ async fn a_paused_lane_sends_nothing_until_it_is_resumed() {
     let unknown = service.post("/admin/v1/lanes/pause", &json!({"provider": "nobody", "model": "m"})).await;
     assert_eq!(unknown.status, 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_actual_use_is_charged_what_was_only_allowed_is_given_back() {
+    let upstream = upstream("").await;
+    let settings = Settings::new(&upstream).with(
+        r#"
+        providers.up.kind = "anthropic"
+        providers.up.limits = { output_tokens = "6000/min" }
+        "#,
+    );
+    let service = Service::start(settings).await;
+    let lines: Vec<Value> = (0..20)
+        .map(|item| {
+            let messages = json!([{"role": "user", "content": format!("[[id={item}]]")}]);
+            let body = json!({"model": "claude", "max_tokens": 5_000, "messages": messages});
+            line(&format!("item-{item}"), "/v1/messages", &body)
+        })
+        .collect();
+    // What these allow is seventeen minutes of the limit, what they use a few seconds.
+    let id = service.submit(&lines, json!({"endpoint": "/v1/messages"})).await;
+    assert_eq!(service.ended(&id).await["request_counts"]["completed"], 20);
+}

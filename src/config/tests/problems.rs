@@ -225,6 +225,21 @@ fn one_account_under_two_names(#[case] budget: &str, #[case] is_refused: bool) {
 }
 
 #[test]
+fn one_budget_has_one_set_of_limits() {
+    let text = |limits: &str| {
+        format!(
+            "[providers.a]\nbase_url = 'http://h/v1'\nbudget = 'mine'\nlimits = {{ requests = '5/s' }}\n\
+             [providers.b]\nbase_url = 'http://h/v1'\nbudget = 'mine'\nlimits = {{ {limits} }}\nlanes = [{{ match = 'm' }}]"
+        )
+    };
+    let load =
+        |text: &str| Given { file: text, ..NOTHING }.load().map(|_| ()).map_err(|error| error.to_string());
+    assert_eq!(load(&text("requests = '5/s'")), Ok(()));
+    let error = load(&text("requests = '6/s'")).unwrap_err();
+    assert!(error.contains("providers.b.budget = \"mine\": is shared with providers.a"), "{error}");
+}
+
+#[test]
 fn all_at_once_in_the_order_of_the_sources() {
     let given = Given {
         file: "[server]\nlistn = 1\ndrain_timeout = 'soon'\n[limits]\nrequests = 'many'\n[providers.a]\nhttp = 9\n",
