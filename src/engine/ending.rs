@@ -18,7 +18,7 @@ use super::lost::Lost;
 impl Dispatcher {
     pub(super) fn ended(&mut self, ended: Ended, now: Timestamp) {
         let mut grant = ended.permit.into_grant();
-        self.settle_tokens(&ended.item, &ended.judgement, &mut grant, now);
+        self.settle_tokens((ended.lane, &ended.item), &ended.judgement, &mut grant, now);
         self.gate.finish_call(&mut grant, now);
         let (class, sent_at) = (ended.judgement.class, grant.admitted_at());
         self.hear(&Heard { lane: ended.lane, class, quota: &ended.quota, sent_at }, now);

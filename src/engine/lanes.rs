@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::domain::limits::Limits;
 use crate::domain::time::Timestamp;
 use crate::gate::{Accounting, Gate, GateError, LaneState, LevelId, LevelKind, LevelSpec, PathId};
-use crate::metrics::{Dimension, LaneMetrics, Metrics};
+use crate::metrics::{LaneMetrics, Metrics};
 use crate::upstream::{PhaseTimeouts, Upstream};
 
 use super::backoff::Backoff;
@@ -257,7 +257,6 @@ impl Lanes {
         });
         let path = gate.add_path(&[self.shared[0], self.shared[1], parent, level])?;
         let metrics = self.metrics.lane(&setup.name, &key.1);
-        metrics.set_limit(Dimension::Requests, gate.pace(path, now).unwrap_or(0.0));
         let id = LaneId(self.lanes.len());
         self.lanes.push(Lane {
             name: full_name,

@@ -9,8 +9,9 @@ use crate::metrics::{AttemptClass, Dimension as Label};
 use super::attempt::unsent;
 use super::dispatcher::Dispatcher;
 use super::estimate::{Estimates, Expected, Measure};
-use super::item::{FeedId, ReadyItem};
+use super::item::{FeedId, LaneId, ReadyItem};
 use super::judge::Judgement;
+use super::lanes::Lane;
 
 /// Memory charged for each call's reply until its length is known; longer ones ask for more.
 const REPLY_BYTES: u64 = 32 * 1024;
@@ -24,7 +25,7 @@ impl Dispatcher {
     /// What a call turned out to have used goes to the budgets, and to what the next estimates are made of.
     pub(super) fn settle_tokens(
         &mut self,
-        item: &ReadyItem,
+        (lane, item): (LaneId, &ReadyItem),
         judgement: &Judgement,
         grant: &mut Grant,
         now: Timestamp,
@@ -32,6 +33,7 @@ impl Dispatcher {
         let Some(measure) = item.measure else { return };
         let usage = judgement.usage;
         let Some(used) = used(usage, judgement.class) else { return };
+        count_refunds(self.lanes.get(lane), &grant.cost(), used);
         self.gate.settle(grant, used, now);
         let lease = self.batches.leases.get(&item.lease);
         let feed = lease.and_then(|lease| self.batches.feeds.get(&lease.feed));
@@ -60,6 +62,26 @@ impl Dispatcher {
         let route = self.batches.feeds.get(&feed_id).and_then(|feed| feed.route);
         self.finish_item(key, route.and_then(|route| self.lanes.preferred(route)), result, None);
         self.settle_lease(key, now);
+    }
+}
+
+/// The dimensions as the metrics name them.
+pub(super) const LABELS: [(Dimension, Label); 4] = [
+    (Dimension::Requests, Label::Requests),
+    (Dimension::Tokens, Label::Tokens),
+    (Dimension::InputTokens, Label::InputTokens),
+    (Dimension::OutputTokens, Label::OutputTokens),
+];
+
+/// What a provider that charges what was used gave back of a call's reservation. One that charges on admission
+/// gives nothing back.
+pub(super) fn count_refunds(lane: &Lane, reserved: &Cost, used: TokensUsed) {
+    if lane.provider.accounting == Accounting::Admission {
+        return;
+    }
+    let used = Cost { input_tokens: used.input, output_tokens: used.output, ..Cost::default() };
+    for ((label, reserved), (_, used)) in labelled(reserved).into_iter().zip(labelled(&used)).skip(1) {
+        lane.metrics.refunded(label, reserved.saturating_sub(used));
     }
 }
 

@@ -12,6 +12,7 @@ use super::batches::{Feed, Phase};
 use super::dispatcher::Dispatcher;
 use super::event::Event;
 use super::item::LaneId;
+use super::reserving::LABELS;
 
 impl Dispatcher {
     pub(super) fn tick(&mut self, now: Timestamp) {
@@ -26,6 +27,7 @@ impl Dispatcher {
             lane.metrics.set_state(label(state));
         }
         self.show_pending();
+        self.show_limits(now);
         let keys: Vec<_> = self.batches.batches.keys().copied().collect();
         for key in keys {
             let mut waiting = self.waiting(key, now);
@@ -43,6 +45,17 @@ impl Dispatcher {
         self.metrics.batches().set_oldest_pending(oldest);
         let slack = running.map(|batch| super::leasing::standing(batch, now).slack.as_secs_f64());
         self.metrics.batches().set_deadline_slack(slack.reduce(f64::min).unwrap_or(0.0));
+    }
+
+    /// What each lane's limits come to at present: those learned move.
+    fn show_limits(&mut self, now: Timestamp) {
+        for lane in self.lanes.ids() {
+            let lane = self.lanes.get(lane);
+            for (dimension, label) in LABELS {
+                let pace = self.gate.pace_in(lane.path, dimension, now);
+                lane.metrics.set_limit(label, pace.unwrap_or(0.0));
+            }
+        }
     }
 
     /// Items without a result, each counted at the lane that its route prefers.

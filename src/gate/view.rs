@@ -130,13 +130,18 @@ impl Gate {
 
     /// Requests per second that a path's rates let pass; `None` if no level has a rate.
     pub fn pace(&mut self, id: PathId, now: Timestamp) -> Option<f64> {
+        self.pace_in(id, Dimension::Requests, now)
+    }
+
+    /// The same in any dimension, in its units per second.
+    pub fn pace_in(&mut self, id: PathId, dimension: Dimension, now: Timestamp) -> Option<f64> {
         let now = self.move_clock(now);
         let path = self.paths.find(id.0)?;
         let mut slowest: Option<f64> = None;
         for index in self.paths[path].levels.as_slice() {
             let level = &mut self.levels[*index];
             let speed = level.speed(now);
-            for budget in level.budgets.iter().filter(|budget| budget.dimension == Dimension::Requests) {
+            for budget in level.budgets.iter().filter(|budget| budget.dimension == dimension) {
                 let pace = budget.pace(speed);
                 slowest = Some(slowest.map_or(pace, |slowest| slowest.min(pace)));
             }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Service, Settings, line, upstream};
+use crate::harness::{Metrics, Service, Settings, line, upstream};
 
 /// A chat line of about `input` tokens by OpenAI's formula, and `max` of output at most.
 fn sized(id: &str, input: usize, max: u64) -> Value {
@@ -80,6 +80,10 @@ async fn the_budget_shows_what_is_limited_and_used() {
     );
     assert_eq!(of("requests", json!(60.0))["used"], 1);
     assert_eq!(of("requests", json!(86_400.0))["limit"], 9_000);
+    let per_second = |metrics: &Metrics| {
+        metrics.sum("sluicegate_budget_limit_per_second", &[r#"dimension="tokens""#]) > 1_600.0
+    };
+    service.metrics_until("the limit is shown", per_second).await;
     let slots = of("concurrency", Value::Null);
     assert_eq!(
         (&slots["limit"], &slots["in_flight"], &slots["state"]),
@@ -130,4 +134,10 @@ async fn where_actual_use_is_charged_what_was_only_allowed_is_given_back() {
     // What these allow is seventeen minutes of the limit, what they use a few seconds.
     let id = service.submit(&lines, json!({"endpoint": "/v1/messages"})).await;
     assert_eq!(service.ended(&id).await["request_counts"]["completed"], 20);
+    let metrics = service.metrics().await;
+    let output = [r#"dimension="output_tokens""#];
+    let admitted = metrics.sum("sluicegate_budget_admitted_total", &output);
+    let refunded = metrics.sum("sluicegate_budget_refunded_total", &output);
+    let used = metrics.sum("sluicegate_tokens_total", &[r#"type="output""#]);
+    assert_eq!(admitted - refunded, used);
 }

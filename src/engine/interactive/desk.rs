@@ -20,7 +20,7 @@ use crate::engine::dispatcher::{Dispatcher, Stage};
 use crate::engine::estimate::Estimates;
 use crate::engine::feedback;
 use crate::engine::item::{LaneId, RouteId};
-use crate::engine::reserving::{figures, labelled, used};
+use crate::engine::reserving::{count_refunds, figures, labelled, used};
 
 /// Calls that wait at most; a further one is told to come back.
 const MOST_WAITING: usize = 4_096;
@@ -377,6 +377,7 @@ impl Dispatcher {
         self.gate.release_held(self.memory, held, now);
         let Heard { class, usage, quota } = heard;
         if let Some(used) = used(usage, class) {
+            count_refunds(self.lanes.get(lane_id), &grant.cost(), used);
             self.gate.settle(&mut grant, used, now);
         }
         if !matches!(end, End::Unsent | End::Aborted) {
