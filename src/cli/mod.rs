@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod error;
 mod exit;
+mod open_files;
 mod progress;
 mod run;
 mod serve;
@@ -64,6 +65,7 @@ fn load(global: &Global, flags: &[Override], environment: Environment) -> Result
 
 /// The runtime that commands run on.
 fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    open_files::raise();
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Signals)
 }
 

@@ -216,3 +216,12 @@ async fn an_item_that_kills_the_process_is_found_and_fails_alone() {
     assert_eq!(batch["request_counts"], json!({"total": 5, "completed": 4, "failed": 1}));
     assert_eq!(process.by_id(&id).await["item-0"]["error"]["code"], "worker_crash");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_may_open_as_many_files_as_the_system_allows() {
+    let upstream = upstream("").await;
+    let process = Process::start_with_open_files(&Settings::new(&upstream), 128);
+    let (soft, hard) = process.open_files();
+    assert_eq!(soft, hard);
+    assert_ne!(soft, "128");
+}

@@ -49,6 +49,22 @@ impl Process {
         Some((process, data))
     }
 
+    /// Starts one from a shell whose soft limit of open files is this.
+    pub(crate) fn start_with_open_files(settings: &Settings, soft: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -S -n {soft} && exec \"$@\""), "sh"]);
+        command.arg(PROGRAM).args(arguments(settings));
+        Self::listening(run(command, settings))
+    }
+
+    /// Its soft and hard limit of open files.
+    pub(crate) fn open_files(&self) -> (String, String) {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let mut words = line.split_whitespace().skip(3).map(str::to_owned);
+        (words.next().unwrap(), words.next().unwrap())
+    }
+
     fn listening(mut child: Child) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
         let listening = follow(child.stderr.take().unwrap(), Arc::clone(&log));
