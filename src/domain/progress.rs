@@ -9,8 +9,37 @@ pub struct Progress {
     pub running: u64,
     /// Items ended per second over the last while; 0 while that is unknown.
     pub items_per_second: f64,
+    /// When its last item ends; `None` while that can't honestly be said.
+    pub completion: Option<Completion>,
     /// Why items wait, one entry per lane and reason; empty while nothing holds them.
     pub waiting: Vec<WaitingReason>,
+}
+
+/// When a batch ends, as far as the work and the limits of the moment tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// As likely before as after.
+    pub p50: Timestamp,
+    /// Later only once in ten times.
+    pub p90: Timestamp,
+}
+
+impl Completion {
+    /// Whether it ends by `deadline`; `None` if that is open.
+    pub fn on_time(self, deadline: Timestamp) -> Option<bool> {
+        if self.p90 <= deadline {
+            Some(true)
+        } else if self.p50 > deadline {
+            Some(false)
+        } else {
+            None
+        }
+    }
+
+    /// The end of both.
+    pub fn and(self, other: Self) -> Self {
+        Self { p50: self.p50.max(other.p50), p90: self.p90.max(other.p90) }
+    }
 }
 
 /// Something that holds items of a batch back.
@@ -24,4 +53,18 @@ pub struct WaitingReason {
     pub since: Timestamp,
     /// Until when, where that is known.
     pub until: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_within_the_range_is_open() {
+        let at = Timestamp::from_seconds;
+        let completion = Completion { p50: at(100), p90: at(120) };
+        assert_eq!(completion.on_time(at(99)), Some(false));
+        assert_eq!(completion.on_time(at(100)), None);
+        assert_eq!(completion.on_time(at(120)), Some(true));
+    }
 }

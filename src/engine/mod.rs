@@ -2,8 +2,8 @@
 //!
 //! The path: [`refresh`] finds batches, [`leasing`] fills each lane's window, [`starting`] admits heads,
 //! [`attempt`] calls and judges, [`ending`] and [`recorder`] turn verdicts into rows, [`stopping`] and
-//! [`closer`] end what was cancelled or expired. Calls of clients that wait go through [`interactive`].
-//! [`dispatcher`] is the one task that does all but the waiting.
+//! [`closer`] end what was cancelled or expired, [`completion`] foresees when batches end. Calls of clients that wait
+//! go through [`interactive`]. [`dispatcher`] is the one task that does all but the waiting.
 
 mod activating;
 mod apps;
@@ -11,6 +11,7 @@ mod attempt;
 mod batches;
 mod board;
 mod closer;
+mod completion;
 mod delayed;
 mod dispatcher;
 mod ending;

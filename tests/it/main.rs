@@ -15,6 +15,8 @@ mod budget;
 #[cfg(test)]
 mod bytes;
 #[cfg(test)]
+mod completion;
+#[cfg(test)]
 mod creation;
 #[cfg(test)]
 mod crowd;

@@ -5,7 +5,6 @@ mod checks;
 mod create;
 mod draft;
 mod end;
-mod estimate;
 mod events;
 mod items;
 mod list;
