@@ -35,6 +35,8 @@ mod main_path;
 #[cfg(test)]
 mod observing;
 #[cfg(test)]
+mod order;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod restarts;
