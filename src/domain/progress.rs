@@ -1,5 +1,8 @@
 //! What the engine knows of a running batch beyond its row: how it moves at the moment, and why it does not.
 
+use std::time::Duration;
+
+use super::ids::AppKey;
 use super::time::Timestamp;
 
 /// A running batch at one moment. The default is that of a batch nobody works on.
@@ -40,6 +43,30 @@ impl Completion {
     pub fn and(self, other: Self) -> Self {
         Self { p50: self.p50.max(other.p50), p90: self.p90.max(other.p90) }
     }
+}
+
+/// A batch that is only asked about: whether it would end within its window.
+#[derive(Clone, Debug)]
+pub struct WindowQuestion {
+    /// Whose it would be.
+    pub app: AppKey,
+    /// Its models, and the items of each.
+    pub models: Vec<(String, u64)>,
+    /// −100…100, higher first.
+    pub priority: i32,
+    /// Most items in flight at once.
+    pub max_concurrency: Option<u32>,
+    /// From now to its deadline.
+    pub window: Duration,
+}
+
+/// What a batch that would not end within its window could have instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WouldFit {
+    /// The shortest window for all of its items; `None` if none is long enough.
+    pub window: Option<Duration>,
+    /// Most items, of the same models in the same parts, that fit the window asked for.
+    pub items: u64,
 }
 
 /// Something that holds items of a batch back.

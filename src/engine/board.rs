@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::ids::{AppKey, BatchKey};
 use crate::domain::limit_status::LimitStatus;
-use crate::domain::progress::Progress;
+use crate::domain::progress::{Progress, WindowQuestion, WouldFit};
 
 use super::event::Event;
 
@@ -33,6 +33,11 @@ impl Board {
     /// Every limit and its use; of the apps' only `of_app`'s, if that is given. Nothing once the engine has ended.
     pub async fn limits(&self, of_app: Option<AppKey>) -> Vec<LimitStatus> {
         self.ask(|reply| Event::ShowLimits { of_app, reply }).await.unwrap_or_default()
+    }
+
+    /// What a batch could have instead of its window; `None` if it would end within that, as far as is known.
+    pub async fn would_fit(&self, question: WindowQuestion) -> Option<WouldFit> {
+        self.ask(|reply| Event::Reach { question: Box::new(question), reply }).await?
     }
 
     /// Pauses the lane of a provider that serves a model, or ends its pause. Tells the state that it is in then;

@@ -3,6 +3,7 @@
 mod flow;
 mod line;
 mod range;
+mod reach;
 mod times;
 
 #[cfg(test)]

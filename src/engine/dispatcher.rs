@@ -213,6 +213,9 @@ impl Dispatcher {
                 // Whoever asked may have left meanwhile.
                 let _ = reply.send(self.limits(of_app, now));
             }
+            Event::Reach { question, reply } => {
+                let _ = reply.send(self.would_fit(&question, now));
+            }
             Event::PauseLane { provider, model, paused, reply } => {
                 let _ = reply.send(self.pause_lane(&provider, &model, paused, now));
             }

@@ -66,3 +66,69 @@ async fn nothing_is_said_while_nobody_knows_when_it_goes_on() {
     service.until(&id, "it goes on", |batch| range(batch).is_some()).await;
     service.ended(&id).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_can_not_be_met_is_refused_with_what_would_fit() {
+    let upstream = upstream("").await;
+    let limits = r#"providers.up.limits = { requests = "20/s" }"#;
+    let service = Service::start(Settings::new(&upstream).with(limits)).await;
+    let ask = |window: &str| json!({"completion_window": window, "require_on_time": true});
+    let error = service.create(&chats(200, ""), ask("5s")).await.refused(400);
+    assert_eq!(
+        (&error["code"], &error["param"]),
+        (&json!("window_unreachable"), &json!("completion_window"))
+    );
+    let list = service.get("/v1/batches").await.ok();
+    assert_eq!(list["data"], json!([]), "nothing was stored");
+    let (window, items) = told(&error);
+    assert!((10..14).contains(&window) && (75..100).contains(&items), "{error}");
+    let fits = service.submit(&chats(items, ""), ask("5s")).await;
+    // What is queued before it counts, and goes first with its shorter window.
+    let (longer, fewer) = told(&service.create(&chats(200, ""), ask("12s")).await.refused(400));
+    assert!((13..20).contains(&longer), "{longer}");
+    assert!(fewer < 160, "{fewer}");
+    // With a higher priority it would be the first.
+    let mut first = ask("14s");
+    first["priority"] = json!(10);
+    let id = service.submit(&chats(200, ""), first).await;
+    assert_eq!(service.ended(&id).await["status"], "completed");
+    service.ended(&fits).await;
+}
+
+/// The window, in seconds, and the items that a refusal tells would fit.
+fn told(error: &Value) -> (usize, usize) {
+    let message = error["message"].as_str().unwrap();
+    let number_before = |after: &str| {
+        let (before, _) = message.split_once(after).unwrap_or_else(|| panic!("{message}"));
+        before.rsplit_once(' ').unwrap().1.parse().unwrap_or_else(|_| panic!("{message}"))
+    };
+    (number_before("s would do"), number_before(" of its items"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_create_finds_its_batch_however_late_it_is_by_now() {
+    let upstream = upstream("").await;
+    let limits = r#"providers.up.limits = { requests = "20/s" }"#;
+    let service = Service::start(Settings::new(&upstream).with(limits)).await;
+    let file = service.upload(crate::harness::jsonl(&chats(80, ""))).await.ok();
+    let create = json!({"input_file_id": file["id"], "endpoint": "/v1/chat/completions",
+        "completion_window": "6s", "require_on_time": true});
+    let send = |key: &'static str| {
+        let request = service.request(http::Method::POST, "/v1/batches").header("idempotency-key", key);
+        service.send(request.json(&create))
+    };
+    let made = send("one").await.ok();
+    service.until(made["id"].as_str().unwrap(), "it runs", |batch| range(batch).is_some()).await;
+    assert_eq!(send("two").await.refused(400)["code"], "window_unreachable");
+    assert_eq!(send("one").await.ok()["id"], made["id"]);
+    service.ended(made["id"].as_str().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_nothing_known_every_window_is_accepted() {
+    let upstream = upstream("").await;
+    let service = Service::start(Settings::new(&upstream)).await;
+    let options = json!({"completion_window": "2s", "require_on_time": true});
+    let id = service.submit(&chats(500, ""), options).await;
+    service.ended(&id).await;
+}

@@ -10,6 +10,7 @@ mod items;
 mod list;
 mod options;
 mod query_options;
+mod reach;
 mod results;
 mod retry;
 mod retry_lines;

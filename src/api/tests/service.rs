@@ -68,6 +68,7 @@ impl Service {
             // One model has no lane; lines without a model have none either.
             has_lane: Arc::new(|model| !matches!(model, "" | "unserved")),
             limits: Arc::new(|_| Box::pin(async { Vec::new() })),
+            would_fit: Arc::new(|_| Box::pin(async { None })),
             pause_lane: Arc::new(|_| Box::pin(async { None })),
             progress: Arc::new(|_| Progress::default()),
             models: Arc::new(|| vec![ModelEntry { id: "m".to_owned(), owned_by: "openai".to_owned() }]),
