@@ -69,6 +69,15 @@ pub struct WouldFit {
     pub items: u64,
 }
 
+/// An item without a result at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ItemProgress {
+    /// Whether its call is in flight.
+    pub running: bool,
+    /// What holds it and those before it back, if anything does.
+    pub waiting: Option<WaitingReason>,
+}
+
 /// Something that holds items of a batch back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WaitingReason {

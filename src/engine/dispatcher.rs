@@ -213,6 +213,9 @@ impl Dispatcher {
                 // Whoever asked may have left meanwhile.
                 let _ = reply.send(self.limits(of_app, now));
             }
+            Event::ShowItem { lease, line, reply } => {
+                let _ = reply.send(self.item_progress(lease, line, now));
+            }
             Event::Reach { question, reply } => {
                 let _ = reply.send(self.would_fit(&question, now));
             }

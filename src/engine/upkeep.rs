@@ -79,7 +79,7 @@ impl Dispatcher {
     }
 
     /// Why a batch's next items wait: one reason a lane, or one for all.
-    fn waiting(&self, key: BatchKey, now: Timestamp) -> Vec<WaitingReason> {
+    pub(super) fn waiting(&self, key: BatchKey, now: Timestamp) -> Vec<WaitingReason> {
         let Some(batch) = self.batches.batches.get(&key).filter(|batch| batch.phase == Phase::Running) else {
             return Vec::new();
         };

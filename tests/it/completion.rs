@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Service, Settings, chats, upstream};
+use crate::harness::{Service, Settings, chat, chats, upstream};
 
 fn range(batch: &Value) -> Option<(i64, i64)> {
     let range = batch["sluicegate"]["estimated_completion_range"].as_array()?;
@@ -131,4 +131,23 @@ async fn with_nothing_known_every_window_is_accepted() {
     let options = json!({"completion_window": "2s", "require_on_time": true});
     let id = service.submit(&chats(500, ""), options).await;
     service.ended(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_shows_that_it_runs_or_what_it_waits_for() {
+    let upstream = upstream("").await;
+    let service = Service::start(Settings::new(&upstream)).await;
+    let lines = [chat("item-0", "[[hang]]"), chat("item-1", "")];
+    let id = service.submit(&lines, json!({"max_concurrency": 1})).await;
+    let path = format!("/v1/batches/{id}");
+    let batch = service.until(&id, "one runs", |batch| batch["sluicegate"]["counts"]["running"] == 1).await;
+    assert_eq!(batch["sluicegate"]["counts"]["pending"], 1, "{batch:#}");
+    let items = [0, 1].map(|number| format!("{path}/items/item-{number}"));
+    let (runs, waits) = (service.get(&items[0]).await.ok(), service.get(&items[1]).await.ok());
+    let both = [&runs["state"], &runs["waiting"], &waits["state"], &waits["waiting"]["reason"]];
+    assert_eq!(both, [&json!("running"), &json!(null), &json!("pending"), &json!("concurrency")], "{waits}");
+    service.post(&path, &json!({"paused": true})).await.ok();
+    let paused = |batch: &Value| batch["sluicegate"]["waiting"][0]["reason"] == "paused";
+    service.until(&id, "it is paused", paused).await;
+    assert_eq!(service.get(&items[1]).await.ok()["waiting"]["reason"], "paused");
 }
