@@ -36,7 +36,6 @@ pub(crate) enum Refusal {
     /// A line of the batch can't be run.
     InvalidLine,
     /// The batch can't be done in its window.
-    #[expect(dead_code, reason = "pinned; used once the pace of the lanes is asked at submit")]
     WindowUnreachable,
     /// No key, or none that is good.
     InvalidApiKey,

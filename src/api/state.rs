@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::domain::ids::{AppKey, BatchKey};
 use crate::domain::interactive::Interactive;
 use crate::domain::limit_status::LimitStatus;
-use crate::domain::progress::Progress;
+use crate::domain::progress::{ItemProgress, Progress, WindowQuestion, WouldFit};
 use crate::ingest::IngestLimits;
 use crate::metrics::HttpMetrics;
 use crate::shutdown::Shutdown;
@@ -83,6 +83,17 @@ pub struct LanePause {
     pub paused: bool,
 }
 
+/// Where an item stands.
+#[derive(Clone, Copy, Debug)]
+pub struct ItemPlace {
+    /// Its batch.
+    pub batch: BatchKey,
+    /// The segment of the batch's file that holds it.
+    pub segment: u32,
+    /// Its line.
+    pub line: u32,
+}
+
 /// What the API asks of the rest of the process: closures, so that it depends on none of it.
 #[derive(Clone)]
 pub struct Board {
@@ -92,6 +103,10 @@ pub struct Board {
     pub progress: Arc<dyn Fn(BatchKey) -> Progress + Send + Sync>,
     /// Every limit and its use; of the apps' only one's, if that is given.
     pub limits: Ask<Option<AppKey>, Vec<LimitStatus>>,
+    /// How far an item is that has no result.
+    pub item: Ask<ItemPlace, ItemProgress>,
+    /// What a batch could have instead of its window; nothing if it would end within that, as far as is known.
+    pub would_fit: Ask<WindowQuestion, Option<WouldFit>>,
     /// Pauses a lane or ends its pause; tells its state then, nothing without such a lane.
     pub pause_lane: Ask<LanePause, Option<&'static str>>,
     /// The models that lanes serve.

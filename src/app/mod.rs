@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::api::{
-    self, Api, ApiParts, ApiSettings, Board, Keyring, KeyringSettings, LanePause, ModelEntry, ServerSettings,
-    Surface,
+    self, Api, ApiParts, ApiSettings, Board, ItemPlace, Keyring, KeyringSettings, LanePause, ModelEntry,
+    ServerSettings, Surface,
 };
 use crate::clock::Clock;
 use crate::config::Config;
@@ -201,12 +201,21 @@ fn api_settings(config: &Config) -> ApiSettings {
 
 fn api_board(config: &Arc<Config>, progress: engine::Board, metrics: &Metrics) -> Board {
     let (lanes, listed, metrics) = (Arc::clone(config), Arc::clone(config), metrics.clone());
-    let (limits, pauses) = (progress.clone(), progress.clone());
+    let items = progress.clone();
+    let (limits, pauses, reach) = (progress.clone(), progress.clone(), progress.clone());
     Board {
         has_lane: Arc::new(move |model| !lanes.route(model).is_empty()),
         limits: Arc::new(move |of_app| {
             let limits = limits.clone();
             Box::pin(async move { limits.limits(of_app).await })
+        }),
+        item: Arc::new(move |ItemPlace { batch, segment, line }| {
+            let items = items.clone();
+            Box::pin(async move { items.item(batch, segment, line).await })
+        }),
+        would_fit: Arc::new(move |question| {
+            let reach = reach.clone();
+            Box::pin(async move { reach.would_fit(question).await })
         }),
         pause_lane: Arc::new(move |LanePause { provider, model, paused }| {
             let pauses = pauses.clone();

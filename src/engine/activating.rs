@@ -130,6 +130,7 @@ impl Dispatcher {
             in_flight: 0,
             remaining,
             unrecorded: 0,
+            alone: 0.0,
             rate: ResultRate::default(),
             defaults,
             defaults_measure,

@@ -11,6 +11,8 @@ use crate::gate::{Gate, LevelId, LevelKind, LevelSpec};
 #[derive(Debug, Default)]
 pub(super) struct Apps {
     levels: HashMap<AppKey, LevelId>,
+    /// As the store told them.
+    weights: HashMap<AppKey, u32>,
 }
 
 impl Apps {
@@ -29,6 +31,7 @@ impl Apps {
     pub(super) fn refresh(&mut self, apps: Vec<AppRecord>, gate: &mut Gate, now: Timestamp) {
         for app in apps {
             let (limits, weight) = (app.settings.limits, app.settings.weight);
+            self.weights.insert(app.key, weight);
             match self.levels.get(&app.key) {
                 Some(level) => {
                     gate.set_limits(*level, &limits, now);
@@ -42,6 +45,11 @@ impl Apps {
                 }
             }
         }
+    }
+
+    /// The app's share among those that wait.
+    pub(super) fn weight(&self, app: AppKey) -> u32 {
+        self.weights.get(&app).copied().unwrap_or(1).max(1)
     }
 
     /// The app of a level.

@@ -46,6 +46,8 @@ pub(super) struct ActiveBatch {
     pub(super) defaults: Option<Arc<Defaults>>,
     /// What its defaults add to each request's tokens.
     pub(super) defaults_measure: Measure,
+    /// Seconds that the rest takes with the lanes for itself; 0 while that is unknown.
+    pub(super) alone: f64,
     /// Results since this process runs it.
     pub(super) rate: ResultRate,
 }

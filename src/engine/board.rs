@@ -7,9 +7,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::ids::{AppKey, BatchKey};
 use crate::domain::limit_status::LimitStatus;
-use crate::domain::progress::Progress;
+use crate::domain::progress::{ItemProgress, Progress, WindowQuestion, WouldFit};
 
 use super::event::Event;
+use super::item::LeaseKey;
 
 /// The present progress of every running batch, and the limits they run under. Cheap to clone; all clones show the
 /// same.
@@ -33,6 +34,17 @@ impl Board {
     /// Every limit and its use; of the apps' only `of_app`'s, if that is given. Nothing once the engine has ended.
     pub async fn limits(&self, of_app: Option<AppKey>) -> Vec<LimitStatus> {
         self.ask(|reply| Event::ShowLimits { of_app, reply }).await.unwrap_or_default()
+    }
+
+    /// How far an item is that has no result, by its segment and line.
+    pub async fn item(&self, batch: BatchKey, segment: u32, line: u32) -> ItemProgress {
+        let lease = LeaseKey { batch, segment };
+        self.ask(|reply| Event::ShowItem { lease, line, reply }).await.unwrap_or_default()
+    }
+
+    /// What a batch could have instead of its window; `None` if it would end within that, as far as is known.
+    pub async fn would_fit(&self, question: WindowQuestion) -> Option<WouldFit> {
+        self.ask(|reply| Event::Reach { question: Box::new(question), reply }).await?
     }
 
     /// Pauses the lane of a provider that serves a model, or ends its pause. Tells the state that it is in then;

@@ -3,6 +3,7 @@
 //! Each round handles what happened, then leases, admits and records; nothing in a round waits, and
 //! nothing is polled for: a freed slot arrives as an event and starts the next item in the same round.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ use super::apps::Apps;
 use super::attempt::Reporter;
 use super::batches::Batches;
 use super::board::Board;
+use super::completion::Running;
 use super::delayed::Delayed;
 use super::estimate::Estimates;
 use super::event::Event;
@@ -80,6 +82,8 @@ pub(super) struct Dispatcher {
     pub(super) board: Board,
     pub(super) stage: Stage,
     pub(super) in_flight: u32,
+    /// The batches' calls in flight, by line.
+    pub(super) running: HashMap<(BatchKey, u32), Running>,
     /// Calls started so far: the number of the last one.
     pub(super) calls: u64,
     /// One item at a time, named before it starts, until one is recorded.
@@ -208,6 +212,12 @@ impl Dispatcher {
             Event::ShowLimits { of_app, reply } => {
                 // Whoever asked may have left meanwhile.
                 let _ = reply.send(self.limits(of_app, now));
+            }
+            Event::ShowItem { lease, line, reply } => {
+                let _ = reply.send(self.item_progress(lease, line, now));
+            }
+            Event::Reach { question, reply } => {
+                let _ = reply.send(self.would_fit(&question, now));
             }
             Event::PauseLane { provider, model, paused, reply } => {
                 let _ = reply.send(self.pause_lane(&provider, &model, paused, now));

@@ -28,6 +28,7 @@ impl Dispatcher {
         self.growth.ended(ended.number);
         self.in_flight -= 1;
         let key = ended.item.lease;
+        self.running.remove(&(key.batch, ended.item.line));
         if let Some(batch) = self.batches.batches.get_mut(&key.batch) {
             batch.in_flight -= 1;
         }
@@ -35,6 +36,9 @@ impl Dispatcher {
         let mut item = ended.item;
         item.attempts += u32::from(ended.judgement.charged);
         item.started_at.get_or_insert(ended.started_at);
+        if ended.result.is_none() {
+            self.lanes.get_mut(ended.lane).flow.repeated();
+        }
         match (ended.judgement.verdict, ended.result) {
             (Verdict::Succeeded { .. }, Some(result)) => {
                 self.lane_works(ended.lane, &grant, now);
@@ -106,6 +110,7 @@ impl Dispatcher {
         self.in_flight -= 1;
         self.lanes.get(lane).metrics.in_flight().dec();
         let key = item.lease;
+        self.running.remove(&(key.batch, item.line));
         let asked = self.batches.batches.get_mut(&key.batch).and_then(|batch| {
             batch.in_flight -= 1;
             batch.record.options.max_attempts
@@ -196,6 +201,9 @@ impl Dispatcher {
             if finished {
                 self.recorder.segment_finished(key.batch, key.segment);
             }
+        }
+        if let (Some(lane), Some(took)) = (lane, took) {
+            self.lanes.get_mut(lane).flow.ended(took);
         }
         if let Some(lane) = lane {
             let outcome = if failed { Outcome::Failed } else { Outcome::Succeeded };

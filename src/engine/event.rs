@@ -6,6 +6,7 @@ use crate::domain::app::AppRecord;
 use crate::domain::batch::BatchStatus;
 use crate::domain::ids::{AppKey, BatchKey};
 use crate::domain::limit_status::LimitStatus;
+use crate::domain::progress::{ItemProgress, WindowQuestion, WouldFit};
 use crate::domain::segment::SegmentHead;
 
 use super::attempt::Ended;
@@ -41,6 +42,10 @@ pub(super) enum Event {
     Apps(Vec<AppRecord>),
     /// Somebody asks what limits there are.
     ShowLimits { of_app: Option<AppKey>, reply: oneshot::Sender<Vec<LimitStatus>> },
+    /// Somebody asks how far an item is that has no result: by its batch, segment and line.
+    ShowItem { lease: LeaseKey, line: u32, reply: oneshot::Sender<ItemProgress> },
+    /// Somebody asks whether a batch would end within its window; answered with what would fit if it would not.
+    Reach { question: Box<WindowQuestion>, reply: oneshot::Sender<Option<WouldFit>> },
     /// An operator pauses a lane, or ends its pause; answered with the state it is in then.
     PauseLane { provider: String, model: String, paused: bool, reply: oneshot::Sender<Option<&'static str>> },
 }

@@ -11,6 +11,7 @@ use crate::metrics::{LaneMetrics, Metrics};
 use crate::upstream::{PhaseTimeouts, Upstream};
 
 use super::backoff::Backoff;
+use super::completion::Flow;
 use super::item::{LaneId, ReadyItem, RouteId};
 use super::judge::RetryOn;
 use super::retry_budget::RetryBudget;
@@ -110,7 +111,16 @@ pub(super) struct Lane {
     pub(super) successes: u64,
     /// When its provider's key last changed: a refusal of a call sent before is of the old key.
     pub(super) key_changed_at: Option<Timestamp>,
+    /// How its items went.
+    pub(super) flow: Flow,
     max_concurrent: u32,
+}
+
+impl Lane {
+    /// The levels whose limits hold for all of its calls.
+    pub(super) fn levels(&self, service: LevelId) -> [LevelId; 3] {
+        [service, self.provider_level, self.level]
+    }
 }
 
 /// Every lane and every route there is.
@@ -271,6 +281,7 @@ impl Lanes {
             succeeded: false,
             successes: 0,
             key_changed_at: None,
+            flow: Flow::default(),
             max_concurrent: max_concurrent.min(self.ceiling),
         });
         self.by_name.insert(key, id);

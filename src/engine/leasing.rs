@@ -1,4 +1,4 @@
-//! Keeping each route's window topped up: leasing segments and taking in what they hold.
+//! Leasing segments and taking in what they hold.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,13 +11,11 @@ use crate::store::StoreError;
 use super::attempt::unsent;
 use super::dispatcher::Dispatcher;
 use super::event::Event;
-use super::item::{FeedId, LeaseKey, ReadyItem, RouteId};
+use super::item::{FeedId, LeaseKey, ReadyItem};
 use super::lease::Lease;
 use super::loader::{HEAD_PAGE, Loaded, Wanted, load};
-use super::order::{Standing, turn};
+use super::order::Standing;
 
-/// Results of unservable items under way at most: they cost no call, so nothing else slows them down.
-const UNSERVED_AHEAD: u32 = 1_024;
 /// What a segment's index costs beside its bytes, about.
 const INDEX_BYTES: u64 = 8 * 1024;
 
@@ -30,71 +28,8 @@ struct Entering {
 }
 
 impl Dispatcher {
-    /// Leases what the lanes will need next.
-    pub(super) fn top_up(&mut self, now: Timestamp) {
-        if self.delayed.is_full() || self.disk_full {
-            return;
-        }
-        for route in self.lanes.route_ids() {
-            self.top_up_route(route, now);
-        }
-        for feed in self.laneless.clone() {
-            let idle = self.batches.feeds.get(&feed).is_some_and(|feed| feed.loads == 0);
-            if idle && self.unrecorded_of(feed) < UNSERVED_AHEAD {
-                self.lease_next(feed, now);
-            }
-        }
-    }
-
-    fn unrecorded_of(&self, feed: FeedId) -> u32 {
-        let batch = self.batches.feeds.get(&feed).and_then(|feed| self.batches.batches.get(&feed.batch));
-        batch.map_or(0, |batch| batch.unrecorded)
-    }
-
-    fn top_up_route(&mut self, route: RouteId, now: Timestamp) {
-        let apps = self.lanes.route(route).apps();
-        if apps == 0 {
-            return;
-        }
-        let window = self.lanes.window(route, &mut self.gate, now);
-        // Another one first each time: what one app's large bodies leave of the memory must not always be the others'.
-        let first = usize::try_from(self.calls).unwrap_or(0);
-        for offset in 0..apps {
-            self.top_up_app(route, (first + offset) % apps, window, now);
-        }
-    }
-
-    fn top_up_app(&mut self, route: RouteId, app: usize, window: usize, now: Timestamp) {
-        let (mut ready, mut place) = (0, 0);
-        while ready < window {
-            let Some(feed_id) = self.lanes.route(route).feed(app, place) else {
-                return;
-            };
-            place += 1;
-            let Some(feed) = self.batches.feeds.get(&feed_id) else {
-                continue;
-            };
-            let Some(batch) = self.batches.batches.get(&feed.batch).filter(|batch| batch.runs()) else {
-                continue;
-            };
-            // A batch of few slots is not worth more of the window than it can use.
-            let most = batch
-                .record
-                .options
-                .max_concurrency
-                .map_or(window, |most| 2 * most as usize)
-                .min(window - ready);
-            let mut have =
-                feed.queue.len() + feed.loads as usize * crate::domain::segment::MAX_ITEMS as usize;
-            while have < most && self.lease_next(feed_id, now) {
-                have += crate::domain::segment::MAX_ITEMS as usize;
-            }
-            ready += have.min(most);
-        }
-    }
-
-    /// Leases the feed's next segment; false if there is none at hand or no memory for it.
-    fn lease_next(&mut self, feed_id: FeedId, now: Timestamp) -> bool {
+    /// Leases the feed's next segment, its items to go at a turn; false if there is none at hand or no memory for it.
+    pub(super) fn lease_next(&mut self, feed_id: FeedId, turn: u64) -> bool {
         let Some(feed) = self.batches.feeds.get_mut(&feed_id) else {
             return false;
         };
@@ -125,7 +60,7 @@ impl Dispatcher {
             resumed: next.resumed,
             duplicates: batch.fails_items(),
         };
-        let mut lease = Lease::new(feed_id, next.head, turn(&standing(batch, now)));
+        let mut lease = Lease::new(feed_id, next.head, turn);
         lease.held = bytes;
         lease.ahead = true;
         self.ahead += bytes;
@@ -321,12 +256,12 @@ pub(super) fn charge(head: &SegmentHead, ahead_limit: u64) -> u64 {
 
 /// Where a batch stands among those of its app.
 pub(super) fn standing(batch: &super::batches::ActiveBatch, now: Timestamp) -> Standing {
-    let pace = batch.rate.per_second();
-    let work = if pace > 0.0 { batch.remaining as f64 / pace } else { 0.0 };
     let left = batch.record.deadline.since(now);
-    let slack = left.saturating_sub(std::time::Duration::from_secs_f64(work.min(1e9)));
+    let work = std::time::Duration::from_secs_f64(batch.alone.clamp(0.0, 1e9));
+    let slack = left.saturating_sub(work);
     Standing {
         priority: batch.record.options.priority,
+        hopeless: work > left,
         total: batch.record.counts.total,
         slack,
         submission: batch.record.key.0,

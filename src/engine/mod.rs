@@ -1,9 +1,9 @@
 //! The engine: leases segments, orders items, sends them through the gate, judges the replies, records the ends.
 //!
-//! The path: [`refresh`] finds batches, [`leasing`] fills each lane's window, [`starting`] admits heads,
+//! The path: [`refresh`] finds batches, [`filling`] and [`leasing`] fill each lane's window, [`starting`] admits heads,
 //! [`attempt`] calls and judges, [`ending`] and [`recorder`] turn verdicts into rows, [`stopping`] and
-//! [`closer`] end what was cancelled or expired. Calls of clients that wait go through [`interactive`].
-//! [`dispatcher`] is the one task that does all but the waiting.
+//! [`closer`] end what was cancelled or expired, [`completion`] foresees when batches end. Calls of clients that wait
+//! go through [`interactive`]. [`dispatcher`] is the one task that does all but the waiting.
 
 mod activating;
 mod apps;
@@ -11,12 +11,14 @@ mod attempt;
 mod batches;
 mod board;
 mod closer;
+mod completion;
 mod delayed;
 mod dispatcher;
 mod ending;
 mod estimate;
 mod event;
 mod feedback;
+mod filling;
 mod growth;
 mod interactive;
 mod item;

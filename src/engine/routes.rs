@@ -1,11 +1,12 @@
 //! Routes: the lanes that may serve a model in their order of preference, and the feeds these pull from.
 
 use std::cmp::Reverse;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::domain::ids::AppKey;
 
 use super::item::{FeedId, LaneId, ReadyItem};
+use super::order::Floor;
 
 /// A lane as one route sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) struct Route {
     /// Feeds that its lanes pull from, by app, each app's in turn. Apart, since each app's window is its own: what
     /// goes first among apps is the gate's to say, and it can only choose from what is ready.
     apps: Vec<(AppKey, Vec<FeedId>)>,
+    /// What is left to each app's batches that can't be in time any more.
+    floors: HashMap<AppKey, Floor>,
     /// Due retries that wait for a lane's retry budget.
     pub(super) due: VecDeque<(FeedId, ReadyItem)>,
 }
@@ -42,7 +45,7 @@ impl Route {
     pub(super) fn new(lanes: &[RouteLane]) -> Self {
         let mut places: Vec<Place> = lanes.iter().map(|lane| Place { lane: *lane, credit: 0 }).collect();
         places.sort_by_key(|place| place.lane.order);
-        Self { places, apps: Vec::new(), due: VecDeque::new() }
+        Self { places, apps: Vec::new(), floors: HashMap::new(), due: VecDeque::new() }
     }
 
     /// Adds an app's feed behind its others.
@@ -59,6 +62,12 @@ impl Route {
             feeds.retain(|known| *known != feed);
         }
         self.apps.retain(|(_, feeds)| !feeds.is_empty());
+    }
+
+    /// A batch in time of the app in a place got a lease: whether a hopeless one of it goes next.
+    pub(super) fn floor_is_due(&mut self, app: usize) -> bool {
+        let app = self.apps.get(app).map(|(app, _)| *app);
+        app.is_some_and(|app| self.floors.entry(app).or_default().is_due())
     }
 
     /// How many apps have feeds here.

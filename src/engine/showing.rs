@@ -2,10 +2,12 @@
 
 use crate::domain::ids::AppKey;
 use crate::domain::limit_status::{CONCURRENCY, LimitStatus};
+use crate::domain::progress::ItemProgress;
 use crate::domain::time::Timestamp;
 use crate::gate::{LevelKind, LevelView};
 
 use super::dispatcher::Dispatcher;
+use super::item::LeaseKey;
 
 impl Dispatcher {
     /// Every limit of every level that stands for somebody: of the apps' only `of_app`'s, if that is given.
@@ -25,6 +27,22 @@ impl Dispatcher {
         }
         limits.sort_by(|one, other| (rank(one.level), &one.name).cmp(&(rank(other.level), &other.name)));
         limits
+    }
+
+    /// How far an item is that has no result.
+    pub(super) fn item_progress(&self, lease: LeaseKey, line: u32, now: Timestamp) -> ItemProgress {
+        if self.running.contains_key(&(lease.batch, line)) {
+            return ItemProgress { running: true, waiting: None };
+        }
+        let mut reasons = self.waiting(lease.batch, now);
+        // A segment that is not leased yet waits for those before it, whichever lane these are for.
+        let feed = self.batches.leases.get(&lease).and_then(|lease| self.batches.feeds.get(&lease.feed));
+        if let Some(feed) = feed {
+            let lanes: Vec<&str> =
+                feed.heads.iter().map(|(lane, _)| self.lanes.get(*lane).name.as_str()).collect();
+            reasons.retain(|reason| reason.lane.as_deref().is_none_or(|lane| lanes.contains(&lane)));
+        }
+        ItemProgress { running: false, waiting: reasons.into_iter().next() }
     }
 }
 

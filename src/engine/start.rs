@@ -1,5 +1,6 @@
 //! Starting the engine: the boot row, the gate with its ledger, the dispatcher.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -116,6 +117,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
         board: board.clone(),
         stage: Stage::Running,
         in_flight: 0,
+        running: HashMap::new(),
         calls: 0,
         careful: needs_care(&boot),
         suspect: boot.alone.map(|(batch, line, deaths)| Suspect { batch, line, deaths }),

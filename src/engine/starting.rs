@@ -6,6 +6,7 @@ use crate::metrics::Kind;
 
 use super::attempt::{Attempt, run};
 use super::batches::ActiveBatch;
+use super::completion::Running;
 use super::dispatcher::Dispatcher;
 use super::estimate::{Expected, Measure};
 use super::item::{FeedId, LaneId, ReadyItem};
@@ -170,6 +171,8 @@ impl Dispatcher {
             lane.metrics.admitted(dimension, units);
         }
         batch.in_flight += 1;
+        let running = Running { lane: lane_id, feed: feed_id, since: now };
+        self.running.insert((feed.batch, item.line), running);
         self.in_flight += 1;
         self.calls += 1;
         Some(Attempt {

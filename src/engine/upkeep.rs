@@ -28,6 +28,8 @@ impl Dispatcher {
         }
         self.show_pending();
         self.show_limits(now);
+        self.observe_lanes(now);
+        let mut prospects = self.prospects(now);
         let keys: Vec<_> = self.batches.batches.keys().copied().collect();
         for key in keys {
             let mut waiting = self.waiting(key, now);
@@ -36,7 +38,10 @@ impl Dispatcher {
                 batch.rate.tick(now);
                 let items_per_second = batch.rate.per_second();
                 let running = u64::from(batch.in_flight);
-                self.board.publish(key, Progress { running, items_per_second, waiting });
+                let prospect = prospects.remove(&key).unwrap_or_default();
+                batch.alone = prospect.alone;
+                let completion = prospect.completion;
+                self.board.publish(key, Progress { running, items_per_second, completion, waiting });
             }
         }
         let running = self.batches.batches.values();
@@ -74,7 +79,7 @@ impl Dispatcher {
     }
 
     /// Why a batch's next items wait: one reason a lane, or one for all.
-    fn waiting(&self, key: BatchKey, now: Timestamp) -> Vec<WaitingReason> {
+    pub(super) fn waiting(&self, key: BatchKey, now: Timestamp) -> Vec<WaitingReason> {
         let Some(batch) = self.batches.batches.get(&key).filter(|batch| batch.phase == Phase::Running) else {
             return Vec::new();
         };

@@ -150,6 +150,15 @@ impl Store {
         self.database.write_new(Lane::Control, move |writing| batches::create(writing, &batch)).await
     }
 
+    /// Whether an equal request was made before, or its key used for another: then a create finds that one.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn asked_before(&self, app: AppKey, idempotency: Idempotency) -> Result<bool> {
+        let found = move |connection: &_| batches::asked_before(connection, app, Some(&idempotency));
+        Ok(self.database.read(Span::Point, found).await?.is_some())
+    }
+
     /// An app's batch.
     ///
     /// # Errors

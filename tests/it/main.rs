@@ -15,6 +15,8 @@ mod budget;
 #[cfg(test)]
 mod bytes;
 #[cfg(test)]
+mod completion;
+#[cfg(test)]
 mod creation;
 #[cfg(test)]
 mod crowd;
@@ -32,6 +34,8 @@ mod kinds;
 mod main_path;
 #[cfg(test)]
 mod observing;
+#[cfg(test)]
+mod order;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]

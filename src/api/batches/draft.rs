@@ -17,6 +17,7 @@ use super::super::quota;
 use super::super::state::Api;
 use super::checks::{LineNames, line_problems, refuse_line};
 use super::options::Asked;
+use super::reach::refuse_unreachable;
 
 /// How long a create that an SDK repeats by itself is known.
 const REPEATED_WITHIN: Duration = Duration::from_secs(600);
@@ -88,7 +89,7 @@ pub(crate) struct Made {
 /// Checks the lines and makes the batch. It is durable when this returns.
 ///
 /// # Errors
-/// 400 for a file that can't be used and for bad lines that came with the call (those of an
+/// 400 for a file that can't be used, for a window that can't be met if that is asked for, and for bad lines that came with the call (those of an
 /// uploaded file make the batch `failed` instead), 422 for a key that stands for another request.
 pub(crate) async fn make(
     api: &Api,
@@ -98,14 +99,22 @@ pub(crate) async fn make(
     repeats: Repeats,
 ) -> Result<Made> {
     let Plan { asked, fingerprint } = plan;
-    let (file, summary) = match input {
+    let (file, summary, draft) = match input {
         Input::File(id) => {
             let file = uploaded(api, caller, &id).await?;
-            (file, checked_file(api, file, &asked).await?)
+            (file, checked_file(api, file, &asked).await?, None)
         }
-        Input::Inline { draft, names } => keep_inline(api, draft, names, &asked).await?,
+        Input::Inline { draft, names } => {
+            let (draft, summary) = checked_inline(api, draft, names, &asked).await?;
+            (draft.key(), summary, Some(draft))
+        }
     };
     let now = api.clock.now();
+    let idempotency = repeats.idempotency(fingerprint, now);
+    refuse_unreachable(api, caller, &asked, &summary, idempotency.as_ref()).await?;
+    if let Some(draft) = draft {
+        draft.finish(None).await?;
+    }
     let new = NewBatch {
         app: caller.app,
         id: BatchId::from_random(rand::random()),
@@ -120,7 +129,7 @@ pub(crate) async fn make(
         total: summary.items,
         models: summary.models.into_iter().map(|shape| shape.model).collect(),
         problems: summary.problems,
-        idempotency: repeats.idempotency(fingerprint, now),
+        idempotency,
         fingerprint,
     };
     match api.store.create_batch(new).await? {
@@ -152,20 +161,19 @@ async fn checked_file(api: &Api, file: FileKey, asked: &Asked) -> Result<FileSum
     Ok(summary)
 }
 
-/// Makes lines that came with the call a file, unless one of them is bad.
-async fn keep_inline(
+/// The lines that came with the call, unless one of them is bad.
+async fn checked_inline(
     api: &Api,
     draft: Draft,
     names: LineNames,
     asked: &Asked,
-) -> Result<(FileKey, FileSummary)> {
+) -> Result<(Draft, FileSummary)> {
     let problems = failing(api, draft.key(), &draft.summary, asked).await?;
     if let Some(problem) = problems.first() {
         return Err(refuse_line(names, problem));
     }
     let summary = FileSummary { problems, ..draft.summary.clone() };
-    let file = draft.finish(None).await?;
-    Ok((file.key, summary))
+    Ok((draft, summary))
 }
 
 /// What makes the batch fail; under `fail_item` nothing does, each bad line fails by itself.

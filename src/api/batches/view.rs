@@ -8,7 +8,6 @@ use axum::extract::FromRef;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::clock::Clock;
 use crate::domain::batch::{BatchRecord, BatchStatus, OnError, OnInvalid, Usage};
 use crate::domain::file::LineProblem;
 use crate::domain::progress::{Progress, WaitingReason};
@@ -17,19 +16,17 @@ use crate::domain::time::Timestamp;
 
 use super::super::keyring::Keyring;
 use super::super::state::{Api, Board};
-use super::estimate::Pace;
 
 /// Makes views of batches.
 #[derive(Clone, Debug)]
 pub(crate) struct Views {
     board: Board,
-    clock: Clock,
     keyring: Keyring,
 }
 
 impl FromRef<Api> for Views {
     fn from_ref(api: &Api) -> Self {
-        Self { board: api.board.clone(), clock: api.clock, keyring: api.keyring.clone() }
+        Self { board: api.board.clone(), keyring: api.keyring.clone() }
     }
 }
 
@@ -42,7 +39,7 @@ impl Views {
     /// A batch as it is now.
     pub(crate) fn view<'a>(&self, batch: &'a BatchRecord) -> BatchView<'a> {
         let app = self.keyring.app_name(batch.app);
-        BatchView::new(batch, app, self.progress(batch), self.clock.now())
+        BatchView::new(batch, app, self.progress(batch))
     }
 
     /// How a batch moves at the moment; nothing moves once it ended.
@@ -180,7 +177,7 @@ struct WaitingView {
 }
 
 impl<'a> BatchView<'a> {
-    fn new(batch: &'a BatchRecord, app: Arc<str>, progress: Progress, now: Timestamp) -> Self {
+    fn new(batch: &'a BatchRecord, app: Arc<str>, progress: Progress) -> Self {
         let moments = &batch.moments;
         let seconds = |moment: Option<Timestamp>| moment.map(Timestamp::seconds);
         let terminal = batch.status.is_terminal();
@@ -212,7 +209,7 @@ impl<'a> BatchView<'a> {
             },
             usage: terminal.then(|| UsageView::new(&batch.sums.usage)),
             metadata: (!batch.metadata.is_empty()).then(|| metadata.collect()),
-            sluicegate: Extension::new(batch, app, progress, now),
+            sluicegate: Extension::new(batch, app, progress),
         }
     }
 }
@@ -242,17 +239,14 @@ impl UsageView {
 }
 
 impl<'a> Extension<'a> {
-    fn new(batch: &'a BatchRecord, app: Arc<str>, progress: Progress, now: Timestamp) -> Self {
+    fn new(batch: &'a BatchRecord, app: Arc<str>, progress: Progress) -> Self {
         let (counts, sums, moments) = (&batch.counts, &batch.sums, &batch.moments);
         let left = counts.total.saturating_sub(counts.recorded());
         let running = progress.running.min(left);
         let items_per_second = rate(batch, &progress);
-        let pace = Pace {
-            recorded: counts.recorded(),
-            left,
-            items_per_second: items_per_second.filter(|_| !batch.options.paused).unwrap_or(0.0),
-        };
-        let estimate = if batch.status == BatchStatus::InProgress { pace.estimate(now) } else { None };
+        // The pause may be newer than what the engine said last.
+        let runs = batch.status == BatchStatus::InProgress && !batch.options.paused;
+        let estimate = progress.completion.filter(|_| runs);
         let tried = counts.succeeded + counts.failed;
         Self {
             app,
@@ -277,7 +271,7 @@ impl<'a> Extension<'a> {
             started_at: moments.started_at.map(Timestamp::seconds_f64),
             last_result_at: moments.last_result_at.map(Timestamp::seconds_f64),
             estimated_completion_at: estimate.map(|estimate| estimate.p50.seconds()),
-            estimated_completion_range: estimate.map(|range| [range.p50.seconds(), range.p90.seconds()]),
+            estimated_completion_range: estimate.map(|at| [at.p50.seconds(), whole_seconds(at.p90)]),
             on_time: match batch.status {
                 BatchStatus::Completed => Some(true),
                 BatchStatus::Expired | BatchStatus::Expiring => Some(false),
@@ -294,6 +288,11 @@ impl WaitingView {
         let WaitingReason { lane, reason, since, until } = waiting;
         Self { lane, reason, since: since.seconds(), until: until.map(Timestamp::seconds) }
     }
+}
+
+/// Rounded up: at the end of that second it is over.
+fn whole_seconds(moment: Timestamp) -> i64 {
+    (moment + Duration::from_micros(999_999)).seconds()
 }
 
 /// The engine's present pace while it runs, the mean over its whole run once it ended.

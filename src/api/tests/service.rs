@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use crate::clock::Clock;
 use crate::domain::batch::{BatchRecord, Usage};
 use crate::domain::ids::{AppKey, BatchId};
-use crate::domain::progress::Progress;
+use crate::domain::progress::{ItemProgress, Progress};
 use crate::domain::result::{ErrorCode, ItemStatus, NewResult, Payload};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -68,6 +68,8 @@ impl Service {
             // One model has no lane; lines without a model have none either.
             has_lane: Arc::new(|model| !matches!(model, "" | "unserved")),
             limits: Arc::new(|_| Box::pin(async { Vec::new() })),
+            item: Arc::new(|_| Box::pin(async { ItemProgress::default() })),
+            would_fit: Arc::new(|_| Box::pin(async { None })),
             pause_lane: Arc::new(|_| Box::pin(async { None })),
             progress: Arc::new(|_| Progress::default()),
             models: Arc::new(|| vec![ModelEntry { id: "m".to_owned(), owned_by: "openai".to_owned() }]),

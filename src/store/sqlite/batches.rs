@@ -20,7 +20,7 @@ use crate::store::{
 
 /// Makes a batch, or finds the one that the same request made.
 pub(crate) fn create(writing: &mut Writing<'_>, new: &NewBatch) -> Result<CreateOutcome, Fault> {
-    if let Some(before) = asked_before(writing.connection, new)? {
+    if let Some(before) = asked_before(writing.connection, new.app, new.idempotency.as_ref())? {
         give_up_inline(writing, new)?;
         return Ok(before);
     }
@@ -35,13 +35,17 @@ pub(crate) fn create(writing: &mut Writing<'_>, new: &NewBatch) -> Result<Create
 }
 
 /// What an equal request got, if there was one.
-fn asked_before(connection: &Connection, new: &NewBatch) -> Result<Option<CreateOutcome>, Fault> {
-    let found: Option<(i64, bool)> = match &new.idempotency {
+pub(crate) fn asked_before(
+    connection: &Connection,
+    app: AppKey,
+    idempotency: Option<&Idempotency>,
+) -> Result<Option<CreateOutcome>, Fault> {
+    let found: Option<(i64, bool)> = match idempotency {
         None => None,
         Some(Idempotency::Key { key, fingerprint }) => connection
             .query_row(
                 "SELECT key, fingerprint = ?3 FROM batch WHERE app = ?1 AND idempotency_key = ?2",
-                params![new.app.0, key, fingerprint],
+                params![app.0, key, fingerprint],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional()?,
@@ -50,7 +54,7 @@ fn asked_before(connection: &Connection, new: &NewBatch) -> Result<Option<Create
                 "SELECT key, TRUE FROM batch \
                  WHERE app = ?1 AND fingerprint = ?2 AND created_at >= ?3 AND deleted_at IS NULL \
                  ORDER BY created_at DESC LIMIT 1",
-                params![new.app.0, fingerprint, since.micros()],
+                params![app.0, fingerprint, since.micros()],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional()?,
