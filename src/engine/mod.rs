@@ -6,6 +6,7 @@
 //! [`dispatcher`] is the one task that does all but the waiting.
 
 mod activating;
+mod ahead;
 mod apps;
 mod attempt;
 mod batches;
