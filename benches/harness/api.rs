@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -22,6 +23,33 @@ impl Api {
     /// A client of the service at an address.
     pub(crate) fn of(address: SocketAddr) -> anyhow::Result<Self> {
         Ok(Self { root: format!("http://{address}"), client: Client::builder().no_proxy().build()? })
+    }
+
+    /// The same service, asked with a key.
+    pub(crate) fn with_key(&self, key: &str) -> anyhow::Result<Self> {
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {key}").parse()?)]);
+        Ok(Self {
+            root: self.root.clone(),
+            client: Client::builder().no_proxy().default_headers(headers).build()?,
+        })
+    }
+
+    /// A client for each of some apps, which get weights; the first keys of a service that has none.
+    pub(crate) async fn apps(&self, apps: &[(&str, u32)]) -> anyhow::Result<Vec<Self>> {
+        let operator = self.with_key(&self.new_key("default", "admin").await?)?;
+        let mut clients = Vec::new();
+        for (name, weight) in apps {
+            let path = format!("{}/admin/v1/apps/{name}", self.root);
+            json_of(operator.client.put(path).json(&json!({"weight": weight}))).await?;
+            clients.push(self.with_key(&operator.new_key(name, "app").await?)?);
+        }
+        Ok(clients)
+    }
+
+    async fn new_key(&self, app: &str, scope: &str) -> anyhow::Result<String> {
+        let asked = json!({"app": app, "scope": scope});
+        let made = json_of(self.client.post(format!("{}/admin/v1/keys", self.root)).json(&asked)).await?;
+        Ok(made["key"].as_str().context("no key in the answer")?.to_owned())
     }
 
     /// Whether it says that it is ready.
@@ -53,14 +81,33 @@ impl Api {
 
     /// Creates a batch of an uploaded file; its id.
     pub(crate) async fn create(&self, file: &str) -> anyhow::Result<String> {
-        let body =
-            json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
+        self.create_for(file, "/v1/chat/completions", "24h").await
+    }
+
+    /// The same for an endpoint and with a window of its own.
+    pub(crate) async fn create_for(
+        &self,
+        file: &str,
+        endpoint: &str,
+        window: &str,
+    ) -> anyhow::Result<String> {
+        let body = json!({"input_file_id": file, "endpoint": endpoint, "completion_window": window});
         id_of(&json_of(self.client.post(format!("{}/v1/batches", self.root)).json(&body)).await?)
     }
 
     /// The batch object.
     pub(crate) async fn batch(&self, id: &str) -> anyhow::Result<Value> {
         json_of(self.client.get(format!("{}/v1/batches/{id}", self.root))).await
+    }
+
+    /// Items of a batch that have succeeded.
+    pub(crate) async fn completed(&self, id: &str) -> anyhow::Result<f64> {
+        Ok(self.batch(id).await?["request_counts"]["completed"].as_f64().unwrap_or(0.0))
+    }
+
+    /// Every limit and its use.
+    pub(crate) async fn budget(&self) -> anyhow::Result<Value> {
+        json_of(self.client.get(format!("{}/v1/budget", self.root))).await
     }
 
     /// Cancels a batch.

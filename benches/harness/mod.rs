@@ -3,8 +3,10 @@
 pub(crate) mod api;
 pub(crate) mod input;
 pub(crate) mod measures;
+pub(crate) mod oracle;
 pub(crate) mod process;
 pub(crate) mod service;
+pub(crate) mod tokens;
 pub(crate) mod upstream;
 
 use std::io::Write as _;

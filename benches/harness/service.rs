@@ -38,12 +38,7 @@ pub(crate) struct Service {
 impl Service {
     /// Writes the configuration; nothing runs yet.
     pub(crate) fn prepare(folder: &Path, providers: &[Provider]) -> anyhow::Result<Self> {
-        // Asked for and given back: the next process to bind it is the service.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let mut text = format!(
-            "server.listen = \"{address}\"\nstore.url = \"sqlite:{}\"\nlog.level = \"warn\"\n",
-            folder.join("store.db").display()
-        );
+        let mut text = String::new();
         for Provider { name, base_url, max_concurrent, requests } in providers {
             write!(
                 text,
@@ -52,6 +47,17 @@ impl Service {
                  limits.max_concurrent = {max_concurrent}\n"
             )?;
         }
+        Self::configure(folder, &text)
+    }
+
+    /// The same with the providers' tables written out.
+    pub(crate) fn configure(folder: &Path, providers: &str) -> anyhow::Result<Self> {
+        // Asked for and given back: the next process to bind it is the service.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let text = format!(
+            "server.listen = \"{address}\"\nstore.url = \"sqlite:{}\"\nlog.level = \"warn\"\n{providers}",
+            folder.join("store.db").display()
+        );
         std::fs::write(folder.join("sluicegate.toml"), text)?;
         Ok(Self { folder: folder.to_owned(), address, process: None })
     }
@@ -64,6 +70,11 @@ impl Service {
     /// Where its store is.
     pub(crate) fn store(&self) -> PathBuf {
         self.folder.join("store.db")
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.folder.join("log"))?)
     }
 
     /// Starts the process, without waiting for it to be ready.

@@ -71,6 +71,17 @@ impl Upstream {
             .await?)
     }
 
+    /// Changes keys of its script.
+    pub(crate) async fn set(&self, changes: &Value) -> anyhow::Result<()> {
+        self.client
+            .post(format!("{}/script/set", self.root))
+            .json(changes)
+            .send()
+            .await?
+            .error_for_status()?;
+        Ok(())
+    }
+
     /// Empties its log and its oracle.
     pub(crate) async fn reset(&self) -> anyhow::Result<()> {
         self.client.post(format!("{}/script/reset", self.root)).send().await?.error_for_status()?;

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::store::{Recorded, Store, StoreError};
 
+use super::ahead::Ahead;
 use super::apps::Apps;
 use super::attempt::Reporter;
 use super::batches::Batches;
@@ -64,10 +65,8 @@ pub(super) struct Dispatcher {
     pub(super) gate: Gate,
     pub(super) service: LevelId,
     pub(super) memory: LevelId,
-    /// Bytes that segments with items not yet started may hold.
-    pub(super) ahead_limit: u64,
-    /// Bytes that they do hold.
-    pub(super) ahead: u64,
+    /// Bytes that segments with items not yet started hold.
+    pub(super) ahead: Ahead,
     pub(super) lanes: Lanes,
     pub(super) apps: Apps,
     pub(super) estimates: Estimates,

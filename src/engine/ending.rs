@@ -228,9 +228,11 @@ impl Dispatcher {
         let Some(lease) = self.batches.leases.get_mut(&key) else {
             return;
         };
-        if lease.ahead && lease.entered && lease.ready == 0 {
-            lease.ahead = false;
-            self.ahead -= lease.held;
+        if lease.entered
+            && lease.ready == 0
+            && let Some(holder) = lease.ahead.take()
+        {
+            self.ahead.give_back(holder, lease.held);
         }
         if lease.can_close() {
             lease.open = None;

@@ -2,6 +2,7 @@
 
 use crate::domain::segment::{OpenSegment, SegmentHead};
 
+use super::ahead::Holder;
 use super::item::FeedId;
 
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub(super) struct Lease {
     pub(super) loading: bool,
     /// Whether its items were sorted into ready, done and waiting.
     pub(super) entered: bool,
-    /// Whether its bytes count as held ahead: it has items that have not started.
-    pub(super) ahead: bool,
+    /// Whose bytes count as held ahead: it has items that have not started.
+    pub(super) ahead: Option<Holder>,
 }
 
 impl Lease {
@@ -44,7 +45,7 @@ impl Lease {
             waiting_for_bytes: Vec::new(),
             loading: true,
             entered: false,
-            ahead: false,
+            ahead: None,
         }
     }
 

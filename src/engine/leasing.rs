@@ -8,6 +8,7 @@ use crate::domain::time::Timestamp;
 use crate::ingest::LineCheck;
 use crate::store::StoreError;
 
+use super::ahead::Holder;
 use super::attempt::unsent;
 use super::dispatcher::Dispatcher;
 use super::event::Event;
@@ -37,14 +38,14 @@ impl Dispatcher {
             self.load_heads(feed_id);
             return false;
         };
-        let bytes = charge(&next.head, self.ahead_limit);
-        let room = self.ahead == 0 || self.ahead + bytes <= self.ahead_limit;
-        if !room || !self.gate.try_hold(self.memory, bytes) {
-            return false;
-        }
         let Some(batch) = self.batches.batches.get(&feed.batch) else {
             return false;
         };
+        let bytes = charge(&next.head, self.ahead.limit());
+        let holder = Holder { route: feed.route, app: batch.record.app };
+        if !self.ahead.has_room(holder, bytes) || !self.gate.try_hold(self.memory, bytes) {
+            return false;
+        }
         let Some(next) = feed.leasable.pop_front() else {
             return false;
         };
@@ -62,8 +63,8 @@ impl Dispatcher {
         };
         let mut lease = Lease::new(feed_id, next.head, turn);
         lease.held = bytes;
-        lease.ahead = true;
-        self.ahead += bytes;
+        lease.ahead = Some(holder);
+        self.ahead.take(holder, bytes);
         self.batches.leases.insert(key, lease);
         self.spawn_load(key, wanted);
         true

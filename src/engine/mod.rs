@@ -6,6 +6,7 @@
 //! go through [`interactive`]. [`dispatcher`] is the one task that does all but the waiting.
 
 mod activating;
+mod ahead;
 mod apps;
 mod attempt;
 mod batches;

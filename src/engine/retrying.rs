@@ -105,7 +105,7 @@ impl Dispatcher {
         lease.loading = true;
         let head = lease.head.clone();
         // Charged even beyond the level: what failed must be able to end before anything new is leased.
-        let bytes = super::leasing::charge(&head, self.ahead_limit);
+        let bytes = super::leasing::charge(&head, self.ahead.limit());
         if self.gate.try_hold(self.memory, bytes) {
             lease.held = bytes;
         }

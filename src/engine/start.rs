@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::store::{BootReport, Store, StoreError};
 
+use super::ahead::Ahead;
 use super::apps::Apps;
 use super::attempt::Reporter;
 use super::batches::Batches;
@@ -103,8 +104,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
         gate,
         service,
         memory,
-        ahead_limit: parts.memory_budget / 4,
-        ahead: 0,
+        ahead: Ahead::new(parts.memory_budget / 4),
         lanes,
         apps,
         estimates: Estimates::default(),

@@ -157,8 +157,8 @@ impl Dispatcher {
 
     fn drop_lease(&mut self, key: super::item::LeaseKey, now: Timestamp) {
         if let Some(lease) = self.batches.leases.remove(&key) {
-            if lease.ahead {
-                self.ahead -= lease.held;
+            if let Some(holder) = lease.ahead {
+                self.ahead.give_back(holder, lease.held);
             }
             if lease.held > 0 {
                 self.gate.release_held(self.memory, lease.held, now);

@@ -141,3 +141,32 @@ async fn where_actual_use_is_charged_what_was_only_allowed_is_given_back() {
     let used = metrics.sum("sluicegate_tokens_total", &[r#"type="output""#]);
     assert_eq!(admitted - refunded, used);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_of_large_requests_leaves_others_room_in_memory() {
+    let upstream = upstream(r#"latency = "5ms""#).await;
+    let providers = ["a", "b", "c", "d"].map(|name| {
+        format!(
+            "[providers.{name}]\nbase_url = \"{}\"\nauth = \"none\"\nlimits.tokens = \"60000/min\"\n\
+             [[providers.{name}.lanes]]\nmatch = \"{name}\"\n",
+            upstream.base_url()
+        )
+    });
+    let memory = "server.memory_budget = \"4MiB\"\nbatches.max_line = \"1MiB\"\nproviders.up.lanes = [{ match = \"demo-small\" }]\n";
+    let service = Service::start(Settings::new(&upstream).with(memory).with(&providers.concat())).await;
+    // 2 MB for a lane without a pace in items, where a quarter of the memory may be held ahead.
+    let large = |name: &str, items: usize| -> Vec<Value> {
+        let mut lines: Vec<Value> =
+            (0..items).map(|item| sized(&format!("{name}-{item}"), 8_000, 10)).collect();
+        lines.iter_mut().for_each(|line| line["body"]["model"] = json!(name));
+        lines
+    };
+    for name in ["a", "b", "c"] {
+        let mountain = service.submit(&large(name, 64), json!({})).await;
+        service
+            .until(&mountain, "it runs", |batch| batch["request_counts"]["completed"].as_u64() > Some(0))
+            .await;
+    }
+    let last = service.submit(&large("d", 1), json!({})).await;
+    assert_eq!(service.ended(&last).await["request_counts"]["completed"], 1);
+}

@@ -88,6 +88,15 @@ impl Usage {
     pub(super) fn total(self) -> u64 {
         self.input.saturating_add(self.output)
     }
+
+    /// The tokens that an endpoint's answers report as used.
+    pub(super) fn charged(self, endpoint: Endpoint) -> u64 {
+        match endpoint {
+            Endpoint::Embeddings => self.input,
+            Endpoint::Moderations => 0,
+            _ => self.total(),
+        }
+    }
 }
 
 /// Writes the body of a usual answer, and tells at which byte of it spaces may be added at will.

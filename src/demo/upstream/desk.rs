@@ -97,6 +97,11 @@ impl Visit {
         self.ending = ending;
     }
 
+    /// Notes the tokens that its answer reports, as it leaves.
+    pub(super) fn spend(&self, tokens: u64) {
+        self.desk.spend(tokens);
+    }
+
     /// The texts that answers are made of.
     pub(super) fn texts(&self) -> &Texts {
         &self.desk.texts
@@ -164,6 +169,17 @@ impl Desk {
             logged,
             holds_slot,
             ending: Ending::Gone,
+        }
+    }
+
+    /// Charges what an answer used to the laws that count it.
+    fn spend(&self, tokens: u64) {
+        let now = self.now();
+        let mut books = self.books();
+        let now = now - books.opened.min(now);
+        for book in books.laws.iter_mut().filter(|book| book.law().unit == Unit::UsedTokens) {
+            let over = book.wait(now, tokens) > 0;
+            book.record(now, tokens, Call { over, refused: false });
         }
     }
 
@@ -266,6 +282,7 @@ impl Books {
     ) -> Option<Refusal> {
         let tokens = incoming.prompt.map_or(0, Prompt::charge);
         let cost = |unit| if unit == Unit::Tokens { tokens } else { 1 };
+        let charged = |unit| if unit == Unit::UsedTokens { 0 } else { cost(unit) };
         let mut over = Vec::with_capacity(self.laws.len());
         for book in &mut self.laws {
             let (unit, limit) = (book.law().unit, book.law().limit);
@@ -281,8 +298,8 @@ impl Books {
             }
         }
         for (book, over) in self.laws.iter_mut().zip(over) {
-            let requested = cost(book.law().unit);
-            book.record(now, requested, Call { over, refused: refusal.is_some() });
+            let charged = charged(book.law().unit);
+            book.record(now, charged, Call { over, refused: refusal.is_some() });
         }
         refusal
     }
@@ -291,7 +308,8 @@ impl Books {
         let now = now - self.opened.min(now);
         let mut remaining = Vec::new();
         for unit in [Unit::Requests, Unit::Tokens] {
-            if let Some(book) = self.laws.iter_mut().find(|book| book.law().unit == unit) {
+            let speaks = |book: &&mut Book| book.law().unit.word() == unit.word();
+            if let Some(book) = self.laws.iter_mut().find(speaks) {
                 let (left, full_again) = book.remaining(now);
                 remaining.push((unit, book.law().limit, left, full_again));
             }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use super::answer::{self, Naming};
+use super::answer::{self, Naming, Usage};
 use super::bomb;
 use super::call_log::Ending;
 use super::desk::{Plan, Visit};
@@ -66,6 +66,7 @@ struct Answering<'a> {
 
 impl Answering<'_> {
     async fn answer(&mut self) -> io::Result<Ending> {
+        self.spend();
         if self.streams() {
             return self.stream().await;
         }
@@ -100,6 +101,13 @@ impl Answering<'_> {
         let prompt = self.asked.prompt.as_ref().unwrap_or(&unread);
         let (call, text) = self.spoken(prompt);
         stream::events(self.asked.endpoint, prompt, &text, call, self.visit.script.stream_pieces)
+    }
+
+    /// An answer leaves: what it reports as used is charged.
+    fn spend(&self) {
+        let Some(prompt) = &self.asked.prompt else { return };
+        let (_, text) = self.spoken(prompt);
+        self.visit.spend(Usage::of(prompt, &text).charged(self.asked.endpoint));
     }
 
     fn spoken<'a>(&self, prompt: &'a Prompt) -> (Naming<'a>, String) {
@@ -192,6 +200,7 @@ impl Answering<'_> {
     }
 
     async fn huge(&mut self, bytes: u64) -> io::Result<Ending> {
+        self.spend();
         let (body, room) = self.usual_body();
         let mut filler = bytes.saturating_sub(body.len() as u64);
         self.send_head(200, "", body.len() as u64 + filler).await?;

@@ -105,7 +105,7 @@ impl Refusal {
 fn per_minute(unit: Unit) -> &'static str {
     match unit {
         Unit::Requests => "requests per min (RPM)",
-        Unit::Tokens => "tokens per min (TPM)",
+        Unit::Tokens | Unit::UsedTokens => "tokens per min (TPM)",
     }
 }
 

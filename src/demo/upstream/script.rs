@@ -186,9 +186,10 @@ impl Law {
 
     /// What reports call it.
     pub fn label(&self) -> String {
+        let used = if self.unit == Unit::UsedTokens { "used " } else { "" };
         self.name
             .clone()
-            .unwrap_or_else(|| format!("{}/{} {}", self.unit.word(), self.period, self.law.word()))
+            .unwrap_or_else(|| format!("{used}{}/{} {}", self.unit.word(), self.period, self.law.word()))
     }
 }
 
@@ -222,16 +223,18 @@ pub enum Unit {
     /// Calls.
     #[default]
     Requests,
-    /// ⌈bytes of text / 4⌉ + the most that may be generated.
+    /// ⌈bytes of text / 4⌉ + the most that may be generated, charged at arrival.
     Tokens,
+    /// Input and output tokens as the answer reports them, charged when it leaves; a call is let in while any are left.
+    UsedTokens,
 }
 
 impl Unit {
-    /// Its word in scripts, reports and refusals.
+    /// Its word in headers and refusals, where providers don't say how they count tokens.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Requests => "requests",
-            Self::Tokens => "tokens",
+            Self::Tokens | Self::UsedTokens => "tokens",
         }
     }
 }

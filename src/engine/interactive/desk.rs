@@ -155,7 +155,7 @@ impl Dispatcher {
             return asking.refuse(Refusal::NoLane);
         };
         // Bodies that wait hold a quarter of the level at most: what goes needs room beside them.
-        let may_hold = self.interactive.held + asking.bytes <= self.ahead_limit;
+        let may_hold = self.interactive.held + asking.bytes <= self.ahead.limit();
         let held = if may_hold && self.gate.try_hold(self.memory, asking.bytes) { asking.bytes } else { 0 };
         if held > 0 {
             asking.room = None;

@@ -75,6 +75,40 @@ async fn one_refusal_refuses_under_every_law() {
 }
 
 #[tokio::test]
+async fn what_an_answer_used_is_charged_when_it_leaves() {
+    let scene = Scene::of(
+        "ratelimit_headers = true
+         limits = [{ law = 'sliding', limit = 40, period = '1h', unit = 'used-tokens', enforce = true }]",
+    )
+    .await;
+    let laws = || scene.upstream.oracle().laws.swap_remove(0);
+    let hanging = async {
+        while scene.upstream.oracle().in_flight < 1 {
+            tokio::task::yield_now().await;
+        }
+        laws().accepted
+    };
+    tokio::select! {
+        _ = scene.chat("[[hang]][[out=30]]") => panic!("nobody answers this"),
+        charged = hanging => assert_eq!(charged, 0, "nothing left yet"),
+    }
+    // 12 bytes of text are 3 tokens; what may be generated at most (16) is not looked at.
+    assert_eq!(scene.statuses("[[out=30]]xx", 1).await, [200]);
+    assert_eq!((laws().name.as_str(), laws().accepted, laws().over), ("used tokens/1h sliding", 33, 0));
+    // While anything is left a call is let in, and may go over.
+    let answer = scene.chat("[[out=30]]xx").await;
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["x-ratelimit-remaining-tokens"]),
+        (200, &"7".parse().unwrap())
+    );
+    assert_eq!((laws().accepted, laws().peak, laws().over, laws().windows_over), (66, 66, 1, 1));
+    let refused = scene.chat("[[out=1]]").await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"]["type"], "tokens");
+    assert_eq!((laws().accepted, laws().refused, laws().over), (66, 0, 2));
+}
+
+#[tokio::test]
 async fn a_call_above_the_limit_itself_is_told_so() {
     let scene = Scene::of(
         "limits = [{ law = 'bucket', limit = 10, period = '60s', unit = 'tokens', enforce = true }]",
