@@ -44,7 +44,8 @@ impl fmt::Display for Day {
 /// What an app used on one day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DayUsage {
-    /// Requests that ended: items that were sent at least once or failed, and interactive calls.
+    /// Requests that ended: items that were sent at least once or failed, and interactive
+    /// calls that were sent.
     pub requests: u64,
     /// Of these, the ones that failed.
     pub failures: u64,

@@ -1,8 +1,9 @@
 //! What operators give to apps, and what they see of them.
 
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use crate::harness::{Service, Settings, chat, chats, jsonl, upstream};
+use crate::harness::{PATIENCE, Service, Settings, chat, chats, jsonl, upstream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_are_put_whole_and_shown() {
@@ -61,6 +62,68 @@ async fn usage_is_what_the_results_say() {
     let after = restarted.get("/admin/v1/apps?days=2").await.ok();
     assert_eq!(after["data"][0]["usage"][0], *today);
     restarted.get("/admin/v1/apps?days=0").await.refused(400);
+}
+
+/// What the only app used today, once so many requests were counted: calls are counted with the next commit.
+async fn used(service: &Service, requests: u64) -> Value {
+    let counted = async {
+        loop {
+            let apps = service.get("/admin/v1/apps?days=1").await.ok();
+            let today = apps["data"][0]["usage"][0].clone();
+            if today["requests"].as_u64().unwrap() >= requests {
+                return today;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_holds_clients_own_calls() {
+    const CHAT: &str = "/v1/chat/completions";
+    let upstream = upstream("stream_pieces = 50\nstream_pause = \"20ms\"").await;
+    let service = Service::start(Settings::new(&upstream)).await;
+    let say = |text: &str| json!({"model": "demo-small", "messages": [{"role": "user", "content": text}]});
+    let answer = service.post(CHAT, &say("[[out=37]] x")).await.ok();
+    let tokens =
+        |today: &Value| ["input_tokens", "output_tokens"].map(|tokens| today[tokens].as_u64().unwrap());
+    let once = ["prompt_tokens", "completion_tokens"].map(|tokens| answer["usage"][tokens].as_u64().unwrap());
+    let today = used(&service, 1).await;
+    assert_eq!((&today["requests"], &today["failures"], tokens(&today)), (&json!(1), &json!(0), once));
+
+    // A stream that reports its tokens counts like an answer at once; a reply without them as a request.
+    let mut streamed = say("[[out=37]] x");
+    streamed["stream"] = true.into();
+    streamed["stream_options"] = json!({"include_usage": true});
+    assert_eq!(service.post(CHAT, &streamed).await.status, 200);
+    assert_eq!(tokens(&used(&service, 2).await), once.map(|tokens| 2 * tokens));
+    service.post("/v1/moderations", &json!({"input": "x"})).await.ok();
+    assert_eq!(service.post(CHAT, &say("[[400]]")).await.status, 400);
+    // Refused for rate and sent again: one request, whatever comes of it.
+    assert_eq!(service.post(CHAT, &say("[[id=a]][[out=0]][[429 retry-after=0 x1]]")).await.status, 200);
+    let today = used(&service, 5).await;
+    assert_eq!((&today["requests"], &today["failures"]), (&json!(5), &json!(1)));
+    let refused = service.request(Method::POST, CHAT).header("sluicegate-max-wait", "50ms");
+    let refused = refused.json(&say("[[id=b]][[429 retry-after=1 x1]]"));
+    assert_eq!(service.send(refused).await.status, 429);
+    let today = used(&service, 6).await;
+    assert_eq!((&today["requests"], &today["failures"]), (&json!(6), &json!(2)));
+    // What its client leaves was sent, and failed nobody.
+    let mut reply = service.request(Method::POST, CHAT).json(&streamed).send().await.unwrap();
+    assert_eq!(reply.status(), 200);
+    assert!(reply.chunk().await.unwrap().is_some());
+    drop(reply);
+    let today = used(&service, 7).await;
+    assert_eq!((&today["requests"], &today["failures"]), (&json!(7), &json!(2)));
+    // A call that was never sent used nothing.
+    service.post("/admin/v1/lanes/pause", &json!({"provider": "up", "model": "demo-small"})).await.ok();
+    let unsent = service.request(Method::POST, CHAT).header("sluicegate-max-wait", "20ms").json(&say("x"));
+    assert_eq!(service.send(unsent).await.header("sluicegate-error-source"), "gate");
+    assert_eq!(upstream.log().arrived, 8);
+    let before = tokens(&today);
+    let restarted = service.restart().await;
+    let today = used(&restarted, 0).await;
+    assert_eq!((&today["requests"], tokens(&today)), (&json!(7), before));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::domain::batch::Usage;
 use crate::domain::interactive::Refusal;
 use crate::domain::time::Timestamp;
 use crate::gate::{
@@ -243,6 +244,8 @@ impl Dispatcher {
             permit: self.gate.permit(grant),
             held,
             end: End::Unsent,
+            goes_on: false,
+            app: asking.app,
             model: asking.model,
             measure: asking.measure,
             heard: Heard::default(),
@@ -365,17 +368,30 @@ impl Dispatcher {
                 tracing::info!(lane = %lane.name, "the lane answers again");
                 self.gate.resume(lane.level, now);
             }
+            Note::Unanswered { app } => self.store.count_call(app, now, true, &Usage::default()),
             Note::Over(over) => self.call_over(*over, now),
         }
     }
 
+    /// Counts a call among what its app used, if it was sent and is not sent again.
+    fn count_usage(&self, over: &Over, now: Timestamp) {
+        let sent = over.heard.class.is_some() || matches!(over.end, End::Aborted);
+        if sent && !over.goes_on {
+            let failed = !matches!(over.end, End::Succeeded | End::Aborted);
+            self.store.count_call(over.app, now, failed, &over.heard.usage.unwrap_or_default());
+        }
+    }
+
     fn call_over(&mut self, over: Over, now: Timestamp) {
-        let Over { lane: lane_id, permit, held, end, model, measure, heard } = over;
+        self.count_usage(&over, now);
+        let Over { lane: lane_id, permit, held, end, goes_on: _, app: _, model, measure, heard } = over;
         self.interactive.in_flight -= 1;
         self.lanes.get(lane_id).metrics.in_flight().dec();
         let mut grant = permit.into_grant();
         self.gate.release_held(self.memory, held, now);
-        let Heard { class, usage, quota } = heard;
+        let Heard { class, usage, whole, quota } = heard;
+        // Of what broke off the usage is a part at most: it stays charged.
+        let usage = usage.filter(|_| whole);
         if let Some(used) = used(usage, class) {
             count_refunds(self.lanes.get(lane_id), &grant.cost(), used);
             self.gate.settle(&mut grant, used, now);

@@ -21,7 +21,7 @@ use crate::domain::interactive::{Answer, Call, Interactive, Refusal, Refused, Re
 use crate::domain::time::Timestamp;
 
 pub(super) use self::desk::Desk;
-use self::passing::{Over, Pass, Sent};
+use self::passing::{HeldBack, Over, Pass, Sent};
 
 use super::attempt::Reporter;
 use super::estimate::Measure;
@@ -80,6 +80,8 @@ pub(super) enum Note {
     Left { number: u64 },
     /// A stopped lane's probe is being answered.
     Answers { lane: LaneId },
+    /// It was sent, and is not sent again after all.
+    Unanswered { app: AppKey },
     /// It is over, however.
     Over(Box<Over>),
 }
@@ -121,7 +123,10 @@ impl Calls {
             let now = self.reporter.clock.now();
             waited += now.since(began);
             let pass = match (admitted, held_back.take()) {
-                (Ok(pass), _) => pass,
+                (Ok(pass), before) => {
+                    before.into_iter().for_each(HeldBack::goes_on);
+                    pass
+                }
                 (Err(_), Some(refused)) => return Ok(Pass::reply_of(refused, waited)),
                 (Err(refusal), None) => return Err(Refused { waited, provider: None, refusal }),
             };

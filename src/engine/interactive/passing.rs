@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use crate::domain::batch::Usage;
+use crate::domain::ids::AppKey;
 use crate::domain::interactive::{Call, Refusal, Refused, Reply};
 use crate::domain::model_field::with_model;
 use crate::domain::quota::QuotaReading;
@@ -54,6 +55,10 @@ pub(in crate::engine) struct Over {
     /// Bytes of the memory level beyond the permit's.
     pub(super) held: u64,
     pub(super) end: End,
+    /// Whether the call may go on: it is counted when it is clear that it does or doesn't.
+    pub(super) goes_on: bool,
+    /// Whose call it was.
+    pub(super) app: AppKey,
     /// The model as its client named it.
     pub(super) model: Arc<str>,
     /// What its tokens were estimated from.
@@ -68,6 +73,8 @@ pub(super) struct Heard {
     pub(super) class: Option<AttemptClass>,
     /// Tokens that it reports.
     pub(super) usage: Option<Usage>,
+    /// Whether it came to its end: else its usage is a part of what was used, at most.
+    pub(super) whole: bool,
     /// What its headers say of the provider's limits.
     pub(super) quota: Vec<QuotaReading>,
 }
@@ -100,12 +107,31 @@ impl Ticket {
         }
     }
 
-    /// Gives everything back.
+    /// Gives everything back. The class is that of the call's end, the usage what its reply reported.
     pub(super) fn end(mut self, end: End, class: Option<AttemptClass>, usage: Option<Usage>) {
         if let Some(over) = &mut self.over {
             (over.heard.class, over.heard.usage) = (class, usage);
+            over.heard.whole = !matches!(end, End::Failed);
         }
         self.give_back(end);
+    }
+
+    /// Gives everything back of a call that may be sent again.
+    fn set_aside(mut self, end: End, class: Option<AttemptClass>) -> Unanswered {
+        let app = self.over.as_ref().map(|over| over.app);
+        if let Some(over) = &mut self.over {
+            over.goes_on = true;
+        }
+        let unanswered = Unanswered { app, reporter: self.reporter.clone() };
+        self.end(end, class, None);
+        unanswered
+    }
+
+    /// Its client went away after the reply had reported so much.
+    pub(super) fn abort(mut self, usage: Option<Usage>) {
+        if let Some(over) = &mut self.over {
+            over.heard.usage = usage;
+        }
     }
 
     fn give_back(&mut self, end: End) {
@@ -125,6 +151,28 @@ impl Drop for Ticket {
             account.call_ended(Outcome::Cancelled, self.reporter.clock.now());
         }
         self.give_back(if self.account.is_some() { End::Aborted } else { End::Unsent });
+    }
+}
+
+/// A call that was sent and may be sent again. Dropping it tells that it was not.
+pub(super) struct Unanswered {
+    app: Option<AppKey>,
+    reporter: Reporter,
+}
+
+impl Unanswered {
+    /// It is sent again, and counted at the end of that.
+    pub(super) fn goes_on(mut self) {
+        self.app = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(app) = self.app {
+            // A dispatcher that is gone counts nothing any more.
+            let _ = self.reporter.events.send(Event::Interactive(Box::new(Note::Unanswered { app })));
+        }
     }
 }
 
@@ -150,6 +198,14 @@ pub(super) struct HeldBack {
     body: Bytes,
     metrics: Arc<LaneMetrics>,
     took: Duration,
+    unanswered: Unanswered,
+}
+
+impl HeldBack {
+    /// The call is sent again.
+    pub(super) fn goes_on(self) {
+        self.unanswered.goes_on();
+    }
 }
 
 /// What came of a call.
@@ -247,10 +303,18 @@ impl Pass {
         let end = end_of(verdict, class);
         if whole && matches!(end, End::RateLimited { .. }) {
             account.attempt_ended(class, now);
-            self.ticket.end(end, class, None);
+            let unanswered = self.ticket.set_aside(end, class);
             let took = now.since(account.first_sent);
             let (provider, metrics) = (self.provider_name, self.metrics);
-            return Sent::HeldBack(HeldBack { provider, status, headers, body: read, metrics, took });
+            return Sent::HeldBack(HeldBack {
+                provider,
+                status,
+                headers,
+                body: read,
+                metrics,
+                took,
+                unanswered,
+            });
         }
         let rest = (!whole).then_some(body);
         let body = PassedBody::of_error(read, rest, class, account, (self.ticket, end));
@@ -260,7 +324,7 @@ impl Pass {
 
     /// The refusal for rate that was held back, as the answer after all.
     pub(super) fn reply_of(held_back: HeldBack, waited: Duration) -> Reply {
-        let HeldBack { provider, status, headers, body, metrics, took } = held_back;
+        let HeldBack { provider, status, headers, body, metrics, took, unanswered: _counted } = held_back;
         metrics.interactive_ended(Outcome::Failed, took);
         let body = Box::new(PassedBody::whole(body));
         Reply { provider, waited, status, headers, body }

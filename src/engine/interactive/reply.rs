@@ -53,9 +53,7 @@ impl Closing {
         self.account.attempt_ended(self.class, now);
         self.account.call_ended(self.outcome, now);
         self.count_tokens();
-        // Of what broke off the usage is a part at most: it stays charged.
-        let usage = self.usage.usage().filter(|_| !matches!(self.end, End::Failed));
-        self.ticket.end(self.end, self.class, usage);
+        self.ticket.end(self.end, self.class, self.usage.usage());
     }
 
     /// The upstream ended the body before its end.
@@ -68,7 +66,7 @@ impl Closing {
     /// The client went away.
     fn abort(self) {
         self.count_tokens();
-        drop(self.ticket);
+        self.ticket.abort(self.usage.usage());
     }
 
     fn count_tokens(&self) {
