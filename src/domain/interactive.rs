@@ -27,7 +27,8 @@ pub struct Call {
     pub endpoint: Endpoint,
     /// The model as the client names it; empty where the body names none.
     pub model: String,
-    /// The body, sent as it stands but for the model's name where a lane has another.
+    /// The body, sent as it stands but for the model's name where a lane has another, and for the usage
+    /// that a stream is asked for.
     pub body: Bytes,
     /// Headers of the client that may go upstream.
     pub headers: HeaderMap,

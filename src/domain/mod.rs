@@ -17,4 +17,5 @@ pub mod quantity;
 pub mod quota;
 pub mod result;
 pub mod segment;
+pub mod stream_usage;
 pub mod time;

@@ -47,4 +47,6 @@ mod shares;
 #[cfg(test)]
 mod stopped_lanes;
 #[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod tokens;

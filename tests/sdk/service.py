@@ -37,6 +37,8 @@ max_delay = "100ms"
 kind = "openai"
 base_url = "http://127.0.0.1:{upstream_port}/v1"
 auth = "none"
+# More than any test takes: tokens are counted, so that streams are asked for their usage.
+limits = {{ tokens = "1000000000/min" }}
 """
 
 

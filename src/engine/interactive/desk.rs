@@ -1,11 +1,12 @@
 //! The dispatcher's side of interactive calls: who waits, who goes, and what comes back.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::domain::batch::Usage;
+use crate::domain::ids::AppKey;
 use crate::domain::interactive::Refusal;
 use crate::domain::time::Timestamp;
 use crate::gate::{
@@ -66,6 +67,8 @@ pub(in crate::engine) struct Desk {
     /// What aborted calls give back, and when.
     aborted: VecDeque<(Timestamp, Grant)>,
     in_flight: u32,
+    /// Lanes that do not take calls that ask for their stream's usage.
+    refuse_usage: HashSet<LaneId>,
 }
 
 impl std::fmt::Debug for Desk {
@@ -91,6 +94,7 @@ impl Desk {
             held: 0,
             aborted: VecDeque::new(),
             in_flight: 0,
+            refuse_usage: HashSet::new(),
         };
         (Calls::new(asks, reporter), desk)
     }
@@ -229,6 +233,7 @@ impl Dispatcher {
         };
         let Waiting { asking, since, held, .. } = waiting;
         self.metrics.gate().waited(now.since(since));
+        let asks_usage = self.asks_usage(lane_id, asking.app, now);
         let lane = self.lanes.get(lane_id);
         if !asking.again {
             lane.metrics.queue_waited(Kind::Interactive, now.since(asking.asked_at));
@@ -259,10 +264,23 @@ impl Dispatcher {
             metrics: std::sync::Arc::clone(&lane.metrics),
             lane_succeeded: lane.succeeded,
             probe,
+            asks_usage,
             ticket,
         };
         // To a client that has left it comes back: dropping the ticket tells.
         let _ = asking.reply.send(Ok(pass));
+    }
+
+    /// Whether a stream's usage is asked for in its client's place: where tokens are counted, and the lane
+    /// can tell. Those that charge on admission speak `OpenAI`'s dialect; Anthropic's streams always tell.
+    fn asks_usage(&mut self, lane_id: LaneId, app: AppKey, now: Timestamp) -> bool {
+        if self.interactive.refuse_usage.contains(&lane_id)
+            || self.lanes.get(lane_id).provider.accounting != Accounting::Admission
+        {
+            return false;
+        }
+        let app = self.apps.level(app, &mut self.gate, now);
+        self.lanes.path(lane_id, app, &mut self.gate).is_some_and(|path| self.gate.counts_tokens(path))
     }
 
     /// The call whose head was admitted, and at which lane; its other heads are taken back.
@@ -367,6 +385,12 @@ impl Dispatcher {
                 lane.succeeded = true;
                 tracing::info!(lane = %lane.name, "the lane answers again");
                 self.gate.resume(lane.level, now);
+            }
+            Note::RefusesUsage { lane } => {
+                if self.interactive.refuse_usage.insert(lane) {
+                    let lane = &self.lanes.get(lane).name;
+                    tracing::info!(lane = %lane, "the lane does not tell the usage of streams");
+                }
             }
             Note::Unanswered { app } => self.store.count_call(app, now, true, &Usage::default()),
             Note::Over(over) => self.call_over(*over, now),

@@ -5,6 +5,7 @@
 //! the reply's last byte.
 
 mod desk;
+mod hiding;
 mod passing;
 mod reply;
 mod usage;
@@ -21,7 +22,7 @@ use crate::domain::interactive::{Answer, Call, Interactive, Refusal, Refused, Re
 use crate::domain::time::Timestamp;
 
 pub(super) use self::desk::Desk;
-use self::passing::{HeldBack, Over, Pass, Sent};
+use self::passing::{HeldBack, Over, Pass, Sent, Unanswered};
 
 use super::attempt::Reporter;
 use super::estimate::Measure;
@@ -80,6 +81,8 @@ pub(super) enum Note {
     Left { number: u64 },
     /// A stopped lane's probe is being answered.
     Answers { lane: LaneId },
+    /// A lane refuses calls that ask for the usage of their stream, and takes them without.
+    RefusesUsage { lane: LaneId },
     /// It was sent, and is not sent again after all.
     Unanswered { app: AppKey },
     /// It is over, however.
@@ -116,6 +119,8 @@ impl Calls {
         let until = asked_at + call.max_wait;
         let measure = Measure::of(&call.body);
         let (mut waited, mut first_sent, mut held_back) = (Duration::ZERO, None, None);
+        // Set once a lane may have refused the call for what was asked for in its client's place.
+        let (mut refused_by, mut unanswered) = (None, None);
         loop {
             let began = self.reporter.clock.now();
             let times = (asked_at, until, first_sent.is_some());
@@ -125,19 +130,21 @@ impl Calls {
             let pass = match (admitted, held_back.take()) {
                 (Ok(pass), before) => {
                     before.into_iter().for_each(HeldBack::goes_on);
+                    unanswered.take().into_iter().for_each(Unanswered::goes_on);
                     pass
                 }
                 (Err(_), Some(refused)) => return Ok(Pass::reply_of(refused, waited)),
                 (Err(refusal), None) => return Err(Refused { waited, provider: None, refusal }),
             };
             let first_sent = *first_sent.get_or_insert(now);
-            match pass.send(&call, first_sent, waited).await {
+            match pass.send(&call, first_sent, waited, refused_by).await {
                 Sent::Reply(reply) => return Ok(reply),
                 Sent::Failed(refused) => return Err(refused),
                 Sent::HeldBack(refused) if self.reporter.clock.now() >= until => {
                     return Ok(Pass::reply_of(refused, waited));
                 }
                 Sent::HeldBack(refused) => held_back = Some(refused),
+                Sent::RefusedUsage(lane, sent) => (refused_by, unanswered) = (Some(lane), Some(sent)),
             }
         }
     }

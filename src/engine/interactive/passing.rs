@@ -5,18 +5,23 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use memchr::memmem;
 
 use crate::domain::batch::Usage;
+use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::AppKey;
 use crate::domain::interactive::{Call, Refusal, Refused, Reply};
 use crate::domain::model_field::with_model;
 use crate::domain::quota::QuotaReading;
+use crate::domain::stream_usage::with_usage;
 use crate::domain::time::Timestamp;
 use crate::gate::{Permit, StopReason};
 use crate::metrics::{AttemptClass, LaneMetrics, Outcome};
 use crate::upstream::{CallError, Opening, Reply as WholeReply, Streamed, StreamedBody};
 
 use super::Note;
+use super::hiding::UsageHider;
 use super::reply::{Account, PassedBody};
 use crate::engine::attempt::Reporter;
 use crate::engine::estimate::Measure;
@@ -96,6 +101,12 @@ impl Ticket {
         &self.reporter
     }
 
+    /// Tells the dispatcher something before the end.
+    fn note(&self, note: Note) {
+        // A dispatcher that is gone has no use for it.
+        let _ = self.reporter.events.send(Event::Interactive(Box::new(note)));
+    }
+
     fn lane(&self) -> LaneId {
         self.over.as_ref().map_or(LaneId(0), |over| over.lane)
     }
@@ -138,7 +149,7 @@ impl Ticket {
         if let Some(mut over) = self.over.take() {
             over.end = end;
             // Without a dispatcher the permit goes with the event.
-            let _ = self.reporter.events.send(Event::Interactive(Box::new(Note::Over(over))));
+            self.note(Note::Over(over));
         }
     }
 }
@@ -187,6 +198,8 @@ pub(super) struct Pass {
     pub(super) lane_succeeded: bool,
     /// Whether the call finds out if a stopped lane works again.
     pub(super) probe: bool,
+    /// Whether a stream is asked for its usage.
+    pub(super) asks_usage: bool,
     pub(super) ticket: Ticket,
 }
 
@@ -214,20 +227,28 @@ pub(super) enum Sent {
     Reply(Reply),
     /// It was refused for rate; it may be sent again.
     HeldBack(HeldBack),
+    /// It may have been refused, by this lane, for what was asked for in its client's place; it is sent again
+    /// without.
+    RefusedUsage(LaneId, Unanswered),
     /// There is no answer.
     Failed(Refused),
 }
 
 impl Pass {
-    /// Makes the call. `first_sent`: when it was sent first; `waited`: its time in the gate so far.
-    pub(super) async fn send(mut self, call: &Call, first_sent: Timestamp, waited: Duration) -> Sent {
+    /// Makes the call. `first_sent`: when it was sent first; `waited`: its time in the gate so far;
+    /// `refused_by`: the lane that may have refused it for asking for its usage.
+    pub(super) async fn send(
+        mut self,
+        call: &Call,
+        first_sent: Timestamp,
+        waited: Duration,
+        refused_by: Option<LaneId>,
+    ) -> Sent {
         let started_at = self.ticket.reporter.clock.now();
         let account = Account { started_at, first_sent, metrics: Arc::clone(&self.metrics) };
         self.ticket.account = Some(account.clone());
-        let body = match &self.upstream_model {
-            Some(model) => with_model(&call.body, model),
-            None => call.body.clone(),
-        };
+        self.asks_usage &= refused_by.is_none();
+        let body = self.body_of(call);
         let opening = Opening {
             endpoint: call.endpoint,
             model: self.upstream_model.as_deref().unwrap_or(&call.model),
@@ -239,23 +260,47 @@ impl Pass {
         let opened = self.provider.upstream.open(opening).await;
         match opened {
             Err(error) => Sent::Failed(self.failed(error, &account, waited)),
-            Ok(streamed) if streamed.status < 400 => {
-                if self.probe && (200..300).contains(&streamed.status) {
-                    let lane = self.ticket.lane();
-                    let _ = self
-                        .ticket
-                        .reporter
-                        .events
-                        .send(Event::Interactive(Box::new(Note::Answers { lane })));
-                }
-                let Streamed { status, headers, quota, body, .. } = streamed;
-                self.ticket.hear(quota);
-                let body = PassedBody::of_answer(body, status, account, self.ticket);
-                let provider = self.provider_name;
-                Sent::Reply(Reply { provider, waited, status, headers, body: Box::new(body) })
-            }
+            Ok(streamed) if streamed.status < 400 => self.answered(streamed, account, waited, refused_by),
             Ok(streamed) => self.refused(streamed, account, waited).await,
         }
+    }
+
+    /// The body as the lane gets it. From here on `asks_usage` tells whether it does ask.
+    fn body_of(&mut self, call: &Call) -> Bytes {
+        let body = match &self.upstream_model {
+            Some(model) => with_model(&call.body, model),
+            None => call.body.clone(),
+        };
+        // Most calls ask for no stream: that is seen without reading them as JSON.
+        self.asks_usage &= matches!(call.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
+            && memmem::find(&body, b"\"stream\"").is_some();
+        let asking = if self.asks_usage { with_usage(&body) } else { None };
+        self.asks_usage = asking.is_some();
+        asking.unwrap_or(body)
+    }
+
+    /// An answer's head came.
+    fn answered(
+        mut self,
+        streamed: Streamed,
+        account: Account,
+        waited: Duration,
+        refused_by: Option<LaneId>,
+    ) -> Sent {
+        let lane = self.ticket.lane();
+        let fine = (200..300).contains(&streamed.status);
+        if self.probe && fine {
+            self.ticket.note(Note::Answers { lane });
+        }
+        if fine && refused_by == Some(lane) {
+            self.ticket.note(Note::RefusesUsage { lane });
+        }
+        let Streamed { status, headers, quota, body, .. } = streamed;
+        self.ticket.hear(quota);
+        let hider = (self.asks_usage && !is_json(&headers)).then(UsageHider::default);
+        let body = PassedBody::of_answer(body, status, account, self.ticket).hiding(hider);
+        let provider = self.provider_name;
+        Sent::Reply(Reply { provider, waited, status, headers, body: Box::new(body) })
     }
 
     /// No head came.
@@ -301,6 +346,11 @@ impl Pass {
             self.metrics.refused_upstream(about);
         }
         let end = end_of(verdict, class);
+        if whole && self.asks_usage && names_usage(status, &read) {
+            account.attempt_ended(class, now);
+            let lane = self.ticket.lane();
+            return Sent::RefusedUsage(lane, self.ticket.set_aside(end, class));
+        }
         if whole && matches!(end, End::RateLimited { .. }) {
             account.attempt_ended(class, now);
             let unanswered = self.ticket.set_aside(end, class);
@@ -358,6 +408,18 @@ async fn read_ahead(body: &mut StreamedBody) -> (Bytes, bool) {
         }
     }
     (read.freeze(), false)
+}
+
+/// Whether an error may be about the member that asks for a stream's usage. Some servers quote the whole
+/// request in any error, so that it is known only once the same call passes without.
+fn names_usage(status: u16, body: &[u8]) -> bool {
+    // 422: what servers on FastAPI answer to members that they don't know.
+    matches!(status, 400 | 422) && memmem::find(body, b"stream_options").is_some()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/json"))
 }
 
 fn end_of(verdict: Verdict, class: Option<AttemptClass>) -> End {

@@ -10,6 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::metrics::{AttemptClass, LaneMetrics, Outcome, TokenType};
 use crate::upstream::{CallError, StreamedBody};
 
+use super::hiding::UsageHider;
 use super::passing::{End, Ticket};
 use super::usage::UsageReader;
 
@@ -84,10 +85,18 @@ pub(super) struct PassedBody {
     /// What was read of it to judge it.
     first: Option<Bytes>,
     rest: Option<StreamedBody>,
+    /// Hides what was asked for in the client's place.
+    hider: Option<UsageHider>,
+    /// That the upstream broke off, once all that came before is passed on.
+    broken_off: Option<BrokenOff>,
     closing: Option<Closing>,
 }
 
 impl PassedBody {
+    const fn new(first: Option<Bytes>, rest: Option<StreamedBody>, closing: Option<Closing>) -> Self {
+        Self { first, rest, hider: None, broken_off: None, closing }
+    }
+
     /// That of an answer.
     pub(super) fn of_answer(body: StreamedBody, status: u16, account: Account, ticket: Ticket) -> Self {
         let fine = (200..300).contains(&status);
@@ -99,9 +108,15 @@ impl PassedBody {
         };
         let usage = UsageReader::default();
         let closing = Closing { account, ticket, usage, class: Some(class), outcome, end };
-        let mut passed = Self { first: None, rest: Some(body), closing: Some(closing) };
+        let mut passed = Self::new(None, Some(body), Some(closing));
         passed.close_if_read();
         passed
+    }
+
+    /// The same, with something hidden from its client.
+    pub(super) fn hiding(mut self, hider: Option<UsageHider>) -> Self {
+        self.hider = hider;
+        self
     }
 
     /// That of an error of which the beginning was read.
@@ -114,14 +129,20 @@ impl PassedBody {
     ) -> Self {
         let (usage, outcome) = (UsageReader::default(), Outcome::Failed);
         let closing = Closing { account, ticket, usage, class, outcome, end };
-        let mut passed = Self { first: Some(first), rest, closing: Some(closing) };
+        let mut passed = Self::new(Some(first), rest, Some(closing));
         passed.close_if_read();
         passed
     }
 
     /// One that needs no more than its bytes.
     pub(super) const fn whole(bytes: Bytes) -> Self {
-        Self { first: Some(bytes), rest: None, closing: None }
+        Self::new(Some(bytes), None, None)
+    }
+
+    /// What is passed on once the upstream's last byte is here.
+    fn leftover(&mut self) -> Option<Result<Bytes, BrokenOff>> {
+        let seen = self.hider.take().map(UsageHider::end).filter(|seen| !seen.is_empty());
+        seen.map(Ok).or_else(|| self.broken_off.take().map(Err))
     }
 
     /// The upstream's last byte is here: hyper drops a body of known length without asking for its end.
@@ -140,31 +161,42 @@ impl ReplyBody for PassedBody {
         if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
             return Poll::Ready(Some(Ok(first)));
         }
-        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
-        match ready!(rest.poll_piece(context)) {
-            Some(Ok(piece)) => {
-                if let Some(closing) = &mut self.closing {
-                    closing.usage.read(&piece);
+        loop {
+            let Some(rest) = &mut self.rest else { return Poll::Ready(self.leftover()) };
+            match ready!(rest.poll_piece(context)) {
+                Some(Ok(piece)) => {
+                    if let Some(closing) = &mut self.closing {
+                        closing.usage.read(&piece);
+                    }
+                    self.close_if_read();
+                    let seen = match &mut self.hider {
+                        Some(hider) => hider.see(&piece),
+                        None => piece,
+                    };
+                    if !seen.is_empty() {
+                        return Poll::Ready(Some(Ok(seen)));
+                    }
                 }
-                self.close_if_read();
-                Poll::Ready(Some(Ok(piece)))
-            }
-            None => {
-                self.rest = None;
-                self.close_if_read();
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => {
-                self.rest = None;
-                if let Some(closing) = self.closing.take() {
-                    closing.break_off(&error);
+                None => {
+                    self.rest = None;
+                    self.close_if_read();
                 }
-                Poll::Ready(Some(Err(BrokenOff(error.to_string()))))
+                Some(Err(error)) => {
+                    self.rest = None;
+                    if let Some(closing) = self.closing.take() {
+                        closing.break_off(&error);
+                    }
+                    self.broken_off = Some(BrokenOff(error.to_string()));
+                }
             }
         }
     }
 
     fn left(&self) -> Option<u64> {
+        // How much of the rest is hidden shows at its end.
+        if self.hider.is_some() || self.broken_off.is_some() {
+            return None;
+        }
         let first = self.first.as_ref().map_or(0, Bytes::len) as u64;
         let rest = self.rest.as_ref().map_or(Some(0), StreamedBody::left)?;
         Some(first + rest)

@@ -21,13 +21,23 @@ test('chat, streamed', async () => {
   const options = { include_usage: true };
   const stream = await client.chat.completions.create({ model, messages, stream: true, stream_options: options });
   let text = '';
-  let usage;
+  const usages = [];
   for await (const chunk of stream) {
     text += chunk.choices[0]?.delta?.content ?? '';
-    usage = chunk.usage ?? usage;
+    if (chunk.usage) usages.push(chunk.usage);
   }
   assert.match(text, /^Answer to/);
-  assert.ok(usage.total_tokens > 0);
+  assert.equal(usages.length, 1);
+  assert.ok(usages[0].total_tokens > 0);
+});
+
+test('a stream shows no usage unless it was asked for', async () => {
+  let text = '';
+  for await (const chunk of await client.chat.completions.create({ model, messages, stream: true })) {
+    assert.ok(!chunk.usage);
+    text += chunk.choices[0].delta.content ?? '';
+  }
+  assert.match(text, /^Answer to/);
 });
 
 test('a stream that is left early', async () => {

@@ -29,6 +29,24 @@ class Interactive(unittest.TestCase):
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         self.assertTrue(text.startswith("Answer to"))
         self.assertGreater(chunks[-1].usage.total_tokens, 0)
+        self.assertEqual(sum(chunk.usage is not None for chunk in chunks), 1)
+
+    def test_a_stream_shows_no_usage_unless_it_was_asked_for(self) -> None:
+        chat = self.client.chat.completions.create(model="demo-small", messages=MESSAGES, stream=True)
+        text = "".join(self.choice_of(chunk).delta.content or "" for chunk in chat)
+        self.assertTrue(text.startswith("Answer to"))
+        plain = self.client.completions.create(model="demo-small", prompt="Say hello.", stream=True)
+        text = "".join(self.choice_of(chunk).text for chunk in plain)
+        self.assertTrue(text.startswith("Answer to"))
+        options = {"include_usage": True}
+        asked = self.client.completions.create(
+            model="demo-small", prompt="Say hello.", stream=True, stream_options=options
+        )
+        self.assertEqual(sum(chunk.usage is not None for chunk in asked), 1)
+
+    def choice_of(self, chunk):
+        self.assertIsNone(chunk.usage)
+        return chunk.choices[0]
 
     def test_a_stream_that_is_left_early(self) -> None:
         with self.client.chat.completions.create(model="demo-small", messages=MESSAGES, stream=True) as stream:
