@@ -128,6 +128,11 @@ pub fn judge(attempt: Result<Reply, CallError>, context: &JudgeContext<'_>) -> J
     }
 }
 
+/// Whether the body of an answer of status 200 is an error.
+pub(super) fn tells_error(body: &[u8]) -> bool {
+    Reading::of(body, true).fault.is_some()
+}
+
 fn judge_error(error: &CallError, context: &JudgeContext<'_>) -> Judgement {
     let on = context.retry_on;
     let (reason, code) = match error {

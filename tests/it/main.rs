@@ -7,6 +7,8 @@ mod harness;
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod answered_errors;
+#[cfg(test)]
 mod apps;
 #[cfg(test)]
 mod behaviours;

@@ -243,7 +243,6 @@ impl Dispatcher {
             lane.metrics.admitted(dimension, units);
         }
         self.interactive.in_flight += 1;
-        let probe = grant.is_probe();
         let over = Over {
             lane: lane_id,
             permit: self.gate.permit(grant),
@@ -263,7 +262,6 @@ impl Dispatcher {
             upstream_model: lane.upstream_model.clone(),
             metrics: std::sync::Arc::clone(&lane.metrics),
             lane_succeeded: lane.succeeded,
-            probe,
             asks_usage,
             ticket,
         };
@@ -413,9 +411,9 @@ impl Dispatcher {
         self.lanes.get(lane_id).metrics.in_flight().dec();
         let mut grant = permit.into_grant();
         self.gate.release_held(self.memory, held, now);
-        let Heard { class, usage, whole, quota } = heard;
+        let Heard { class, usage, broken_off, quota } = heard;
         // Of what broke off the usage is a part at most: it stays charged.
-        let usage = usage.filter(|_| whole);
+        let usage = usage.filter(|_| !broken_off);
         if let Some(used) = used(usage, class) {
             count_refunds(self.lanes.get(lane_id), &grant.cost(), used);
             self.gate.settle(&mut grant, used, now);

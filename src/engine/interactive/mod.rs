@@ -6,6 +6,7 @@
 
 mod desk;
 mod hiding;
+mod judging;
 mod passing;
 mod reply;
 mod usage;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 use memchr::memmem;
 
 use crate::domain::batch::Usage;
@@ -18,16 +17,17 @@ use crate::domain::stream_usage::with_usage;
 use crate::domain::time::Timestamp;
 use crate::gate::{Permit, StopReason};
 use crate::metrics::{AttemptClass, LaneMetrics, Outcome};
-use crate::upstream::{CallError, Opening, Reply as WholeReply, Streamed, StreamedBody};
+use crate::upstream::{CallError, Opening, Streamed, StreamedBody};
 
 use super::Note;
 use super::hiding::UsageHider;
+use super::judging::{Doubt, Judging, end_of, is_of_kind, names_usage, reply_of};
 use super::reply::{Account, PassedBody};
 use crate::engine::attempt::Reporter;
 use crate::engine::estimate::Measure;
 use crate::engine::event::Event;
 use crate::engine::item::LaneId;
-use crate::engine::judge::{self, JudgeContext, Judgement, Verdict, judge};
+use crate::engine::judge::Judgement;
 use crate::engine::lanes::ProviderSetup;
 
 /// What of an error reply is read before it is passed on: an error's JSON is far shorter.
@@ -78,8 +78,8 @@ pub(super) struct Heard {
     pub(super) class: Option<AttemptClass>,
     /// Tokens that it reports.
     pub(super) usage: Option<Usage>,
-    /// Whether it came to its end: else its usage is a part of what was used, at most.
-    pub(super) whole: bool,
+    /// Whether it broke off or was left: its usage is a part of what was used then, at most.
+    pub(super) broken_off: bool,
     /// What its headers say of the provider's limits.
     pub(super) quota: Vec<QuotaReading>,
 }
@@ -89,12 +89,15 @@ pub(super) struct Ticket {
     over: Option<Box<Over>>,
     /// How it is counted once it was sent.
     account: Option<Account>,
+    /// Whether the call finds out if a stopped lane works again.
+    probe: bool,
     reporter: Reporter,
 }
 
 impl Ticket {
     pub(super) fn new(over: Over, reporter: Reporter) -> Self {
-        Self { over: Some(Box::new(over)), account: None, reporter }
+        let probe = over.permit.grant().is_probe();
+        Self { over: Some(Box::new(over)), account: None, probe, reporter }
     }
 
     pub(super) const fn reporter(&self) -> &Reporter {
@@ -105,6 +108,20 @@ impl Ticket {
     fn note(&self, note: Note) {
         // A dispatcher that is gone has no use for it.
         let _ = self.reporter.events.send(Event::Interactive(Box::new(note)));
+    }
+
+    /// Tells that the lane answers, if that was to be found out.
+    pub(super) fn answers(&self) {
+        if self.probe {
+            self.note(Note::Answers { lane: self.lane() });
+        }
+    }
+
+    /// The reply broke off.
+    pub(super) fn broke_off(&mut self) {
+        if let Some(over) = &mut self.over {
+            over.heard.broken_off = true;
+        }
     }
 
     fn lane(&self) -> LaneId {
@@ -122,7 +139,6 @@ impl Ticket {
     pub(super) fn end(mut self, end: End, class: Option<AttemptClass>, usage: Option<Usage>) {
         if let Some(over) = &mut self.over {
             (over.heard.class, over.heard.usage) = (class, usage);
-            over.heard.whole = !matches!(end, End::Failed);
         }
         self.give_back(end);
     }
@@ -141,7 +157,7 @@ impl Ticket {
     /// Its client went away after the reply had reported so much.
     pub(super) fn abort(mut self, usage: Option<Usage>) {
         if let Some(over) = &mut self.over {
-            over.heard.usage = usage;
+            (over.heard.usage, over.heard.broken_off) = (usage, true);
         }
     }
 
@@ -196,8 +212,6 @@ pub(super) struct Pass {
     pub(super) metrics: Arc<LaneMetrics>,
     /// Whether the lane answered any call with success since it has its present key.
     pub(super) lane_succeeded: bool,
-    /// Whether the call finds out if a stopped lane works again.
-    pub(super) probe: bool,
     /// Whether a stream is asked for its usage.
     pub(super) asks_usage: bool,
     pub(super) ticket: Ticket,
@@ -289,18 +303,24 @@ impl Pass {
     ) -> Sent {
         let lane = self.ticket.lane();
         let fine = (200..300).contains(&streamed.status);
-        if self.probe && fine {
-            self.ticket.note(Note::Answers { lane });
-        }
         if fine && refused_by == Some(lane) {
             self.ticket.note(Note::RefusesUsage { lane });
         }
-        let Streamed { status, headers, quota, body, .. } = streamed;
+        let Streamed { status, headers, quota, body, retry_after, should_retry, .. } = streamed;
         self.ticket.hear(quota);
-        let hider = (self.asks_usage && !is_json(&headers)).then(UsageHider::default);
-        let body = PassedBody::of_answer(body, status, account, self.ticket).hiding(hider);
+        let doubt =
+            if fine { Doubt::of(self.judging(), &headers, &body, (retry_after, should_retry)) } else { None };
+        if doubt.is_none() && fine {
+            self.ticket.answers();
+        }
+        let hider = (self.asks_usage && !is_of_kind(&headers, "application/json")).then(UsageHider::default);
+        let body = PassedBody::of_answer(body, (fine, doubt), account, self.ticket).hiding(hider);
         let provider = self.provider_name;
         Sent::Reply(Reply { provider, waited, status, headers, body: Box::new(body) })
+    }
+
+    fn judging(&self) -> Judging {
+        Judging { provider: Arc::clone(&self.provider), lane_succeeded: self.lane_succeeded }
     }
 
     /// No head came.
@@ -315,7 +335,7 @@ impl Pass {
             }
             _ => Refusal::Unreachable(text),
         };
-        let Judgement { class, verdict, .. } = self.judged(Err(error), now);
+        let Judgement { class, verdict, .. } = self.judging().judged(Err(error), now);
         account.attempt_ended(class, now);
         account.call_ended(Outcome::Failed, now);
         let provider = class.is_some().then_some(self.provider_name);
@@ -325,23 +345,14 @@ impl Pass {
 
     /// An error's head came: its body says what it is about.
     async fn refused(mut self, streamed: Streamed, account: Account, waited: Duration) -> Sent {
-        let Streamed { status, headers, request_id, retry_after, should_retry, quota, mut body } = streamed;
+        let Streamed { status, headers, retry_after, should_retry, quota, mut body, .. } = streamed;
         self.ticket.hear(quota);
         let (read, whole) = read_ahead(&mut body).await;
         let read = self.provider.upstream.blank_out_key(read);
         let now = self.ticket.reporter.clock.now();
         let first_byte = now.since(account.started_at);
-        let reply = WholeReply {
-            status,
-            request_id,
-            retry_after,
-            should_retry,
-            quota: Vec::new(),
-            body: read.clone(),
-            first_byte,
-            total: first_byte,
-        };
-        let Judgement { class, refusal, verdict, .. } = self.judged(Ok(reply), now);
+        let reply = reply_of(status, read.clone(), (retry_after, should_retry), first_byte);
+        let Judgement { class, refusal, verdict, .. } = self.judging().judged(Ok(reply), now);
         if let Some(about) = refusal {
             self.metrics.refused_upstream(about);
         }
@@ -379,21 +390,6 @@ impl Pass {
         let body = Box::new(PassedBody::whole(body));
         Reply { provider, waited, status, headers, body }
     }
-
-    fn judged(&self, attempt: Result<WholeReply, CallError>, now: Timestamp) -> Judgement {
-        // One attempt: nothing is tried again here, but what a failure says of the lane is the same.
-        let context = JudgeContext {
-            attempts: 0,
-            max_attempts: 1,
-            now,
-            deadline: now,
-            lane_succeeded: self.lane_succeeded,
-            refusals: 0,
-            others_passed: false,
-            retry_on: &self.provider.retry.on,
-        };
-        judge(attempt, &context)
-    }
 }
 
 /// The body's beginning, and whether it is all of it; what breaks off is passed on as far as it came.
@@ -408,32 +404,4 @@ async fn read_ahead(body: &mut StreamedBody) -> (Bytes, bool) {
         }
     }
     (read.freeze(), false)
-}
-
-/// Whether an error may be about the member that asks for a stream's usage. Some servers quote the whole
-/// request in any error, so that it is known only once the same call passes without.
-fn names_usage(status: u16, body: &[u8]) -> bool {
-    // 422: what servers on FastAPI answer to members that they don't know.
-    matches!(status, 400 | 422) && memmem::find(body, b"stream_options").is_some()
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    kind.is_some_and(|kind| kind.starts_with("application/json"))
-}
-
-fn end_of(verdict: Verdict, class: Option<AttemptClass>) -> End {
-    match verdict {
-        Verdict::Succeeded { .. } => End::Succeeded,
-        Verdict::LaneRateLimited { retry_after } => End::RateLimited { retry_after },
-        Verdict::LaneStopped { reason, detail } => {
-            let reason = match reason {
-                judge::StopReason::Credential => StopReason::Credential,
-                judge::StopReason::Quota => StopReason::Quota,
-            };
-            End::Stopped { reason, detail }
-        }
-        _ if class == Some(AttemptClass::ClientError) => End::Refused,
-        _ => End::Failed,
-    }
 }

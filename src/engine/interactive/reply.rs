@@ -7,10 +7,12 @@ use bytes::Bytes;
 
 use crate::domain::interactive::{BrokenOff, ReplyBody};
 use crate::domain::time::Timestamp;
+use crate::engine::judge::Judgement;
 use crate::metrics::{AttemptClass, LaneMetrics, Outcome, TokenType};
 use crate::upstream::{CallError, StreamedBody};
 
 use super::hiding::UsageHider;
+use super::judging::{Doubt, end_of};
 use super::passing::{End, Ticket};
 use super::usage::UsageReader;
 
@@ -43,24 +45,52 @@ struct Closing {
     account: Account,
     ticket: Ticket,
     usage: UsageReader,
+    /// Whether the answer may be an error after all.
+    doubt: Option<Doubt>,
     class: Option<AttemptClass>,
     outcome: Outcome,
     end: End,
 }
 
 impl Closing {
-    fn close(self) {
+    /// Takes in a piece as it passes.
+    fn read(&mut self, piece: &[u8]) {
+        self.usage.read(piece);
+        if self.doubt.as_mut().is_some_and(|doubt| !doubt.keep(piece)) {
+            self.doubt = None;
+            self.ticket.answers();
+        }
+    }
+
+    fn close(mut self) {
         let now = self.ticket.reporter().clock.now();
+        if let Some(doubt) = self.doubt.take() {
+            match doubt.resolved(now) {
+                Some(judgement) => self.fail(judgement),
+                None => self.ticket.answers(),
+            }
+        }
         self.account.attempt_ended(self.class, now);
         self.account.call_ended(self.outcome, now);
         self.count_tokens();
         self.ticket.end(self.end, self.class, self.usage.usage());
     }
 
+    /// The answer is an error, which its client has to find out as it would without this service.
+    fn fail(&mut self, judgement: Judgement) {
+        let Judgement { class, refusal, verdict, .. } = judgement;
+        if let Some(about) = refusal {
+            self.account.metrics.refused_upstream(about);
+        }
+        (self.class, self.outcome, self.end) = (class, Outcome::Failed, end_of(verdict, class));
+    }
+
     /// The upstream ended the body before its end.
     fn break_off(mut self, error: &CallError) {
         (self.class, self.outcome) = (error.class(), Outcome::Failed);
         self.end = End::Failed;
+        self.doubt = None;
+        self.ticket.broke_off();
         self.close();
     }
 
@@ -97,9 +127,13 @@ impl PassedBody {
         Self { first, rest, hider: None, broken_off: None, closing }
     }
 
-    /// That of an answer.
-    pub(super) fn of_answer(body: StreamedBody, status: u16, account: Account, ticket: Ticket) -> Self {
-        let fine = (200..300).contains(&status);
+    /// That of an answer; `fine`: its status says so.
+    pub(super) fn of_answer(
+        body: StreamedBody,
+        (fine, doubt): (bool, Option<Doubt>),
+        account: Account,
+        ticket: Ticket,
+    ) -> Self {
         // A redirect is passed on like everything else, but it is no answer.
         let (class, outcome, end) = if fine {
             (AttemptClass::Ok, Outcome::Succeeded, End::Succeeded)
@@ -107,7 +141,7 @@ impl PassedBody {
             (AttemptClass::ServerError, Outcome::Failed, End::Failed)
         };
         let usage = UsageReader::default();
-        let closing = Closing { account, ticket, usage, class: Some(class), outcome, end };
+        let closing = Closing { account, ticket, usage, doubt, class: Some(class), outcome, end };
         let mut passed = Self::new(None, Some(body), Some(closing));
         passed.close_if_read();
         passed
@@ -128,7 +162,7 @@ impl PassedBody {
         (ticket, end): (Ticket, End),
     ) -> Self {
         let (usage, outcome) = (UsageReader::default(), Outcome::Failed);
-        let closing = Closing { account, ticket, usage, class, outcome, end };
+        let closing = Closing { account, ticket, usage, doubt: None, class, outcome, end };
         let mut passed = Self::new(Some(first), rest, Some(closing));
         passed.close_if_read();
         passed
@@ -166,7 +200,7 @@ impl ReplyBody for PassedBody {
             match ready!(rest.poll_piece(context)) {
                 Some(Ok(piece)) => {
                     if let Some(closing) = &mut self.closing {
-                        closing.usage.read(&piece);
+                        closing.read(&piece);
                     }
                     self.close_if_read();
                     let seen = match &mut self.hider {
