@@ -136,6 +136,8 @@ impl Dispatcher {
             defaults_measure,
         };
         self.batches.batches.insert(key, batch);
+        // However short it lives, one look afterwards: else the gauges would show what was before it.
+        self.settled = false;
         if running {
             self.set_own_level(key, now);
             self.add_feeds(key, fresh, remaining, now);

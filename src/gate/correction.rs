@@ -4,6 +4,8 @@
 //! window's reset is its end. Which one it is shows in the readings themselves: a bucket's reset and what
 //! is left add up to the whole. Only what neither our calls nor the refill explains is taken for another's.
 
+use std::time::Duration;
+
 use super::budget::{Budget, Meter};
 use super::learning::Reading;
 use super::pacing::Speed;
@@ -21,8 +23,19 @@ pub(super) struct Shadow {
     kind: i8,
     /// What the bucket would hold, in units, and as of when.
     bucket: Option<(u64, Timestamp)>,
-    /// The end of the present window, and what of it was charged as another's use.
-    window: Option<(Timestamp, u64)>,
+    window: Option<Window>,
+    /// Whether its end moves on before it is reached: then nothing is known of where it starts.
+    slides: bool,
+}
+
+/// A window as its readings show it.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    end: Timestamp,
+    /// What of it was charged as another's use.
+    counted: u64,
+    /// Whether it began while it was looked at: of an earlier one, calls of ours may be unknown.
+    whole: bool,
 }
 
 impl Shadow {
@@ -59,22 +72,36 @@ impl Shadow {
         if self.kind >= SURE {
             return if deficit > slack { deficit } else { 0 };
         }
-        if self.kind > -SURE {
+        if self.kind > -SURE || self.slides {
             return 0;
         }
         let end = reading.sent_at + reset;
+        let Some(window) = self.follow(end, reading.sent_at, rate.period) else { return 0 };
         let start =
             Timestamp::from_micros(end.micros().saturating_sub_unsigned(rate.period.as_micros() as u64));
         let ours = paced.sum_between(start, reading.sent_at);
         let foreign = rate.amount.saturating_sub(ours).saturating_sub(remaining);
-        let counted = match self.window {
-            Some((held, counted)) if held.since(end).max(end.since(held)) < rate.period / 4 => counted,
-            _ => 0,
-        };
-        let more = foreign.saturating_sub(counted);
+        let more = foreign.saturating_sub(window.counted);
         let more = if more > slack { more } else { 0 };
-        self.window = Some((end, counted + more));
+        self.window = Some(Window { counted: window.counted + more, ..window });
         more
+    }
+
+    /// The window that a reading is of, if all of it was seen.
+    fn follow(&mut self, end: Timestamp, now: Timestamp, period: Duration) -> Option<Window> {
+        // Resets are given in whole seconds by some.
+        let rounding = period / 30;
+        let next = match self.window {
+            None => Window { end, counted: 0, whole: false },
+            Some(held) if held.end.since(end).max(end.since(held.end)) <= rounding => held,
+            Some(held) if now + rounding >= held.end => Window { end, counted: 0, whole: true },
+            Some(_) => {
+                self.slides = true;
+                return None;
+            }
+        };
+        self.window = Some(next);
+        next.whole.then_some(next)
     }
 }
 
@@ -82,5 +109,87 @@ impl Budget {
     /// Somebody else used a part of the limit: the pace makes up for it.
     pub(super) fn charge_foreign(&mut self, amount: u64, speed: Speed, now: Timestamp) {
         self.charge_debt(amount.min(self.rate.amount), speed, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::Terms;
+    use super::super::cost::Dimension;
+    use super::*;
+    use crate::domain::limits::Rate;
+
+    const LIMIT: u64 = 3_000;
+    const PERIOD: Duration = Duration::from_secs(60);
+    const START: Timestamp = Timestamp::from_seconds(100_000);
+    const SPEED: Speed = Speed { factor: 9_950, ramp: 100 };
+
+    /// What is taken for another's use over five minutes of our own calls at 2,700 a minute, of which `unseen` left
+    /// before the limit was known. `told`: what is left and the reset, by the calls so far and the moment.
+    fn charged(unseen: usize, told: impl Fn(&[Timestamp], Timestamp) -> (u64, Duration)) -> u64 {
+        let terms = Terms { burst: None, day_starts: None, jitter: 0 };
+        let mut budget = Budget::new(Dimension::Requests, Rate { amount: LIMIT, period: PERIOD }, terms);
+        let (mut shadow, mut calls, mut charged) = (Shadow::default(), Vec::new(), 0);
+        for call in 0..13_500_u32 {
+            let now = START + PERIOD * call / 2_700;
+            calls.push(now);
+            if calls.len() <= unseen {
+                continue;
+            }
+            budget.take(1, SPEED, now);
+            let (remaining, reset) = told(&calls, now);
+            let reading = Reading {
+                dimension: Dimension::Requests,
+                limit: Some(LIMIT),
+                remaining: Some(remaining),
+                reset: Some(reset),
+                sent_at: now,
+                period: None,
+            };
+            charged += shadow.foreign_use(&reading, &mut budget);
+        }
+        charged
+    }
+
+    fn since(calls: &[Timestamp], start: Timestamp) -> u64 {
+        (calls.len() - calls.partition_point(|call| *call < start)) as u64
+    }
+
+    /// The end of the fixed window that a moment lies in; they start 20 s before ours do.
+    fn window_end(now: Timestamp) -> Timestamp {
+        let into = (now.since(START) + Duration::from_secs(20)).as_micros() % PERIOD.as_micros();
+        now + PERIOD - Duration::from_micros(u64::try_from(into).unwrap())
+    }
+
+    #[test]
+    fn our_own_calls_in_a_sliding_window_are_nobody_else_s() {
+        for unseen in [0, 66, 1_000] {
+            let sliding = |calls: &[Timestamp], now: Timestamp| {
+                let start = Timestamp::from_micros(now.micros() - 60_000_000);
+                (LIMIT - since(calls, start), PERIOD)
+            };
+            assert_eq!(charged(unseen, sliding), 0, "{unseen} before the limit was known");
+        }
+    }
+
+    #[test]
+    fn in_a_fixed_window_only_what_others_use_is_theirs() {
+        for (unseen, others) in [(0, 0_u32), (66, 0), (1_000, 0), (0, 240), (66, 240)] {
+            let fixed = |calls: &[Timestamp], now: Timestamp| {
+                let end = window_end(now);
+                let start = Timestamp::from_micros(end.micros() - 60_000_000);
+                let gone = now.since(start).as_secs_f64() / PERIOD.as_secs_f64();
+                let foreign = (f64::from(others) * gone) as u64;
+                (LIMIT.saturating_sub(since(calls, start) + foreign), end.since(now))
+            };
+            let charged = charged(unseen, fixed);
+            // Four whole windows of others, of which the last 40 s long, less what is within the slack.
+            let theirs = u64::from(others) * 13 / 3;
+            let slack = if others == 0 { 0 } else { 5 * LIMIT / SLACK_PART };
+            assert!(
+                (theirs.saturating_sub(slack + u64::from(others))..=theirs).contains(&charged),
+                "{charged} of {theirs}, {unseen} before the limit was known"
+            );
+        }
     }
 }

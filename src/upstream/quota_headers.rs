@@ -15,8 +15,7 @@ use crate::domain::quota::QuotaReading;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Periods that providers have limits for. What is told apart here is mostly requests per day, which look
 /// like requests per minute but for their reset.
-const PERIODS: [Duration; 4] =
-    [Duration::from_secs(1), MINUTE, Duration::from_secs(3_600), Duration::from_secs(86_400)];
+const PERIODS: [Duration; 3] = [MINUTE, Duration::from_secs(3_600), Duration::from_secs(86_400)];
 /// A reset further away than this is no reset of a limit of at most a day.
 const LONGEST_RESET: Duration = Duration::from_secs(2 * 86_400);
 
@@ -128,11 +127,15 @@ fn until(text: &str, headers: &HeaderMap, wall: impl Fn() -> SystemTime) -> Opti
 
 /// The period of a limit that is refilled evenly: what was used comes back in its share of the period. `None` if
 /// that gives no period that anybody has limits for, as where everything comes back at once.
+///
+/// A limit per minute is whole again within a minute, however it is counted. So what would be a longer period by its
+/// share, and still is whole within a minute, is a window of a minute seen at a certain moment.
 fn period(limit: Option<u64>, remaining: Option<u64>, reset: Option<Duration>) -> Option<Duration> {
     let (limit, reset) = (limit?, reset?);
     let used = limit.checked_sub(remaining?).filter(|used| *used > 0)?;
     let told = reset.as_secs_f64() * limit as f64 / used as f64;
-    PERIODS.into_iter().find(|period| (told / period.as_secs_f64() - 1.0).abs() < 0.2)
+    let found = PERIODS.into_iter().find(|period| (told / period.as_secs_f64() - 1.0).abs() < 0.2)?;
+    (found == MINUTE || reset > MINUTE + Duration::from_secs(1)).then_some(found)
 }
 
 #[cfg(test)]
@@ -223,6 +226,16 @@ mod tests {
             wall,
         );
         assert_eq!(read[0].period, Some(Duration::from_secs(86_400)));
+    }
+
+    #[test]
+    fn a_window_of_a_minute_is_never_taken_for_one_of_an_hour_or_a_day() {
+        for used in 1..3_000_u64 {
+            for reset in 1..=60 {
+                let told = period(Some(3_000), Some(3_000 - used), Some(Duration::from_secs(reset)));
+                assert!(told.is_none_or(|told| told == MINUTE), "{used} used, {reset} s: {told:?}");
+            }
+        }
     }
 
     #[test]

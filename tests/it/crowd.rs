@@ -30,7 +30,7 @@ fn options(batch: usize) -> Value {
     match batch % 6 {
         0 => json!({"max_concurrency": 2}),
         1 => json!({"priority": 50}),
-        2 => json!({"completion_window": "3s"}),
+        2 => json!({"completion_window": "1s"}),
         3 => json!({"on_error": "fail_fast"}),
         _ => json!({}),
     }
