@@ -27,7 +27,8 @@ pub(crate) async fn upstream(script: &str) -> Running {
     ScriptedUpstream::start(script).await.unwrap()
 }
 
-/// Waits for what only the upstream or a file can tell of; the service itself is waited for by its own means.
+/// Waits for what only the upstream's counters or a file can tell of: neither rings when it changes, so it is asked
+/// again and again. How often changes no outcome. The service itself is waited for by its own means.
 pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let until = tokio::time::Instant::now() + PATIENCE;
     while !holds() {

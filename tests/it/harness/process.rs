@@ -90,8 +90,9 @@ impl Process {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
-    /// Waits until it ended by itself. Asked again and again: waiting on the child would need it by value,
-    /// and a test must still be able to kill one that never ends.
+    /// Waits until it ended by itself. Asked again and again: waiting on the child blocks and needs it by value, while a
+    /// test must still be able to kill one that never ends; a descriptor of the process that a runtime could wait for
+    /// takes unsafe code to register. How often it is asked changes no outcome.
     pub(crate) async fn exited(&mut self) -> ExitStatus {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
