@@ -1,5 +1,6 @@
 //! What a live call pays for going through the gate: its time beside that of calling the upstream directly,
-//! one call at a time, turn by turn in the same run; and the memory of many streams at once.
+//! and through the least that a proxy can be, one call at a time, turn by turn in the same run; and the memory of
+//! many streams at once.
 //!
 //! ```text
 //! cargo bench --bench interactive -- --calls 5000 --streams 1000
@@ -13,6 +14,7 @@ use std::time::Instant;
 use clap::Parser;
 use reqwest::Client;
 
+use harness::bare_proxy::BareProxy;
 use harness::measures::{Usage, forget_peak, resident_bytes};
 use harness::service::{Provider, Service};
 use harness::upstream::Upstream;
@@ -28,7 +30,7 @@ struct Arguments {
     #[arg(long, default_value_t = 700)]
     answer: usize,
     /// The upstream's latency
-    #[arg(long, default_value = "1ms")]
+    #[arg(long, default_value = "0ms")]
     latency: String,
     /// Streams open at once; 0 leaves that part out
     #[arg(long, default_value_t = 1_000)]
@@ -48,7 +50,7 @@ enum What {
 }
 
 fn main() -> anyhow::Result<()> {
-    if harness::upstream::serve_if_asked()? {
+    if harness::upstream::serve_if_asked()? || harness::bare_proxy::serve_if_asked()? {
         return Ok(());
     }
     let arguments = Arguments::parse();
@@ -66,28 +68,33 @@ async fn latency(arguments: &Arguments) -> anyhow::Result<()> {
     ))?;
     let (_folder, service, address) = service(&upstream).await?;
     let client = Client::builder().no_proxy().retry(reqwest::retry::never()).build()?;
-    let direct = format!("{}/chat/completions", upstream.base_url());
-    let gate = format!("{address}/v1/chat/completions");
+    let bare = BareProxy::start(upstream.base_url().trim_end_matches("/v1"))?;
+    let urls = [
+        format!("{}/chat/completions", upstream.base_url()),
+        format!("{}/v1/chat/completions", bare.root()),
+        format!("{address}/v1/chat/completions"),
+    ];
     for what in [What::Answer, What::FirstByte] {
-        for url in [&direct, &gate] {
+        for url in &urls {
             // Connections and lanes are made by the first calls.
             for _ in 0..50 {
                 timed(&client, url, what).await?;
             }
         }
-        let (mut directly, mut through) = (Vec::new(), Vec::new());
+        let mut times = [const { Vec::new() }; 3];
         for _ in 0..arguments.calls {
-            directly.push(timed(&client, &direct, what).await?);
-            through.push(timed(&client, &gate, what).await?);
+            for (url, times) in urls.iter().zip(&mut times) {
+                times.push(timed(&client, url, what).await?);
+            }
         }
-        let at = |share| (quantile(&directly, share) * 1e3, quantile(&through, share) * 1e3);
-        for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            let (directly, through) = at(share);
+        let name = if what == What::Answer { "answer" } else { "first byte" };
+        for (quantile_name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            let [direct, bare, gate] = times.each_ref().map(|times| quantile(times, share) * 1e3);
             say(format!(
-                "{:<10} {name:<6} direct {directly:>7.3} ms   through the gate {through:>7.3} ms   added {:>6.3} ms   ratio {:.2}",
-                if what == What::Answer { "answer" } else { "first byte" },
-                through - directly,
-                through / directly
+                "{name:<10} {quantile_name:<6} direct {direct:>7.3} ms   through the gate {gate:>7.3} ms   added {:>6.3} ms   \
+                 a bare proxy adds {:>6.3} ms",
+                gate - direct,
+                bare - direct,
             ));
         }
     }

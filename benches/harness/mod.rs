@@ -1,6 +1,7 @@
 //! What the benchmarks share: child processes, the HTTP API as a client sees it, and measures.
 
 pub(crate) mod api;
+pub(crate) mod bare_proxy;
 pub(crate) mod input;
 pub(crate) mod measures;
 pub(crate) mod oracle;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use crate::api::{
     self, Api, ApiParts, ApiSettings, Board, ItemPlace, Keyring, KeyringSettings, LanePause, ModelEntry,
@@ -76,11 +77,12 @@ pub struct App {
 }
 
 impl App {
-    /// Starts everything; when this returns, requests are answered.
+    /// Starts everything; when this returns, requests are answered. `attempts`: where the calls of batches run,
+    /// apart from everything else.
     ///
     /// # Errors
     /// If the store, a provider's settings or the address can't be used.
-    pub async fn start(config: Config) -> Result<Self, AppError> {
+    pub async fn start(config: Config, attempts: Handle) -> Result<Self, AppError> {
         let config = Arc::new(config);
         let (clock, shutdown, server) = (Clock::start(), Shutdown::default(), Shutdown::default());
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
@@ -97,6 +99,7 @@ impl App {
             clock,
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
+            attempts,
             drain_timeout: config.server.drain_timeout,
             limits: config.limits.clone(),
             memory_budget: config.server.memory_budget.0,

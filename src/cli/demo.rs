@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use super::arguments::{Demo, Global};
 use super::client::{Batch, Client};
 use super::error::CliError;
 use super::exit::Exit;
 use super::progress::follow;
+use super::runtimes::Runtimes;
 use super::say;
 use crate::app::App;
 use crate::config::{Config, Environment, Sources};
@@ -23,9 +25,10 @@ const PER_MINUTE: u32 = 2_400;
 /// Runs the demo; `--keep` leaves everything running.
 pub(super) fn demo(demo: &Demo, global: &Global) -> Result<Exit, CliError> {
     let folder = tempfile_folder()?;
-    let done = super::runtime()?.block_on(async {
+    let runtimes = Runtimes::start()?;
+    let done = runtimes.block_on(async {
         tokio::select! {
-            done = show(demo, global, &folder) => done,
+            done = show(demo, global, &folder, runtimes.attempts()) => done,
             _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
         }
     });
@@ -39,11 +42,16 @@ fn tempfile_folder() -> Result<std::path::PathBuf, CliError> {
     Ok(folder)
 }
 
-async fn show(demo: &Demo, global: &Global, folder: &std::path::Path) -> Result<Exit, CliError> {
+async fn show(
+    demo: &Demo,
+    global: &Global,
+    folder: &std::path::Path,
+    attempts: Handle,
+) -> Result<Exit, CliError> {
     let provider = ScriptedUpstream::start(script()?).await.map_err(CliError::Output)?;
     let config = config(&provider, folder)?;
     logs::start(&config.log)?;
-    let app = App::start(config).await?;
+    let app = App::start(config, attempts).await?;
     let url = format!("http://{}", app.address);
     say(&format!(
         "A scripted provider listens on {}, limited to {PER_MINUTE} requests a minute.",

@@ -9,6 +9,7 @@ mod exit;
 mod open_files;
 mod progress;
 mod run;
+mod runtimes;
 mod serve;
 mod upstream;
 
@@ -61,12 +62,6 @@ fn load(global: &Global, flags: &[Override], environment: Environment) -> Result
     overrides.extend_from_slice(flags);
     let read_file = |path: &Path| std::fs::read_to_string(path);
     Ok(Config::load(&Sources { file: global.config.clone(), environment, overrides, read_file: &read_file })?)
-}
-
-/// The runtime that commands run on.
-fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    open_files::raise();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Signals)
 }
 
 /// Says something to the person at the terminal; a closed one is no error.

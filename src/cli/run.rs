@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
+use tokio::runtime::Handle;
 
 use super::arguments::{Global, Run};
 use super::client::{Batch, Client};
 use super::error::CliError;
 use super::exit::Exit;
 use super::progress::follow;
+use super::runtimes::Runtimes;
 use super::say;
 use crate::app::App;
 use crate::config::{Environment, Override};
@@ -21,14 +23,15 @@ use crate::logs;
 pub(super) fn run(run: &Run, global: &Global, environment: Environment) -> Result<Exit, CliError> {
     let server = global.url.clone().or_else(|| environment.get("SLUICEGATE_URL").map(str::to_owned));
     let key = api_key(global, &environment)?;
-    let runtime = super::runtime()?;
+    let runtimes = Runtimes::start()?;
+    let attempts = runtimes.attempts();
     let outcome = async {
         match server {
             Some(url) => work(&Client::new(&url, key)?, run, global).await,
-            None => embedded(run, global, environment).await,
+            None => embedded(run, global, environment, attempts).await,
         }
     };
-    runtime.block_on(async {
+    runtimes.block_on(async {
         tokio::select! {
             done = outcome => done,
             // What is recorded stays: the same command goes on from there.
@@ -46,7 +49,12 @@ fn api_key(global: &Global, environment: &Environment) -> Result<Option<String>,
 }
 
 /// Runs with an engine of its own, whose state lies beside the input.
-async fn embedded(run: &Run, global: &Global, environment: Environment) -> Result<Exit, CliError> {
+async fn embedded(
+    run: &Run,
+    global: &Global,
+    environment: Environment,
+    attempts: Handle,
+) -> Result<Exit, CliError> {
     if !run.input.is_file() {
         let error = std::io::Error::from(std::io::ErrorKind::NotFound);
         return Err(CliError::Local { path: run.input.clone(), error });
@@ -70,7 +78,7 @@ async fn embedded(run: &Run, global: &Global, environment: Environment) -> Resul
     let config = super::load(global, &own, environment)?;
     config.require_provider()?;
     logs::start(&config.log)?;
-    let app = App::start(config).await?;
+    let app = App::start(config, attempts).await?;
     let client = Client::new(&format!("http://{}", app.address), None)?;
     let done = work(&client, run, global).await;
     app.stop().await;

@@ -1,9 +1,11 @@
 //! `serve`: the service.
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::CliError;
 use super::exit::Exit;
+use super::runtimes::Runtimes;
 use crate::app::App;
 use crate::config::Config;
 use crate::logs;
@@ -15,13 +17,14 @@ pub(super) fn serve(config: Config) -> Result<Exit, CliError> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    super::runtime()?.block_on(run(config))
+    let runtimes = Runtimes::start()?;
+    runtimes.block_on(run(config, runtimes.attempts()))
 }
 
-async fn run(config: Config) -> Result<Exit, CliError> {
+async fn run(config: Config, attempts: Handle) -> Result<Exit, CliError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Signals)?;
-    let app = App::start(config).await?;
+    let app = App::start(config, attempts).await?;
     if let Some(address) = app.admin_address {
         tracing::info!(%address, "listening for operators");
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::arguments::Upstream;
 use super::error::CliError;
 use super::exit::Exit;
+use super::runtimes::Runtimes;
 use crate::demo::upstream::{Script, run};
 
 /// Answers as scripted until it is ended.
@@ -13,7 +14,7 @@ pub(super) fn upstream(upstream: &Upstream) -> Result<Exit, CliError> {
         Some(path) => read(path)?,
         None => Script::default(),
     };
-    super::runtime()?.block_on(async {
+    Runtimes::start()?.block_on(async {
         let listener = tokio::net::TcpListener::bind(upstream.listen).await.map_err(CliError::Output)?;
         let address = listener.local_addr().map_err(CliError::Output)?;
         // The first line on standard output is what scripts wait for.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -60,6 +61,8 @@ pub(super) struct Dispatcher {
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     pub(super) shutdown: Shutdown,
+    /// Where the calls of batches run: the dispatcher's own thread is for what has to be quick.
+    pub(super) attempts: Handle,
     pub(super) drain_timeout: Duration,
     pub(super) reporter: Reporter,
     pub(super) gate: Gate,

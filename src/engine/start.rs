@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
@@ -40,6 +41,8 @@ pub struct EngineParts {
     pub metrics: Metrics,
     /// What ends it: it drains, then its task ends.
     pub shutdown: Shutdown,
+    /// Where the calls of batches run.
+    pub attempts: Handle,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// Limits over all providers.
@@ -99,6 +102,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
         clock: parts.clock,
         metrics: parts.metrics,
         shutdown: parts.shutdown.clone(),
+        attempts: parts.attempts,
         drain_timeout: parts.drain_timeout,
         reporter,
         gate,

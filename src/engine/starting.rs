@@ -119,7 +119,7 @@ impl Dispatcher {
                 let lost = Lost { number: attempt.number, lane, item: left };
                 let events = self.reporter.events.clone();
                 // Not under the shutdown's tracker: at the end of the grace time they are left behind on purpose.
-                tokio::spawn(guard(run(attempt, self.reporter.clone()), lost, events));
+                self.attempts.spawn(guard(run(attempt, self.reporter.clone()), lost, events));
             }
             None => tracing::error!("an admitted item had lost its batch or its bytes"),
         }
