@@ -21,10 +21,10 @@ use harness::input::Input;
 use harness::law::{Law, Rate, limits};
 use harness::oracle::count;
 use harness::output;
+use harness::say;
 use harness::service::{Provider, Service};
 use harness::setting::{self, Setting};
-use harness::upstream::{Upstream, first_call_after};
-use harness::{median, quantile, say};
+use harness::upstream::{Upstream, first_call_after, show_first_calls};
 
 /// How long the end of the batch may take after the last kill.
 const END_WITHIN: Duration = Duration::from_secs(3_600);
@@ -182,14 +182,7 @@ fn show(arguments: &Arguments, kills: &[Kill]) {
     let most = kills.iter().map(|kill| kill.extra).max().unwrap_or(0);
     let in_flight: u64 = kills.iter().map(|kill| kill.in_flight).sum();
     say(format!("{} kills of {} items, seed {}", kills.len(), arguments.items, arguments.seed));
-    say(format!(
-        "start to first call: median {:.3} s, p90 {:.3} s, most {:.3} s ({} of {} seen)",
-        median(&first),
-        quantile(&first, 0.9),
-        quantile(&first, 1.0),
-        first.len(),
-        kills.len()
-    ));
+    show_first_calls(&first, kills.len());
     say(format!("extra calls: {extra}, most for one kill {most}; in flight at the kills: {in_flight}"));
 }
 

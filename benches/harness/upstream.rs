@@ -10,7 +10,7 @@ use serde_json::Value;
 use sluicegate::demo::upstream::{Script, run};
 
 use super::process::Process;
-use super::say;
+use super::{median, quantile, say};
 
 /// The variable through which a benchmark's executable is told to be an upstream.
 const SCRIPT_VARIABLE: &str = "BENCH_UPSTREAM_SCRIPT";
@@ -88,6 +88,17 @@ impl Upstream {
         self.client.post(format!("{}/script/reset", self.root)).send().await?.error_for_status()?;
         Ok(())
     }
+}
+
+/// Prints the seconds from a start to its first call, after so many kills.
+pub(crate) fn show_first_calls(first: &[f64], kills: usize) {
+    say(format!(
+        "start to first call: median {:.3} s, p90 {:.3} s, most {:.3} s ({} of {kills} seen)",
+        median(first),
+        quantile(first, 0.9),
+        quantile(first, 1.0),
+        first.len()
+    ));
 }
 
 /// Seconds from the start of a process, in unix seconds, to the first call that arrives after so many; it needs a

@@ -2,7 +2,8 @@
 
 use super::Arguments;
 use super::harness::oracle::Reading;
-use super::harness::{median, quantile, say};
+use super::harness::say;
+use super::harness::upstream::show_first_calls;
 use super::instance::{LEFT_OUT, Life, Outcome};
 
 /// What both laws count.
@@ -38,7 +39,8 @@ pub(crate) fn show(arguments: &Arguments, outcomes: &[Outcome]) -> anyhow::Resul
         arguments.tokens
     ));
     show_use(arguments, &lives);
-    show_first_calls(&lives);
+    let first: Vec<f64> = lives.iter().filter_map(|life| life.first_call).collect();
+    show_first_calls(&first, lives.len());
     let over = show_upstreams(outcomes);
     let faults = show_clients(outcomes);
     for (place, outcome) in outcomes.iter().enumerate().filter(|(_, outcome)| !outcome.log.is_empty()) {
@@ -88,18 +90,6 @@ fn steps(readings: &[Reading]) -> Vec<Use> {
 fn mean<'a>(parts: impl Iterator<Item = &'a Use> + Clone) -> f64 {
     let seconds: f64 = parts.clone().map(|part| part.seconds).sum();
     parts.map(|part| part.share * part.seconds).sum::<f64>() / seconds
-}
-
-fn show_first_calls(lives: &[&Life]) {
-    let first: Vec<f64> = lives.iter().filter_map(|life| life.first_call).collect();
-    say(format!(
-        "start to first call: median {:.3} s, p90 {:.3} s, most {:.3} s ({} of {} seen)",
-        median(&first),
-        quantile(&first, 0.9),
-        quantile(&first, 1.0),
-        first.len(),
-        lives.len()
-    ));
 }
 
 /// Windows over, in all.
