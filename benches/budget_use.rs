@@ -9,27 +9,24 @@
 #[expect(dead_code, reason = "each benchmark uses a part of what they share")]
 mod harness;
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Parser;
-use serde_json::Value;
 
-use harness::api::Api;
 use harness::input::Input;
+use harness::law::{Law, Rate, limits};
+use harness::oracle::{Reading, read_all};
 use harness::say;
 use harness::service::{Provider, Service};
+use harness::setting::{self, Setting, Watch};
 use harness::upstream::Upstream;
 
 /// Use of the budget under laws of every kind, side by side.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How long the whole run takes
-    #[arg(long, default_value_t = 10.0)]
-    minutes: f64,
-    /// How much of its start is left out
-    #[arg(long, default_value_t = 1.0)]
-    skip: f64,
+    #[command(flatten)]
+    watch: Watch,
     /// How long answers take
     #[arg(long, default_value = "50ms..450ms")]
     latency: String,
@@ -42,51 +39,35 @@ struct Arguments {
     /// Upstreams without a rate, by their slots; answers take 50 ms; may be repeated
     #[arg(long, default_values_t = [1, 4, 16])]
     slots: Vec<u32>,
-    /// Where the store is made; a temporary folder without it
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 /// What holds a provider back.
 #[derive(Clone, Debug)]
 enum Bound {
-    Rate { kind: String, limit: u64, period: Duration, written: String },
+    Rate { kind: String, rate: Rate },
     Slots(u32),
 }
 
 impl Bound {
     fn parse(law: &str) -> anyhow::Result<Self> {
-        let parts = || {
-            let (kind, rate) = law.split_once(':')?;
-            let (limit, period) = rate.split_once('/')?;
-            Some((
-                kind,
-                rate,
-                limit.parse().ok()?,
-                sluicegate::domain::quantity::parse_duration(period).ok()?,
-            ))
-        };
-        let (kind, rate, limit, period) =
-            parts().ok_or_else(|| anyhow::anyhow!("`{law}` is no kind:limit/period"))?;
-        Ok(Self::Rate { kind: kind.to_owned(), limit, period, written: rate.to_owned() })
+        let (kind, rate) = law.split_once(':').with_context(|| format!("`{law}` is no kind:limit/period"))?;
+        Ok(Self::Rate { kind: kind.to_owned(), rate: rate.parse()? })
     }
 
     fn label(&self) -> String {
         match self {
-            Self::Rate { kind, written, .. } => format!("{kind} {written}"),
+            Self::Rate { kind, rate } => format!("{kind} {rate}"),
             Self::Slots(slots) => format!("{slots} slots"),
         }
     }
 
     fn script(&self, latency: &str) -> String {
         match self {
-            Self::Rate { kind, limit, period, .. } => format!(
-                "latency = \"{latency}\"\n[[limits]]\nlaw = \"{kind}\"\nlimit = {limit}\nperiod = \"{}s\"\nenforce = true\n",
-                period.as_secs()
-            ),
+            Self::Rate { kind, rate } => {
+                format!("latency = \"{latency}\"\n") + &limits(&[Law::enforced(kind, "requests", rate)])
+            }
             Self::Slots(slots) => format!("latency = \"50ms\"\nslots = {slots}\n"),
         }
     }
@@ -102,7 +83,7 @@ impl Bound {
     /// Items that outlast the run.
     fn items(&self, time: Duration) -> usize {
         let per_second = match self {
-            Self::Rate { limit, period, .. } => *limit as f64 / period.as_secs_f64(),
+            Self::Rate { rate, .. } => rate.per_second(),
             Self::Slots(slots) => f64::from(*slots) / 0.05,
         };
         (per_second * (time.as_secs_f64() + 60.0) * 1.05) as usize
@@ -116,40 +97,24 @@ struct Place {
     batch: String,
 }
 
-/// What an upstream's oracle and log say at a moment.
-struct Reading {
-    at: Instant,
-    oracle: Value,
-    log: Value,
-}
-
 fn main() -> anyhow::Result<()> {
-    if harness::upstream::serve_if_asked()? {
-        return Ok(());
-    }
-    let arguments = Arguments::parse();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&arguments))
+    setting::run(measure)
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    let time = Duration::from_secs_f64(arguments.minutes * 60.0);
-    let skip = Duration::from_secs_f64(arguments.skip * 60.0);
-    anyhow::ensure!(skip < time, "nothing is left of {time:?} after {skip:?}");
+    let (time, skip) = arguments.watch.times()?;
     let mut bounds = Vec::new();
     for law in &arguments.law {
         bounds.push(Bound::parse(law)?);
     }
     bounds.extend(arguments.slots.iter().map(|slots| Bound::Slots(*slots)));
 
-    let folder = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder)?,
-        None => tempfile::tempdir()?,
-    };
+    let folder = arguments.setting.folder()?;
     let (mut service, places) = start(arguments, bounds, folder.path(), time).await?;
     tokio::time::sleep(skip).await;
-    let early = read_all(&places).await?;
+    let early = read_all(places.iter().map(|place| &place.upstream)).await?;
     tokio::time::sleep(time - skip).await;
-    let late = read_all(&places).await?;
+    let late = read_all(places.iter().map(|place| &place.upstream)).await?;
     say(format!(
         "{:<20} {:>8} {:>8} {:>8} {:>9} {:>6} {:>12}",
         "bound", "used", "calls/s", "429s", "429 share", "peak", "windows over"
@@ -158,7 +123,10 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     for ((place, early), late) in places.iter().zip(&early).zip(&late) {
         show(&place.bound, early, late, one_slot);
     }
-    still_running(&service.ready().await?, &places).await?;
+    let api = service.ready().await?;
+    for place in &places {
+        api.unended(&place.batch, &place.bound.label()).await?;
+    }
     service.kill()
 }
 
@@ -173,7 +141,7 @@ async fn start(
     for (index, bound) in bounds.into_iter().enumerate() {
         let upstream = Upstream::start(&bound.script(&arguments.latency))?;
         let requests = match &bound {
-            Bound::Rate { written, .. } => vec![written.clone()],
+            Bound::Rate { rate, .. } => vec![rate.to_string()],
             Bound::Slots(_) => Vec::new(),
         };
         providers.push(Provider {
@@ -198,45 +166,22 @@ async fn start(
     Ok((service, places))
 }
 
-async fn read_all(places: &[Place]) -> anyhow::Result<Vec<Reading>> {
-    let mut readings = Vec::new();
-    for place in places {
-        let oracle = place.upstream.ask("oracle").await?;
-        readings.push(Reading { at: Instant::now(), oracle, log: place.upstream.ask("log").await? });
-    }
-    Ok(readings)
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or(0.0)
-}
-
-fn calls_per_second(early: &Reading, late: &Reading) -> f64 {
-    let good = |reading: &Reading| number(&reading.log["answered"]["200"]);
-    (good(late) - good(early)) / (late.at - early.at).as_secs_f64()
-}
-
 fn throughput_of_one_slot(places: &[Place], early: &[Reading], late: &[Reading]) -> f64 {
     let one = places.iter().position(|place| matches!(place.bound, Bound::Slots(1)));
-    one.map_or(0.0, |index| calls_per_second(&early[index], &late[index]))
+    one.map_or(0.0, |index| late[index].pace_since(&early[index], 200))
 }
 
 fn show(bound: &Bound, early: &Reading, late: &Reading, one_slot: f64) {
-    let seconds = number(&late.oracle["clock_seconds"]) - number(&early.oracle["clock_seconds"]);
-    let refused = number(&late.log["answered"]["429"]);
-    let share = refused / number(&late.log["arrived"]).max(1.0);
-    let speed = calls_per_second(early, late);
+    let refused = late.answered(429);
+    let share = refused / late.arrived().max(1.0);
+    let speed = late.pace_since(early, 200);
     let (used, peak, over) = match bound {
-        Bound::Rate { limit, period, .. } => {
-            let law = |reading: &Reading, key: &str| number(&reading.oracle["laws"][0][key]);
-            let accepted = law(late, "accepted") - law(early, "accepted");
-            let budget = *limit as f64 * seconds / period.as_secs_f64();
-            (accepted / budget, law(late, "peak"), law(late, "windows_over").to_string())
+        Bound::Rate { .. } => {
+            (late.used_since(early), late.law("peak"), late.law("windows_over").to_string())
         }
         Bound::Slots(slots) => {
-            let busy = number(&late.oracle["busy_slot_seconds"]) - number(&early.oracle["busy_slot_seconds"]);
             let scaled = format!("{:.3}× of one", speed / one_slot.max(f64::MIN_POSITIVE));
-            (busy / (f64::from(*slots) * seconds), number(&late.oracle["max_in_flight"]), scaled)
+            (late.busy_since(early, *slots), late.max_in_flight(), scaled)
         }
     };
     say(format!(
@@ -245,13 +190,4 @@ fn show(bound: &Bound, early: &Reading, late: &Reading, one_slot: f64) {
         used,
         share * 100.0
     ));
-}
-
-/// Without a backlog to the end the use means nothing.
-async fn still_running(api: &Api, places: &[Place]) -> anyhow::Result<()> {
-    for place in places {
-        let batch = api.batch(&place.batch).await?;
-        anyhow::ensure!(batch["status"] == "in_progress", "{} ran dry: {batch}", place.bound.label());
-    }
-    Ok(())
 }

@@ -7,15 +7,17 @@
 #[expect(dead_code, reason = "each benchmark uses a part of what they share")]
 mod harness;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 
 use harness::api::Api;
 use harness::input::Input;
+use harness::law::{Law, limits};
 use harness::oracle::Reading;
 use harness::service::Service;
+use harness::setting::{self, Setting, sleep_until};
 use harness::tokens::TokenMix;
 use harness::upstream::Upstream;
 use harness::{quantile, say};
@@ -49,31 +51,17 @@ struct Arguments {
     /// Only this part: weights, small or sizes
     #[arg(long)]
     only: Option<String>,
-    /// Where the store is made; a temporary folder without it
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 fn main() -> anyhow::Result<()> {
-    if harness::upstream::serve_if_asked()? {
-        return Ok(());
-    }
-    let arguments = Arguments::parse();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&arguments))
+    setting::run(measure)
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    for part in ["weights", "small", "sizes"] {
-        if arguments.only.as_ref().is_some_and(|only| only != part) {
-            continue;
-        }
-        let folder = match &arguments.folder {
-            Some(folder) => tempfile::tempdir_in(folder)?,
-            None => tempfile::tempdir()?,
-        };
+    for part in setting::chosen(&["weights", "small", "sizes"], arguments.only.as_deref()) {
+        let folder = arguments.setting.folder()?;
         match part {
             "weights" => weights(arguments, folder.path()).await?,
             "small" => small_batches(arguments, folder.path()).await?,
@@ -87,12 +75,12 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
 async fn provider(
     arguments: &Arguments,
     folder: &Path,
-    (unit, limit): (&str, u64),
+    (unit, limit): (&'static str, u64),
 ) -> anyhow::Result<(Upstream, Service, Api)> {
     let upstream = Upstream::start(&format!(
-        "latency = \"{}\"\nlog = \"off\"\n\
-         limits = [{{ law = \"sliding\", unit = \"{unit}\", limit = {limit}, period = \"60s\", enforce = true }}]\n",
-        arguments.latency
+        "latency = \"{}\"\nlog = \"off\"\n{}",
+        arguments.latency,
+        limits(&[Law::per_minute("sliding", unit, limit)])
     ))?;
     let mut service = Service::configure(
         folder,
@@ -173,13 +161,11 @@ async fn shares(arguments: &Arguments, batches: &[(&Api, String, f64)]) -> anyho
             *done += sign * size * app.completed(batch).await?;
         }
         if sign < 0.0 {
-            let end = started + Duration::from_secs(arguments.seconds);
-            tokio::time::sleep(end.saturating_duration_since(Instant::now())).await;
+            sleep_until(started + Duration::from_secs(arguments.seconds)).await;
         }
     }
     for (app, batch, _) in batches {
-        let batch = app.batch(batch).await?;
-        anyhow::ensure!(batch["status"] == "in_progress", "without a backlog shares mean nothing: {batch}");
+        app.unended(batch, "an app").await?;
     }
     let all: f64 = done.iter().sum();
     Ok(done.iter().map(|done| done / all).collect())
@@ -203,18 +189,14 @@ async fn small_batches(arguments: &Arguments, folder: &Path) -> anyhow::Result<(
     let [large, small] = &apps[..] else { anyhow::bail!("two apps were asked for") };
     let alone = small_times(arguments, small, "24h").await?;
     show_times("10 items alone", &alone);
-    let mountain =
-        large.create(&large.upload(Input::chat(arguments.mountain, "bench", 200).file).await?).await?;
-    while large.completed(&mountain).await? < 100.0 {
-        tokio::time::sleep(LOOK).await;
-    }
+    let mountain = large.submit(Input::chat(arguments.mountain, "bench", 200).file).await?;
+    large.until_completed(std::slice::from_ref(&mountain), 100.0, LOOK).await?;
     let before = Reading::of(&upstream).await?;
     let behind = small_times(arguments, small, "24h").await?;
     show_times(&format!("10 items behind {} of another app", arguments.mountain), &behind);
     let urgent = small_times(arguments, large, "10m").await?;
     show_times("10 items with a shorter window behind the same app's", &urgent);
-    let batch = large.batch(&mountain).await?;
-    anyhow::ensure!(batch["status"] == "in_progress", "the mountain is gone: {batch}");
+    large.unended(&mountain, "the mountain").await?;
     show_upstream(&upstream, &before).await?;
     service.kill()
 }

@@ -8,7 +8,6 @@
 #[expect(dead_code, reason = "each benchmark uses a part of what they share")]
 mod harness;
 
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use harness::api::Api;
 use harness::input::{Filling, Input};
 use harness::measures::{Usage, forget_peak, resident_bytes};
 use harness::service::{Provider, Service};
+use harness::setting::Setting;
 use harness::upstream::Upstream;
 use harness::{quantile, say};
 
@@ -48,12 +48,8 @@ struct Arguments {
     /// Takes files in without running them
     #[arg(long)]
     upload_only: bool,
-    /// Where the stores are made; a temporary folder without it
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 /// A file to take in.
@@ -99,16 +95,8 @@ async fn measure(arguments: &Arguments, name: &str) -> anyhow::Result<()> {
         "latency = \"{}\"\nanswer_bytes = {}\nlog = \"off\"\n",
         arguments.latency, arguments.answer
     ))?;
-    let folder = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder)?,
-        None => tempfile::tempdir()?,
-    };
-    let provider = Provider {
-        name: "bench".to_owned(),
-        base_url: upstream.base_url(),
-        max_concurrent: arguments.in_flight,
-        requests: Vec::new(),
-    };
+    let folder = arguments.setting.folder()?;
+    let provider = Provider::only(upstream.base_url(), arguments.in_flight);
     let mut service = Service::prepare(folder.path(), &[provider])?;
     let api = service.start_ready().await?;
     let process = service.process_id()?;

@@ -175,12 +175,7 @@ async fn memory(arguments: &Arguments) -> anyhow::Result<()> {
 /// A service in front of an upstream, ready; its folder goes with the first value.
 async fn service(upstream: &Upstream) -> anyhow::Result<(tempfile::TempDir, Service, String)> {
     let folder = tempfile::tempdir()?;
-    let provider = Provider {
-        name: "bench".to_owned(),
-        base_url: upstream.base_url(),
-        max_concurrent: 1_024,
-        requests: Vec::new(),
-    };
+    let provider = Provider::only(upstream.base_url(), 1_024);
     let mut service = Service::prepare(folder.path(), &[provider])?;
     service.start_ready().await?;
     let root = format!("http://{}", service.address());

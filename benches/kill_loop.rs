@@ -9,11 +9,8 @@
 #[expect(dead_code, reason = "each benchmark uses a part of what they share")]
 mod harness;
 
-use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use clap::Parser;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -21,9 +18,13 @@ use serde_json::Value;
 
 use harness::api::Api;
 use harness::input::Input;
+use harness::law::{Law, Rate, limits};
+use harness::oracle::count;
+use harness::output;
+use harness::say;
 use harness::service::{Provider, Service};
-use harness::upstream::Upstream;
-use harness::{median, quantile, say};
+use harness::setting::{self, Setting};
+use harness::upstream::{Upstream, first_call_after, show_first_calls};
 
 /// How long the end of the batch may take after the last kill.
 const END_WITHIN: Duration = Duration::from_secs(3_600);
@@ -64,12 +65,8 @@ struct Arguments {
     /// Whether the run stops after the kills, with the batches unfinished
     #[arg(long)]
     unfinished: bool,
-    /// Where the store is made; a temporary folder without it
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 /// What one kill did.
@@ -84,33 +81,25 @@ struct Kill {
 }
 
 fn main() -> anyhow::Result<()> {
-    if harness::upstream::serve_if_asked()? {
-        return Ok(());
-    }
-    let arguments = Arguments::parse();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&arguments))
+    setting::run(run)
 }
 
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let folder = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder)?,
-        None => tempfile::tempdir()?,
-    };
+    let folder = arguments.setting.folder()?;
     let upstream = Upstream::start(&script(arguments)?)?;
     let provider = Provider {
-        name: "bench".to_owned(),
-        base_url: upstream.base_url(),
-        max_concurrent: arguments.in_flight,
         requests: rates(arguments).map(str::to_owned).collect(),
+        ..Provider::only(upstream.base_url(), arguments.in_flight)
     };
     let mut service = Service::prepare(folder.path(), &[provider])?;
     let api = service.start_ready().await?;
-    let batch = submit(&api, 0, arguments.items).await?;
+    let batch = api.submit(Input::chat(arguments.items, "bench", 300).file).await?;
     let mut batches = vec![batch.clone()];
     if arguments.beside > 0 {
-        batches.push(submit(&api, arguments.items, arguments.beside).await?);
+        let beside = Input::chat_from(arguments.items, arguments.beside, "bench", 300);
+        batches.push(api.submit(beside.file).await?);
     }
-    wait_for_done(&api, &batches, arguments.done_first).await?;
+    api.until_completed(&batches, arguments.done_first as f64, Duration::from_millis(100)).await?;
 
     let kills = kill_often(arguments, &mut service, &upstream).await?;
     let api = service.ready().await?;
@@ -133,41 +122,21 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Uploads so many items, numbered from `first`, and creates a batch of them; its id.
-async fn submit(api: &Api, first: usize, items: usize) -> anyhow::Result<String> {
-    let file = api.upload(Input::chat_from(first, items, "bench", 300).file).await?;
-    api.create(&file).await
-}
-
 fn rates(arguments: &Arguments) -> impl Iterator<Item = &str> {
     arguments.rate.iter().map(String::as_str).filter(|rate| *rate != "none")
 }
 
 fn script(arguments: &Arguments) -> anyhow::Result<String> {
     // Rows of single calls are needed for the time to the first call after a start.
-    let mut script = format!("latency = \"{}\"\nlog = \"full\"\n", arguments.latency);
-    for rate in rates(arguments) {
-        let (limit, period) = rate.split_once('/').context("a rate such as 600/10s")?;
-        for law in ["bucket", "fixed", "sliding"] {
-            script.push_str(&format!(
-                "[[limits]]\nname = \"{law} {rate}\"\nlaw = \"{law}\"\nlimit = {limit}\nperiod = \"{period}\"\n"
-            ));
+    let mut laws = Vec::new();
+    for written in rates(arguments) {
+        let rate: Rate = written.parse()?;
+        for kind in ["bucket", "fixed", "sliding"] {
+            let law = Law::enforced(kind, "requests", &rate).watching();
+            laws.push(law.named(format!("{kind} {written}")));
         }
     }
-    Ok(script)
-}
-
-async fn wait_for_done(api: &Api, batches: &[String], enough: u64) -> anyhow::Result<()> {
-    loop {
-        let mut done = 0;
-        for batch in batches {
-            done += count(&api.batch(batch).await?["request_counts"]["completed"]);
-        }
-        if done >= enough {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    Ok(format!("latency = \"{}\"\nlog = \"full\"\n{}", arguments.latency, limits(&laws)))
 }
 
 async fn kill_often(
@@ -207,38 +176,13 @@ async fn kill_often(
     Ok(kills)
 }
 
-/// Seconds from the start of a process to the first call that arrives after it.
-async fn first_call_after(
-    upstream: &Upstream,
-    arrived: u64,
-    started_at: f64,
-    patience: f64,
-) -> anyhow::Result<Option<f64>> {
-    let until = Instant::now() + Duration::from_secs_f64(patience.max(5.0));
-    while Instant::now() < until {
-        let rows = upstream.ask(&format!("log?entries=1&from={arrived}&limit=1")).await?;
-        if let Some(at) = rows[0]["at"].as_f64() {
-            return Ok(Some(at - started_at));
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Ok(None)
-}
-
 fn show(arguments: &Arguments, kills: &[Kill]) {
     let first: Vec<f64> = kills.iter().filter_map(|kill| kill.first_call).collect();
     let extra: u64 = kills.iter().map(|kill| kill.extra).sum();
     let most = kills.iter().map(|kill| kill.extra).max().unwrap_or(0);
     let in_flight: u64 = kills.iter().map(|kill| kill.in_flight).sum();
     say(format!("{} kills of {} items, seed {}", kills.len(), arguments.items, arguments.seed));
-    say(format!(
-        "start to first call: median {:.3} s, p90 {:.3} s, most {:.3} s ({} of {} seen)",
-        median(&first),
-        quantile(&first, 0.9),
-        quantile(&first, 1.0),
-        first.len(),
-        kills.len()
-    ));
+    show_first_calls(&first, kills.len());
     say(format!("extra calls: {extra}, most for one kill {most}; in flight at the kills: {in_flight}"));
 }
 
@@ -251,23 +195,7 @@ async fn check_output(arguments: &Arguments, api: &Api, batch: &Value) -> anyhow
         faults.push(format!("the batch ended as {} with {}", batch["status"], batch["request_counts"]));
     }
     let output = api.content(&batch["output_file_id"]).await?;
-    let mut seen = HashSet::with_capacity(arguments.items);
-    for line in output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let line: Value = serde_json::from_slice(line)?;
-        let custom_id = line["custom_id"].as_str().unwrap_or_default();
-        let item = custom_id.strip_prefix("item-").unwrap_or_default();
-        let answer = &line["response"]["body"]["choices"][0]["message"]["content"];
-        if *answer != format!("Answer to {item}.") {
-            faults.push(format!("{custom_id} has the answer {answer}"));
-        }
-        if !seen.insert(custom_id.to_owned()) {
-            faults.push(format!("{custom_id} is there twice"));
-        }
-    }
-    let lost = (0..arguments.items).filter(|item| !seen.contains(&format!("item-{item}"))).count();
-    if lost > 0 {
-        faults.push(format!("{lost} items are lost"));
-    }
+    faults.extend(output::check(&output, 0..arguments.items)?.faults);
     Ok(faults)
 }
 
@@ -304,8 +232,4 @@ fn check_store(service: &Service) -> anyhow::Result<Vec<String>> {
     let store = rusqlite::Connection::open(service.store())?;
     let verdict: String = store.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
     Ok(if verdict == "ok" { Vec::new() } else { vec![format!("the store: {verdict}")] })
-}
-
-fn count(value: &Value) -> u64 {
-    value.as_u64().unwrap_or(0)
 }

@@ -12,7 +12,6 @@
 mod harness;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,9 +22,11 @@ use tokio::time::MissedTickBehavior;
 
 use harness::api::Api;
 use harness::input::Input;
+use harness::law::{Law, limits};
 use harness::oracle::Reading;
 use harness::say;
 use harness::service::Service;
+use harness::setting::{self, Setting, sleep_until};
 use harness::upstream::Upstream;
 
 /// Seconds between two looks.
@@ -49,15 +50,11 @@ struct Arguments {
     /// How long answers take
     #[arg(long, default_value = "50ms..450ms")]
     latency: String,
-    /// Where the store is made; a temporary folder without it
-    #[arg(long)]
-    folder: Option<PathBuf>,
     /// Whether every look is shown
     #[arg(long)]
     looks: bool,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 /// What happens to a place's limit at the change.
@@ -110,25 +107,17 @@ struct Span {
 }
 
 fn main() -> anyhow::Result<()> {
-    if harness::upstream::serve_if_asked()? {
-        return Ok(());
-    }
-    let arguments = Arguments::parse();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&arguments))
+    setting::run(measure)
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    let folder = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder)?,
-        None => tempfile::tempdir()?,
-    };
+    let folder = arguments.setting.folder()?;
     let seconds = (arguments.minutes * 60.0) as u64;
     anyhow::ensure!(seconds >= arguments.change + 65, "the minute after the change must fit in");
     let (mut service, api, mut places) = start(arguments, folder.path(), seconds).await?;
     let started = Instant::now();
     for at in (0..=seconds).step_by(STEP as usize) {
-        tokio::time::sleep((started + Duration::from_secs(at)).saturating_duration_since(Instant::now()))
-            .await;
+        sleep_until(started + Duration::from_secs(at)).await;
         for place in &mut places {
             let look = look(place).await?;
             place.looks.push(look);
@@ -139,8 +128,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     for place in &places {
         show(arguments, place);
-        let batch = api.batch(&place.batch).await?;
-        anyhow::ensure!(batch["status"] == "in_progress", "{:?} ran dry: {batch}", place.change);
+        let batch = api.unended(&place.batch, &format!("{:?}", place.change)).await?;
         say(format!("  {}", batch["request_counts"]));
     }
     say(format!("logged:\n{}", service.log()?));
@@ -156,9 +144,9 @@ async fn start(
     for change in Change::ALL {
         let index = places.len();
         let upstream = Upstream::start(&format!(
-            "latency = \"{}\"\nlog = \"off\"\nratelimit_headers = true\nlimits = [{}]\n",
+            "latency = \"{}\"\nlog = \"off\"\nratelimit_headers = true\n{}",
             arguments.latency,
-            law(change, arguments.limit)
+            limits(&[Law::per_minute(change.law(), "requests", arguments.limit)])
         ))?;
         let base_url = upstream.base_url();
         write!(
@@ -186,12 +174,6 @@ async fn start(
         place.batch = api.create(&file).await?;
     }
     Ok((service, api, places))
-}
-
-/// An enforced law of so many requests a minute, in TOML.
-fn law(change: Change, limit: u64) -> String {
-    let kind = change.law();
-    format!("{{ law = \"{kind}\", limit = {limit}, period = \"60s\", enforce = true }}")
 }
 
 async fn change(arguments: &Arguments, places: &[Place]) -> anyhow::Result<()> {

@@ -7,7 +7,6 @@
 #[expect(dead_code, reason = "each benchmark uses a part of what they share")]
 mod harness;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use clap::Parser;
 use harness::input::Input;
 use harness::measures::Usage;
 use harness::service::{Provider, Service};
+use harness::setting::Setting;
 use harness::upstream::Upstream;
 use harness::{median, say};
 
@@ -45,12 +45,8 @@ struct Arguments {
     /// Runs the bare loop alone
     #[arg(long)]
     bare_only: bool,
-    /// Where the stores are made; a temporary folder without it
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 /// What one run came to.
@@ -151,16 +147,8 @@ async fn bare_loop(arguments: &Arguments, input: &Input, latency: &str) -> anyho
 /// The same bodies as a batch: from its creation until every result is durable.
 async fn service(arguments: &Arguments, input: &Input, latency: &str) -> anyhow::Result<Run> {
     let upstream = upstream(arguments, latency)?;
-    let folder = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder)?,
-        None => tempfile::tempdir()?,
-    };
-    let provider = Provider {
-        name: "bench".to_owned(),
-        base_url: upstream.base_url(),
-        max_concurrent: arguments.in_flight,
-        requests: Vec::new(),
-    };
+    let folder = arguments.setting.folder()?;
+    let provider = Provider::only(upstream.base_url(), arguments.in_flight);
     let mut service = Service::prepare(folder.path(), &[provider])?;
     let api = service.start_ready().await?;
     let uploading = Instant::now();

@@ -11,28 +11,25 @@
 mod harness;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
 
 use harness::api::Api;
-use harness::oracle::Reading;
+use harness::law::{Law, limits};
+use harness::oracle::{Reading, read_all};
 use harness::say;
 use harness::service::Service;
+use harness::setting::{self, Setting, Watch};
 use harness::tokens::TokenMix;
 use harness::upstream::Upstream;
 
 /// Use of token budgets, side by side.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How long the whole run takes
-    #[arg(long, default_value_t = 10.0)]
-    minutes: f64,
-    /// How much of its start is left out
-    #[arg(long, default_value_t = 1.0)]
-    skip: f64,
+    #[command(flatten)]
+    watch: Watch,
     /// How long answers take
     #[arg(long, default_value = "50ms..450ms")]
     latency: String,
@@ -49,12 +46,8 @@ struct Arguments {
         "sliding:admission:5", "sliding:admission:20",
     ].map(str::to_owned))]
     place: Vec<String>,
-    /// Where the store is made; a temporary folder without it
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 /// How a provider charges tokens.
@@ -90,21 +83,12 @@ struct Place {
 }
 
 fn main() -> anyhow::Result<()> {
-    if harness::upstream::serve_if_asked()? {
-        return Ok(());
-    }
-    let arguments = Arguments::parse();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&arguments))
+    setting::run(measure)
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    let time = Duration::from_secs_f64(arguments.minutes * 60.0);
-    let skip = Duration::from_secs_f64(arguments.skip * 60.0);
-    anyhow::ensure!(skip < time, "nothing is left of {time:?} after {skip:?}");
-    let folder = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder)?,
-        None => tempfile::tempdir()?,
-    };
+    let (time, skip) = arguments.watch.times()?;
+    let folder = arguments.setting.folder()?;
     let mut places =
         arguments.place.iter().map(|text| place(arguments, text)).collect::<Result<Vec<_>, _>>()?;
     let mut service = Service::configure(folder.path(), &providers(arguments, &places)?)?;
@@ -123,9 +107,9 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         place.batch = api.create_for(&file, place.charging.endpoint(), "24h").await?;
     }
     tokio::time::sleep(skip).await;
-    let early = read_all(&places).await?;
+    let early = read_all(places.iter().map(|place| &place.upstream)).await?;
     tokio::time::sleep(time - skip).await;
-    let late = read_all(&places).await?;
+    let late = read_all(places.iter().map(|place| &place.upstream)).await?;
     say(format!(
         "{:<24} {:>8} {:>8} {:>6} {:>10} {:>11} {:>12}",
         "place", "used", "calls/s", "429s", "429 share", "peak/limit", "windows over"
@@ -148,12 +132,8 @@ fn place(arguments: &Arguments, text: &str) -> anyhow::Result<Place> {
     };
     let percent: f64 = percent.parse().with_context(|| format!("the percent of `{text}`"))?;
     let most = (arguments.limit as f64 * percent / 100.0) as u64;
-    let script = format!(
-        "latency = \"{}\"\nlog = \"off\"\n[[limits]]\nlaw = \"{law}\"\nunit = \"{}\"\nlimit = {}\nperiod = \"60s\"\nenforce = true\n",
-        arguments.latency,
-        charging.unit(),
-        arguments.limit,
-    );
+    let script = format!("latency = \"{}\"\nlog = \"off\"\n", arguments.latency)
+        + &limits(&[Law::per_minute(law, charging.unit(), arguments.limit)]);
     // Text has to be sent: of huge items most is what may be generated.
     let input = if percent > 1.0 { 0.01..=0.05 } else { 0.2..=0.6 };
     Ok(Place {
@@ -190,14 +170,6 @@ fn items(arguments: &Arguments, mix: &TokenMix, time: Duration) -> usize {
     (per_second * (time.as_secs_f64() + 60.0) * 1.7) as usize + 100
 }
 
-async fn read_all(places: &[Place]) -> anyhow::Result<Vec<Reading>> {
-    let mut readings = Vec::new();
-    for place in places {
-        readings.push(Reading::of(&place.upstream).await?);
-    }
-    Ok(readings)
-}
-
 fn show(place: &Place, early: &Reading, late: &Reading) {
     let refused = late.answered(429);
     say(format!(
@@ -211,11 +183,10 @@ fn show(place: &Place, early: &Reading, late: &Reading) {
     ));
 }
 
-/// Without a backlog to the end the use means nothing.
+/// Every batch still runs, without failures.
 async fn still_running(api: &Api, places: &[Place]) -> anyhow::Result<()> {
     for place in places {
-        let batch = api.batch(&place.batch).await?;
-        anyhow::ensure!(batch["status"] == "in_progress", "{} ran dry: {batch}", place.label);
+        let batch = api.unended(&place.batch, &place.label).await?;
         anyhow::ensure!(batch["request_counts"]["failed"] == 0, "{} had failures: {batch}", place.label);
     }
     Ok(())

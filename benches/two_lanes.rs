@@ -8,16 +8,19 @@
 mod harness;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::{Value, json};
 
+use harness::api::Api;
 use harness::input::Input;
+use harness::law::{Law, limits};
 use harness::oracle::Reading;
 use harness::say;
 use harness::service::Service;
+use harness::setting::{self, Setting, sleep_until};
 use harness::upstream::Upstream;
 
 /// Answers in five seconds are a few more or less than the calls, by how long they took.
@@ -53,31 +56,17 @@ struct Arguments {
     /// Whether every second is shown
     #[arg(long)]
     looks: bool,
-    /// Where the store is made; a temporary folder without it
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 fn main() -> anyhow::Result<()> {
-    if harness::upstream::serve_if_asked()? {
-        return Ok(());
-    }
-    let arguments = Arguments::parse();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&arguments))
+    setting::run(measure)
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    for part in ["lanes", "slots"] {
-        if arguments.only.as_ref().is_some_and(|only| only != part) {
-            continue;
-        }
-        let folder = match &arguments.folder {
-            Some(folder) => tempfile::tempdir_in(folder)?,
-            None => tempfile::tempdir()?,
-        };
+    for part in setting::chosen(&["lanes", "slots"], arguments.only.as_deref()) {
+        let folder = arguments.setting.folder()?;
         if part == "lanes" {
             one_lane_fails(arguments, folder.path()).await?;
         } else {
@@ -90,8 +79,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
 async fn one_lane_fails(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     let Arguments { limit, latency, beside, fails, .. } = arguments;
     let script = format!(
-        "latency = \"{latency}\"\nlog = \"counts\"\n\
-         limits = [{{ law = \"sliding\", limit = {limit}, period = \"60s\", enforce = true }}]\n"
+        "latency = \"{latency}\"\nlog = \"counts\"\n{}",
+        limits(&[Law::per_minute("sliding", "requests", *limit)])
     );
     let lanes = [Upstream::start(&script)?, Upstream::start(&script)?];
     let provider = |name: &str, lane: &Upstream| {
@@ -106,7 +95,7 @@ async fn one_lane_fails(arguments: &Arguments, folder: &Path) -> anyhow::Result<
     let api = service.start_ready().await?;
     let seconds = beside * 2 + fails;
     let items = (limit * 2 * (seconds + 30) / 60) as usize;
-    let batch = api.create(&api.upload(Input::chat(items, "bench", 200).file).await?).await?;
+    let batch = api.submit(Input::chat(items, "bench", 200).file).await?;
     let started = Instant::now();
     let mut looks = Vec::new();
     for second in 0..=seconds {
@@ -119,11 +108,7 @@ async fn one_lane_fails(arguments: &Arguments, folder: &Path) -> anyhow::Result<
         }
     }
     show_lanes(arguments, &looks);
-    let batch = api.batch(&batch).await?;
-    say(format!("items: {}, retries {}", batch["request_counts"], batch["sluicegate"]["retries"]));
-    say(format!("logged:\n{}", service.log()?));
-    anyhow::ensure!(batch["status"] == "in_progress", "it ran dry: {batch}");
-    service.kill()
+    end(&api, &batch, service).await
 }
 
 fn show_lanes(arguments: &Arguments, looks: &[[Reading; 2]]) {
@@ -175,7 +160,7 @@ async fn few_slots(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     let time = Duration::from_secs_f64(arguments.minutes * 60.0);
     // Answers take 50 ms at least.
     let items = (f64::from(slots) * (time.as_secs_f64() + 10.0) * 20.0) as usize;
-    let batch = api.create(&api.upload(Input::chat(items, "bench", 200).file).await?).await?;
+    let batch = api.submit(Input::chat(items, "bench", 200).file).await?;
     let started = Instant::now();
     let first = Reading::of(&upstream).await?;
     sleep_until(started + Duration::from_secs(60).min(time / 2)).await;
@@ -190,8 +175,7 @@ async fn few_slots(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
         "{slots} slots, nothing configured; the first minute: 503s {:.4} %",
         early.share_since(&first, 503) * 100.0
     ));
-    let (seconds, looks) = ((late.at - early.at).as_secs_f64(), in_flight.values().sum::<u32>());
-    let busy = (late.busy_slot_seconds() - early.busy_slot_seconds()) / (f64::from(slots) * seconds);
+    let (busy, looks) = (late.busy_since(&early, slots), in_flight.values().sum::<u32>());
     say(format!(
         "then: 503s {:.4} %, slots busy {busy:.4}, {:.2} answers/s",
         late.share_since(&early, 503) * 100.0,
@@ -203,11 +187,7 @@ async fn few_slots(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
             f64::from(times) / f64::from(looks) * 100.0
         ));
     }
-    let batch = api.batch(&batch).await?;
-    say(format!("items: {}, retries {}", batch["request_counts"], batch["sluicegate"]["retries"]));
-    say(format!("logged:\n{}", service.log()?));
-    anyhow::ensure!(batch["status"] == "in_progress", "it ran dry: {batch}");
-    service.kill()
+    end(&api, &batch, service).await
 }
 
 /// Calls in flight, as the lane's row for concurrency says.
@@ -217,6 +197,11 @@ fn lane_in_flight(budget: &Value) -> u64 {
     lanes.filter_map(|row| row["in_flight"].as_u64()).max().unwrap_or(0)
 }
 
-async fn sleep_until(moment: Instant) {
-    tokio::time::sleep(moment.saturating_duration_since(Instant::now())).await;
+/// Shows what became of the batch and what the service logged, and ends it.
+async fn end(api: &Api, batch: &str, mut service: Service) -> anyhow::Result<()> {
+    let object = api.batch(batch).await?;
+    say(format!("items: {}, retries {}", object["request_counts"], object["sluicegate"]["retries"]));
+    say(format!("logged:\n{}", service.log()?));
+    api.unended(batch, "it").await?;
+    service.kill()
 }

@@ -37,13 +37,18 @@ impl Api {
     /// A client for each of some apps, which get weights; the first keys of a service that has none.
     pub(crate) async fn apps(&self, apps: &[(&str, u32)]) -> anyhow::Result<Vec<Self>> {
         let operator = self.with_key(&self.new_key("default", "admin").await?)?;
-        let mut clients = Vec::new();
+        operator.app_keys(apps).await?.iter().map(|key| self.with_key(key)).collect()
+    }
+
+    /// A key for each of some apps, asked for as an operator.
+    pub(crate) async fn app_keys(&self, apps: &[(&str, u32)]) -> anyhow::Result<Vec<String>> {
+        let mut keys = Vec::new();
         for (name, weight) in apps {
             let path = format!("{}/admin/v1/apps/{name}", self.root);
-            json_of(operator.client.put(path).json(&json!({"weight": weight}))).await?;
-            clients.push(self.with_key(&operator.new_key(name, "app").await?)?);
+            json_of(self.client.put(path).json(&json!({"weight": weight}))).await?;
+            keys.push(self.new_key(name, "app").await?);
         }
-        Ok(clients)
+        Ok(keys)
     }
 
     async fn new_key(&self, app: &str, scope: &str) -> anyhow::Result<String> {
@@ -95,9 +100,55 @@ impl Api {
         id_of(&json_of(self.client.post(format!("{}/v1/batches", self.root)).json(&body)).await?)
     }
 
+    /// Creates a batch of an uploaded file, once however often it is asked with the same key; its id.
+    pub(crate) async fn create_once(&self, file: &str, key: &str) -> anyhow::Result<String> {
+        let body =
+            json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
+        let request = self.client.post(format!("{}/v1/batches", self.root)).header("idempotency-key", key);
+        id_of(&json_of(request.json(&body)).await?)
+    }
+
+    /// Makes a live call and reads its answer to the end: its status and its text.
+    pub(crate) async fn chat(&self, body: &Value) -> anyhow::Result<(u16, String)> {
+        let request = self.client.post(format!("{}/v1/chat/completions", self.root)).json(body);
+        let answer = request.send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
     /// The batch object.
     pub(crate) async fn batch(&self, id: &str) -> anyhow::Result<Value> {
         json_of(self.client.get(format!("{}/v1/batches/{id}", self.root))).await
+    }
+
+    /// Uploads an input and creates a batch of it; the batch's id.
+    pub(crate) async fn submit(&self, content: Bytes) -> anyhow::Result<String> {
+        self.create(&self.upload(content).await?).await
+    }
+
+    /// The batch object of one that must still run: without a backlog to the end, use and shares mean nothing.
+    pub(crate) async fn unended(&self, id: &str, what: &str) -> anyhow::Result<Value> {
+        let batch = self.batch(id).await?;
+        anyhow::ensure!(batch["status"] == "in_progress", "{what} ran dry: {batch}");
+        Ok(batch)
+    }
+
+    /// Waits until so many items of some batches have succeeded, looking every so often.
+    pub(crate) async fn until_completed(
+        &self,
+        ids: &[String],
+        enough: f64,
+        every: Duration,
+    ) -> anyhow::Result<()> {
+        loop {
+            let mut done = 0.0;
+            for id in ids {
+                done += self.completed(id).await?;
+            }
+            if done >= enough {
+                return Ok(());
+            }
+            tokio::time::sleep(every).await;
+        }
     }
 
     /// Items of a batch that have succeeded.

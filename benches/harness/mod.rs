@@ -3,10 +3,13 @@
 pub(crate) mod api;
 pub(crate) mod bare_proxy;
 pub(crate) mod input;
+pub(crate) mod law;
 pub(crate) mod measures;
 pub(crate) mod oracle;
+pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod service;
+pub(crate) mod setting;
 pub(crate) mod tokens;
 pub(crate) mod upstream;
 

@@ -27,6 +27,13 @@ pub(crate) struct Provider {
     pub(crate) requests: Vec<String>,
 }
 
+impl Provider {
+    /// The only one of a service, without a rate.
+    pub(crate) fn only(base_url: String, max_concurrent: u32) -> Self {
+        Self { name: "bench".to_owned(), base_url, max_concurrent, requests: Vec::new() }
+    }
+}
+
 /// A place on disk and in the network where a service runs, dies and runs again.
 #[derive(Debug)]
 pub(crate) struct Service {

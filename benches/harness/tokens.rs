@@ -1,7 +1,7 @@
 //! Batches of items that take tokens.
 
 use std::fmt::Write as _;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -26,9 +26,14 @@ impl TokenMix {
     ///
     /// Both vendors' endpoints take the body, so it serves the one that the lines name.
     pub(crate) fn file(&self, items: usize, model: &str, url: &str, seed: u64) -> Bytes {
+        self.file_of(0..items, model, url, seed)
+    }
+
+    /// The same of items with these numbers: the upstream tells the items of two such files apart.
+    pub(crate) fn file_of(&self, items: Range<usize>, model: &str, url: &str, seed: u64) -> Bytes {
         let mut dice = StdRng::seed_from_u64(seed);
         let mut file = String::new();
-        for item in 0..items {
+        for item in items {
             let size = dice.random_range(self.size.clone());
             let input = ((size as f64 * dice.random_range(self.input.clone())) as u64).max(8);
             let most = size.saturating_sub(input).max(1);

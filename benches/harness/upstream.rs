@@ -3,13 +3,14 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::Value;
 use sluicegate::demo::upstream::{Script, run};
 
 use super::process::Process;
-use super::say;
+use super::{median, quantile, say};
 
 /// The variable through which a benchmark's executable is told to be an upstream.
 const SCRIPT_VARIABLE: &str = "BENCH_UPSTREAM_SCRIPT";
@@ -87,4 +88,34 @@ impl Upstream {
         self.client.post(format!("{}/script/reset", self.root)).send().await?.error_for_status()?;
         Ok(())
     }
+}
+
+/// Prints the seconds from a start to its first call, after so many kills.
+pub(crate) fn show_first_calls(first: &[f64], kills: usize) {
+    say(format!(
+        "start to first call: median {:.3} s, p90 {:.3} s, most {:.3} s ({} of {kills} seen)",
+        median(first),
+        quantile(first, 0.9),
+        quantile(first, 1.0),
+        first.len()
+    ));
+}
+
+/// Seconds from the start of a process, in unix seconds, to the first call that arrives after so many; it needs a
+/// full log. `None` if there is none within `patience` seconds, or 5.
+pub(crate) async fn first_call_after(
+    upstream: &Upstream,
+    arrived: u64,
+    started_at: f64,
+    patience: f64,
+) -> anyhow::Result<Option<f64>> {
+    let until = Instant::now() + Duration::from_secs_f64(patience.max(5.0));
+    while Instant::now() < until {
+        let rows = upstream.ask(&format!("log?entries=1&from={arrived}&limit=1")).await?;
+        if let Some(at) = rows[0]["at"].as_f64() {
+            return Ok(Some(at - started_at));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(None)
 }

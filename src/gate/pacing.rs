@@ -15,8 +15,8 @@ use crate::domain::time::Timestamp;
 pub(super) const LONGEST_PACED: Duration = Duration::from_secs(120);
 /// Parts of a period that its sum tells apart.
 const PARTS: i64 = 1_000;
-/// Parts of a period that are saved, where they are.
-const SAVED_PARTS: i64 = 64;
+/// The buckets of the sum that are saved as one part, where they are: some 60 parts a period.
+const SAVED_BUCKETS: i64 = 16;
 /// How long a ramp lasts, in microseconds.
 const RAMP: u64 = 5_000_000;
 const LEAST_TOLERANCE: u64 = 2_000;
@@ -210,9 +210,11 @@ impl Paced {
         if !self.is_uneven() {
             return parts;
         }
-        let width = (self.period.cast_signed() / SAVED_PARTS).max(1);
+        // Of whole buckets, and an end that is one already stays: else every restart would keep what the last one
+        // kept a part longer.
+        let width = self.sum.width().saturating_mul(SAVED_BUCKETS);
         for (end, amount) in self.sum.buckets() {
-            let end = end.div_euclid(width).saturating_add(1).saturating_mul(width);
+            let end = end.saturating_sub(1).div_euclid(width).saturating_add(1).saturating_mul(width);
             match parts.last_mut() {
                 Some((last, held)) if *last == end => *held = held.saturating_add(amount),
                 _ => parts.push((end, amount)),

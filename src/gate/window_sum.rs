@@ -92,6 +92,11 @@ impl WindowSum {
         buckets.filter(|(end, _)| counts(*end)).map(|(_, amount)| amount).sum()
     }
 
+    /// How long a bucket is, in microseconds; each ends at a multiple of it.
+    pub(super) fn width(&self) -> i64 {
+        self.width
+    }
+
     /// The buckets in use: the end of each in microseconds since the epoch, and its amount.
     pub(super) fn buckets(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
         self.buckets.iter().copied()

@@ -51,4 +51,6 @@ mod stopped_lanes;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod token_kills;
+#[cfg(test)]
 mod tokens;

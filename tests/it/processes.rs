@@ -6,7 +6,7 @@ use sluicegate::demo::upstream::Running;
 use crate::harness::{Client, Process, Settings, chats, eventually, upstream};
 
 /// Every item of an ended batch has one result, all succeeded, in positions without gaps.
-async fn check_whole(service: &Client, id: &str, items: usize) {
+pub(crate) async fn check_whole(service: &Client, id: &str, items: usize) {
     let batch = service.ended(id).await;
     assert_eq!(
         batch["request_counts"],

@@ -2,15 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Metrics, Service, Settings, line, upstream};
-
-/// A chat line of about `input` tokens by OpenAI's formula, and `max` of output at most.
-fn sized(id: &str, input: usize, max: u64) -> Value {
-    let mark = format!("[[id={id}]]");
-    let content = format!("{mark}{}", "word ".repeat(input)).chars().take(input * 4).collect::<String>();
-    let messages = json!([{"role": "user", "content": content}]);
-    line(id, "/v1/chat/completions", &json!({"model": "demo-small", "messages": messages, "max_tokens": max}))
-}
+use crate::harness::{Metrics, Service, Settings, line, sized, upstream};
 
 /// Counts what is a tenth above the configured 5,000/s, for the same reason as in `budget`.
 const ORACLE: &str = r#"

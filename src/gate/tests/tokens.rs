@@ -313,6 +313,51 @@ proptest! {
 }
 
 #[test]
+fn restarts_cost_no_tokens_beyond_their_first_two_seconds() {
+    let limits = tokens(1_000_000, MINUTE);
+    let sizes: Vec<u64> = (0..61).map(|item| 400 + item * 37 % 61 * 10).collect();
+    let (mut disk, mut boot, mut now) = (Vec::new(), Boot::First, START);
+    let (mut used, mut seconds) = (0, 0.0);
+    // Three windows of restarts come before what is counted: what they cost may add up.
+    for life in 0..30 {
+        let mut gate = Gate::new(GateOptions { ledger: true, boot, ..GateOptions::default() }, now);
+        let lane = gate.add_level(level(LevelKind::Lane, "p/m", limits.clone()), now);
+        let path = gate.add_path(&[lane]).unwrap();
+        let (settled, end) = (now + Duration::from_secs(2), now + millis(19_700));
+        let sent = live_and_die(&mut gate, path, &mut disk, (now, end), &sizes);
+        if life >= 9 {
+            used += sent.iter().filter(|(at, _)| *at >= settled).map(|(_, amount)| amount).sum::<u64>();
+            seconds += end.since(settled).as_secs_f64();
+        }
+        now = end + millis(20);
+        boot = Boot::Again(disk.clone());
+    }
+    let share = used as f64 / (1_000_000.0 / 60.0 * seconds);
+    assert!(share >= 0.97, "{share}");
+}
+
+#[test]
+fn restarts_keep_no_charge_for_longer_and_longer() {
+    let limits = tokens(1_000_000, MINUTE);
+    let (mut boot, mut now, mut used) = (Boot::First, START, Vec::new());
+    for _ in 0..7 {
+        let mut gate = Gate::new(GateOptions { ledger: true, boot, ..GateOptions::default() }, now);
+        let lane = gate.add_level(level(LevelKind::Lane, "p/m", limits.clone()), now);
+        let path = gate.add_path(&[lane]).unwrap();
+        used.push(gate.view(lane, now).unwrap().budgets[0].used);
+        if now == START {
+            let sent = live_and_die(&mut gate, path, &mut Vec::new(), (now, now + MINUTE), &[500]);
+            assert!(sent.len() > 1_900);
+            now = now + MINUTE;
+        }
+        boot = Boot::Again(gate.snapshot_dirty(now).map(|snapshot| snapshot.states).unwrap_or_default());
+        now = now + Duration::from_secs(10);
+    }
+    // What was charged is a minute old, to within a part; what each restart takes for charged and not saved is not.
+    assert!(used[6] <= 6 * 8_334 + 16_000, "{used:?}");
+}
+
+#[test]
 fn saving_costs_no_tokens() {
     let mut gate = Gate::new(GateOptions { ledger: true, ..GateOptions::default() }, START);
     let lane = gate.add_level(level(LevelKind::Lane, "p/m", tokens(2_000_000, MINUTE)), START);

@@ -8,7 +8,7 @@ mod service;
 mod settings;
 
 pub(crate) use client::{Answer, Client, Metrics, id_of};
-pub(crate) use lines::{chat, chats, jsonl, line};
+pub(crate) use lines::{chat, chats, jsonl, line, sized};
 pub(crate) use process::Process;
 pub(crate) use recording::Recording;
 pub(crate) use service::Service;
