@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cost::{Accounting, Cost, Dimension};
+use super::cost::{Accounting, Cost};
 use super::micros::{micros_of, scaled_up};
 use super::pacing::{LONGEST_PACED, Paced, Speed};
 use super::rolling::LongCounter;
 use super::window_sum::WindowSum;
-use crate::domain::limits::Rate;
+use crate::domain::limits::{Dimension, Rate};
 use crate::domain::time::Timestamp;
 
 /// How much of its pace a level may charge beyond its last durable save, in microseconds; also how far

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use super::budget::{Budget, Meter};
-use super::learning::Reading;
 use super::pacing::Speed;
+use crate::domain::quota::QuotaReading;
 use crate::domain::time::Timestamp;
 
 /// Readings of one kind before that kind is believed.
@@ -40,7 +40,12 @@ struct Window {
 
 impl Shadow {
     /// Units that somebody else used since the last reading.
-    pub(super) fn foreign_use(&mut self, reading: &Reading, budget: &mut Budget) -> u64 {
+    pub(super) fn foreign_use(
+        &mut self,
+        reading: &QuotaReading,
+        sent_at: Timestamp,
+        budget: &mut Budget,
+    ) -> u64 {
         let (_, rate) = budget.rate();
         let (Some(remaining), Some(reset)) = (reading.remaining, reading.reset) else { return 0 };
         // What is left of another limit than ours says nothing.
@@ -55,19 +60,19 @@ impl Shadow {
         let is_bucket = refill.abs_diff(reset) <= rate.period / 20;
         self.kind = (self.kind + if is_bucket { 1 } else { -1 }).clamp(-2 * SURE, 2 * SURE);
 
-        let last = self.bucket.filter(|(_, at)| *at <= reading.sent_at);
+        let last = self.bucket.filter(|(_, at)| *at <= sent_at);
         let Some((held, at)) = last else {
-            self.bucket = Some((remaining, reading.sent_at));
+            self.bucket = Some((remaining, sent_at));
             return 0;
         };
-        let gone = reading.sent_at.since(at).as_secs_f64() / rate.period.as_secs_f64();
+        let gone = sent_at.since(at).as_secs_f64() / rate.period.as_secs_f64();
         let refilled = held.saturating_add((rate.amount as f64 * gone) as u64).min(rate.amount);
-        let expected = refilled.saturating_sub(paced.sum_between(at, reading.sent_at));
+        let expected = refilled.saturating_sub(paced.sum_between(at, sent_at));
         let deficit = expected.saturating_sub(remaining);
         if deficit <= slack || self.kind < 0 {
-            self.bucket = Some((expected.max(remaining), reading.sent_at));
+            self.bucket = Some((expected.max(remaining), sent_at));
         } else {
-            self.bucket = Some((remaining, reading.sent_at));
+            self.bucket = Some((remaining, sent_at));
         }
         if self.kind >= SURE {
             return if deficit > slack { deficit } else { 0 };
@@ -75,11 +80,11 @@ impl Shadow {
         if self.kind > -SURE || self.slides {
             return 0;
         }
-        let end = reading.sent_at + reset;
-        let Some(window) = self.follow(end, reading.sent_at, rate.period) else { return 0 };
+        let end = sent_at + reset;
+        let Some(window) = self.follow(end, sent_at, rate.period) else { return 0 };
         let start =
             Timestamp::from_micros(end.micros().saturating_sub_unsigned(rate.period.as_micros() as u64));
-        let ours = paced.sum_between(start, reading.sent_at);
+        let ours = paced.sum_between(start, sent_at);
         let foreign = rate.amount.saturating_sub(ours).saturating_sub(remaining);
         let more = foreign.saturating_sub(window.counted);
         let more = if more > slack { more } else { 0 };
@@ -115,9 +120,8 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::super::budget::Terms;
-    use super::super::cost::Dimension;
     use super::*;
-    use crate::domain::limits::Rate;
+    use crate::domain::limits::{Dimension, Rate};
 
     const LIMIT: u64 = 3_000;
     const PERIOD: Duration = Duration::from_secs(60);
@@ -138,15 +142,14 @@ mod tests {
             }
             budget.take(1, SPEED, now);
             let (remaining, reset) = told(&calls, now);
-            let reading = Reading {
+            let reading = QuotaReading {
                 dimension: Dimension::Requests,
                 limit: Some(LIMIT),
                 remaining: Some(remaining),
                 reset: Some(reset),
-                sent_at: now,
                 period: None,
             };
-            charged += shadow.foreign_use(&reading, &mut budget);
+            charged += shadow.foreign_use(&reading, now, &mut budget);
         }
         charged
     }

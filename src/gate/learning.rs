@@ -6,43 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Gate;
 use super::correction::Shadow;
-use super::cost::Dimension;
 use super::level::{Change, Level, LevelId};
 use super::micros::micros_of;
-use crate::domain::limits::{Limits, Rate};
+use crate::domain::limits::{Dimension, Limits, Rate};
+use crate::domain::quota::QuotaReading;
 use crate::domain::time::Timestamp;
 
 /// Providers that name no period count by the minute.
 const USUAL_PERIOD: Duration = Duration::from_secs(60);
-/// A reset further away is not believed.
-const LONGEST_RESET: Duration = Duration::from_secs(86_400);
-
-/// What a provider's headers said about one of its limits.
-#[derive(Clone, Copy, Debug)]
-pub struct Reading {
-    /// What the limit counts.
-    pub dimension: Dimension,
-    /// Units per period.
-    pub limit: Option<u64>,
-    /// Units left.
-    pub remaining: Option<u64>,
-    /// The time until all of them are back.
-    pub reset: Option<Duration>,
-    /// When the call was admitted that brought it: older ones than the newest seen change nothing.
-    pub sent_at: Timestamp,
-    /// The limit's period; `None`: a minute.
-    pub period: Option<Duration>,
-}
-
-impl Reading {
-    /// Whether it can be true.
-    fn is_plausible(&self) -> bool {
-        self.limit != Some(0)
-            && self.remaining.zip(self.limit).is_none_or(|(remaining, limit)| remaining <= limit)
-            && self.reset.is_none_or(|reset| reset <= LONGEST_RESET)
-            && self.period.is_none_or(|period| period >= Duration::from_millis(1))
-    }
-}
 
 /// A limit that a level learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,18 +93,17 @@ impl Learning {
     }
 
     /// Hears a limit; tells whether it was named twice in a row and is another one.
-    fn hear(&mut self, reading: &Reading) -> Option<&mut Heard> {
-        let place = self.heard.iter().position(|heard| heard.dimension == reading.dimension);
+    fn hear(&mut self, dimension: Dimension, sent_at: Timestamp) -> Option<&mut Heard> {
+        let place = self.heard.iter().position(|heard| heard.dimension == dimension);
         let place = place.unwrap_or_else(|| {
-            let (dimension, newest) = (reading.dimension, reading.sent_at);
-            self.heard.push(Heard { dimension, newest, limit: None, shadow: Shadow::default() });
+            self.heard.push(Heard { dimension, newest: sent_at, limit: None, shadow: Shadow::default() });
             self.heard.len() - 1
         });
         let heard = self.heard.get_mut(place)?;
-        if reading.sent_at < heard.newest {
+        if sent_at < heard.newest {
             return None;
         }
-        heard.newest = reading.sent_at;
+        heard.newest = sent_at;
         Some(heard)
     }
 }
@@ -173,12 +143,13 @@ impl Gate {
     ///
     /// A limit that is named twice in a row, by the newest calls, holds from then on, where the level may
     /// learn it. If less is left than what this service used explains, somebody else uses the key: the
-    /// difference becomes a debt. What can't be true changes nothing.
-    pub fn observe(&mut self, id: LevelId, reading: Reading, now: Timestamp) {
+    /// difference becomes a debt. What can't be true changes nothing. `sent_at`: when the call was admitted
+    /// that brought it; older ones than the newest seen change nothing either.
+    pub fn observe(&mut self, id: LevelId, reading: &QuotaReading, sent_at: Timestamp, now: Timestamp) {
         let now = self.move_clock(now);
         let Some(index) = self.levels.find(id.0).filter(|_| reading.is_plausible()) else { return };
         let level = &mut self.levels[index];
-        let Some(heard) = level.learning.hear(&reading) else { return };
+        let Some(heard) = level.learning.hear(reading.dimension, sent_at) else { return };
         let period = reading.period.unwrap_or(USUAL_PERIOD);
         let again =
             reading.limit.is_some_and(|limit| heard.limit.replace((limit, period)) == Some((limit, period)));
@@ -190,7 +161,7 @@ impl Gate {
                 self.apply_learned(index, now);
             }
         }
-        self.correct(index, &reading, period, now);
+        self.correct(index, (reading, sent_at), period, now);
     }
 
     /// The limits that a level learned so far.
@@ -207,7 +178,13 @@ impl Gate {
     }
 
     /// Compares what is left with what this service used.
-    fn correct(&mut self, index: u32, reading: &Reading, period: Duration, now: Timestamp) {
+    fn correct(
+        &mut self,
+        index: u32,
+        (reading, sent_at): (&QuotaReading, Timestamp),
+        period: Duration,
+        now: Timestamp,
+    ) {
         let level = &mut self.levels[index];
         let speed = level.speed(now);
         let Some(budget) = level.budgets.iter_mut().find(|it| it.has_period(reading.dimension, period))
@@ -217,7 +194,7 @@ impl Gate {
         let Some(heard) = level.learning.heard.iter_mut().find(|it| it.dimension == reading.dimension) else {
             return;
         };
-        let foreign = heard.shadow.foreign_use(reading, budget);
+        let foreign = heard.shadow.foreign_use(reading, sent_at, budget);
         if foreign > 0 {
             budget.charge_foreign(foreign, speed, now);
             self.note_charge(index, now);

@@ -44,9 +44,9 @@ mod tests;
 
 pub use budget::BudgetState;
 pub use cooldown::Refusal;
-pub use cost::{Accounting, Cost, Dimension, Misfit, TokensUsed};
+pub use cost::{Accounting, Cost, Misfit, TokensUsed};
 pub use grant::{Grant, Permit};
-pub use learning::{LearnedLimit, Reading};
+pub use learning::LearnedLimit;
 pub use ledger::{LevelState, SaveNeed, Snapshot};
 pub use level::{LevelId, LevelKind, LevelSpec};
 pub use path::{Head, HeadId, MOST_LEVELS, PathId};

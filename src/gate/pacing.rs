@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use super::arrival::Arrival;
 use super::budget::Terms;
-use super::cost::Dimension;
 use super::micros::{micros_of, scaled_up};
 use super::rate_factor::WHOLE;
 use super::window_sum::WindowSum;
-use crate::domain::limits::Rate;
+use crate::domain::limits::{Dimension, Rate};
 use crate::domain::time::Timestamp;
 
 /// The longest period that is paced; longer ones are counted.

@@ -11,7 +11,7 @@ mod tokens;
 use std::time::Duration;
 
 use super::*;
-use crate::domain::limits::{Limits, Rate};
+use crate::domain::limits::{Dimension, Limits, Rate};
 use crate::domain::time::Timestamp;
 
 /// Some moment that is not zero.
