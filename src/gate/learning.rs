@@ -136,6 +136,41 @@ impl Level {
             budget.learned = !rates(&self.learning.configured, dimension).contains(&rate);
         }
     }
+
+    /// A limit has just been learned from a reading: what is missing of it counts, where that is known, instead of
+    /// what another limit let through.
+    ///
+    /// Of a bucket, what is left says all. In a window our own calls lapse when they do, however little is left.
+    fn adopt(
+        &mut self,
+        (reading, sent_at): (&QuotaReading, Timestamp),
+        period: Duration,
+        is_new: bool,
+        now: Timestamp,
+    ) {
+        let Self { budgets, learning, closure, .. } = self;
+        let dimension = reading.dimension;
+        let Some(heard) = learning.heard.iter_mut().find(|heard| heard.dimension == dimension) else {
+            return;
+        };
+        let Some(budget) = budgets.iter_mut().find(|budget| budget.has_period(dimension, period)) else {
+            return;
+        };
+        // Tokens that were used before nobody counted.
+        let calls = (is_new && dimension == Dimension::Requests).then(|| closure.cooldown.calls());
+        let missing = reading.limit.zip(reading.remaining).map(|(limit, left)| limit.saturating_sub(left));
+        if is_new {
+            heard.shadow = Shadow::default();
+        }
+        heard.shadow.restart(now);
+        let Some(missing) = missing else { return };
+        if let Some(calls) = calls {
+            let foreign = budget.adopt_calls(calls, missing, now);
+            heard.shadow.knows_all(foreign, period, now);
+        } else if !is_new && heard.shadow.is_bucket() {
+            budget.adopt_missing(missing, sent_at);
+        }
+    }
 }
 
 impl Gate {
@@ -158,7 +193,10 @@ impl Gate {
         {
             let (dimension, period_us) = (reading.dimension, micros_of(period));
             if level.learning.learn(LearnedLimit { dimension, period_us, amount, probed: false }) {
-                self.apply_learned(index, now);
+                let is_new = !level.budgets.iter().any(|budget| budget.has_period(dimension, period));
+                self.take_learned(index, now);
+                self.levels[index].adopt((reading, sent_at), period, is_new, now);
+                self.offer(index, now);
             }
         }
         self.correct(index, (reading, sent_at), period, now);
@@ -171,10 +209,14 @@ impl Gate {
 
     /// A level's learned limits changed: they hold at once, without a burst.
     pub(super) fn apply_learned(&mut self, index: u32, now: Timestamp) {
+        self.take_learned(index, now);
+        self.offer(index, now);
+    }
+
+    fn take_learned(&mut self, index: u32, now: Timestamp) {
         let change = Change { now, number: self.admissions };
         self.levels[index].apply_limits(self.jitter, Some(change));
         self.mark_changed(index);
-        self.offer(index, now);
     }
 
     /// Compares what is left with what this service used.
@@ -194,7 +236,15 @@ impl Gate {
         let Some(heard) = level.learning.heard.iter_mut().find(|it| it.dimension == reading.dimension) else {
             return;
         };
-        let foreign = heard.shadow.foreign_use(reading, sent_at, budget);
+        let (_, rate) = budget.rate();
+        heard.shadow.read_counting(reading, rate, sent_at);
+        if reading.limit == Some(rate.amount)
+            && let Some(left) = reading.remaining
+            && heard.shadow.turns_out_a_bucket(sent_at, rate)
+        {
+            budget.adopt_missing(rate.amount.saturating_sub(left), sent_at);
+        }
+        let foreign = heard.shadow.foreign_use(reading, (sent_at, now), budget);
         if foreign > 0 {
             budget.charge_foreign(foreign, speed, now);
             self.note_charge(index, now);

@@ -9,6 +9,7 @@
 //! One task owns it.
 
 mod admission;
+mod answer_times;
 mod arrival;
 mod breaker;
 mod budget;
@@ -16,6 +17,8 @@ mod closure;
 mod cooldown;
 mod correction;
 mod cost;
+mod counting;
+mod expected;
 mod feedback;
 mod grant;
 mod learning;

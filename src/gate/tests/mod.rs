@@ -1,10 +1,12 @@
 //! Properties of the whole gate, on scripted time.
 
+mod actuals;
 mod closures;
 mod fairness;
 mod feedback;
 mod ledger;
 mod limits;
+mod providers;
 mod room;
 mod tokens;
 
