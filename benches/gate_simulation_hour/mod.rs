@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sluicegate::domain::limits::{Limits, Rate};
+use sluicegate::domain::limits::{Dimension, Limits, Rate};
+use sluicegate::domain::quota::QuotaReading;
 use sluicegate::domain::time::Timestamp;
 use sluicegate::gate::{
-    Accounting, Cost, Dimension, Gate, GateError, GateOptions, Grant, Head, LevelId, LevelKind, LevelSpec,
-    PathId, Reading, Refusal, TokensUsed,
+    Accounting, Cost, Gate, GateError, GateOptions, Grant, Head, LevelId, LevelKind, LevelSpec, PathId,
+    Refusal, TokensUsed,
 };
 
 use crate::gate_simulation_oracle::upstream::{Answer, Upstream};
@@ -131,7 +132,7 @@ struct Call {
     reserved: u64,
     used: TokensUsed,
     answer: Answer,
-    reading: Reading,
+    reading: QuotaReading,
 }
 
 struct Run {
@@ -221,12 +222,11 @@ impl Run {
         let counts = if self.counts_actuals() { used.input + used.output } else { reserved };
         let answer = self.hour.upstream.arrives((reserved, counts), now, replies);
         let upstream = &self.hour.upstream;
-        let reading = Reading {
+        let reading = QuotaReading {
             dimension: self.hour.counts,
             limit: Some(upstream.rate.amount),
             remaining: Some(upstream.remaining()),
             reset: Some(upstream.reset()),
-            sent_at: now,
             period: Some(upstream.rate.period),
         };
         let ends = if answer == Answer::Taken { replies } else { now + Duration::from_millis(20) };
@@ -254,7 +254,7 @@ impl Run {
         let sent_at = call.grant.admitted_at();
         self.gate.finish_call(&mut call.grant, now);
         if self.hour.speaks {
-            self.gate.observe(self.lane, call.reading, now);
+            self.gate.observe(self.lane, &call.reading, sent_at, now);
         }
         match call.answer {
             Answer::Taken => {

@@ -22,6 +22,11 @@ impl Dimension {
     /// Every dimension.
     pub const ALL: [Self; 4] = [Self::Requests, Self::Tokens, Self::InputTokens, Self::OutputTokens];
 
+    /// Its place in [`Dimension::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
     /// The word on the wire and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -13,9 +13,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::domain::ids::{AppKey, BatchKey};
+use crate::domain::limits::Dimension;
 use crate::domain::progress::Completion;
 use crate::domain::time::Timestamp;
-use crate::gate::{Dimension, LaneState, LevelId, LevelKind};
+use crate::gate::{LaneState, LevelId, LevelKind};
 
 use super::batches::ActiveBatch;
 use super::dispatcher::Dispatcher;

@@ -2,7 +2,7 @@
 
 use crate::domain::quota::QuotaReading;
 use crate::domain::time::Timestamp;
-use crate::gate::{LaneState, Reading};
+use crate::gate::LaneState;
 use crate::metrics::AttemptClass;
 
 use super::dispatcher::Dispatcher;
@@ -25,9 +25,8 @@ impl Dispatcher {
     pub(super) fn hear(&mut self, heard: &Heard<'_>, now: Timestamp) {
         let Heard { lane: lane_id, class, quota, sent_at } = *heard;
         let level = self.lanes.get(lane_id).level;
-        for read in quota {
-            let QuotaReading { dimension, limit, remaining, reset, period } = *read;
-            self.gate.observe(level, Reading { dimension, limit, remaining, reset, sent_at, period }, now);
+        for reading in quota {
+            self.gate.observe(level, reading, sent_at, now);
         }
         let before = self.gate.lane_state(level, now);
         match class {

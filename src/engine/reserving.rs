@@ -1,10 +1,11 @@
 //! Tokens of a head, and what becomes of an item that no limit has room for.
 
 use crate::domain::batch::Usage;
+use crate::domain::limits::Dimension;
 use crate::domain::result::{ErrorCode, ItemStatus, Payload};
 use crate::domain::time::Timestamp;
-use crate::gate::{Accounting, Cost, Dimension, Grant, Misfit, TokensUsed};
-use crate::metrics::{AttemptClass, Dimension as Label};
+use crate::gate::{Accounting, Cost, Grant, Misfit, TokensUsed};
+use crate::metrics::AttemptClass;
 
 use super::attempt::unsent;
 use super::dispatcher::Dispatcher;
@@ -65,14 +66,6 @@ impl Dispatcher {
     }
 }
 
-/// The dimensions as the metrics name them.
-pub(super) const LABELS: [(Dimension, Label); 4] = [
-    (Dimension::Requests, Label::Requests),
-    (Dimension::Tokens, Label::Tokens),
-    (Dimension::InputTokens, Label::InputTokens),
-    (Dimension::OutputTokens, Label::OutputTokens),
-];
-
 /// What a provider that charges what was used gave back of a call's reservation. One that charges on admission
 /// gives nothing back.
 pub(super) fn count_refunds(lane: &Lane, reserved: &Cost, used: TokensUsed) {
@@ -80,8 +73,10 @@ pub(super) fn count_refunds(lane: &Lane, reserved: &Cost, used: TokensUsed) {
         return;
     }
     let used = Cost { input_tokens: used.input, output_tokens: used.output, ..Cost::default() };
-    for ((label, reserved), (_, used)) in labelled(reserved).into_iter().zip(labelled(&used)).skip(1) {
-        lane.metrics.refunded(label, reserved.saturating_sub(used));
+    for ((dimension, reserved), (_, used)) in
+        by_dimension(reserved).into_iter().zip(by_dimension(&used)).skip(1)
+    {
+        lane.metrics.refunded(dimension, reserved.saturating_sub(used));
     }
 }
 
@@ -131,12 +126,12 @@ fn words(dimension: Dimension) -> &'static str {
     }
 }
 
-/// As the metrics name what a call took.
-pub(super) fn labelled(cost: &Cost) -> [(Label, u64); 4] {
+/// What a call took of each dimension.
+pub(super) fn by_dimension(cost: &Cost) -> [(Dimension, u64); 4] {
     [
-        (Label::Requests, u64::from(cost.requests)),
-        (Label::Tokens, cost.input_tokens + cost.output_tokens),
-        (Label::InputTokens, cost.input_tokens),
-        (Label::OutputTokens, cost.output_tokens),
+        (Dimension::Requests, u64::from(cost.requests)),
+        (Dimension::Tokens, cost.input_tokens + cost.output_tokens),
+        (Dimension::InputTokens, cost.input_tokens),
+        (Dimension::OutputTokens, cost.output_tokens),
     ]
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::domain::ids::BatchKey;
+use crate::domain::limits::Dimension;
 use crate::domain::progress::{Progress, WaitingReason};
 use crate::domain::time::Timestamp;
 use crate::gate::{Grant, LaneState, PauseReason, StopReason};
@@ -12,7 +13,6 @@ use super::batches::{Feed, Phase};
 use super::dispatcher::Dispatcher;
 use super::event::Event;
 use super::item::LaneId;
-use super::reserving::LABELS;
 
 impl Dispatcher {
     pub(super) fn tick(&mut self, now: Timestamp) {
@@ -56,9 +56,9 @@ impl Dispatcher {
     fn show_limits(&mut self, now: Timestamp) {
         for lane in self.lanes.ids() {
             let lane = self.lanes.get(lane);
-            for (dimension, label) in LABELS {
+            for dimension in Dimension::ALL {
                 let pace = self.gate.pace_in(lane.path, dimension, now);
-                lane.metrics.set_limit(label, pace.unwrap_or(0.0));
+                lane.metrics.set_limit(dimension, pace.unwrap_or(0.0));
             }
         }
     }

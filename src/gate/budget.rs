@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cost::{Accounting, Cost, Dimension};
+use super::cost::{Accounting, Cost};
 use super::micros::{micros_of, scaled_up};
 use super::pacing::{LONGEST_PACED, Paced, Speed};
 use super::rolling::LongCounter;
 use super::window_sum::WindowSum;
-use crate::domain::limits::Rate;
+use crate::domain::limits::{Dimension, Rate};
 use crate::domain::time::Timestamp;
 
 /// How much of its pace a level may charge beyond its last durable save, in microseconds; also how far
@@ -216,6 +216,13 @@ impl Budget {
         }
     }
 
+    /// Counts what a call of `at` used from when its provider does: it charges what was used as it answers, now.
+    pub(super) fn count_from_answer(&mut self, amount: u64, at: Timestamp, now: Timestamp) {
+        if let Meter::Paced(paced) = &mut self.meter {
+            paced.count_from_answer(amount, at, now);
+        }
+    }
+
     /// Charges what has been used already, whatever the pace: a debt.
     pub(super) fn charge_debt(&mut self, amount: u64, speed: Speed, now: Timestamp) {
         let cost = self.cost(amount, speed.without_ramp());
@@ -303,6 +310,21 @@ impl Budget {
     pub(super) fn start_unknown(&mut self, now: Timestamp) {
         if let Meter::Paced(paced) = &mut self.meter {
             paced.assume_full(now);
+        }
+    }
+
+    /// A bucket said, to a call of `at`, how much of it was missing.
+    pub(super) fn adopt_missing(&mut self, missing: u64, at: Timestamp) {
+        if let Meter::Paced(paced) = &mut self.meter {
+            paced.adopt_missing(missing, at);
+        }
+    }
+
+    /// Starts with the calls that left before there was a limit; tells what is missing of it beyond them.
+    pub(super) fn adopt_calls(&mut self, calls: &WindowSum, missing: u64, now: Timestamp) -> u64 {
+        match &mut self.meter {
+            Meter::Paced(paced) => paced.adopt_calls(calls, missing, now),
+            Meter::Counted(_) => 0,
         }
     }
 

@@ -67,6 +67,11 @@ impl Cooldown {
         self.calls.add(now, 1);
     }
 
+    /// The calls that left in the last minute.
+    pub(super) fn calls(&self) -> &WindowSum {
+        &self.calls
+    }
+
     /// Until when the lane is closed, if it is.
     pub(super) fn closed(&self, now: Timestamp) -> Option<Timestamp> {
         (now < self.until).then_some(self.until)

@@ -1,31 +1,45 @@
 //! How much of a limit somebody else uses, from what the provider says is left.
 //!
-//! Providers count in two ways. A bucket refills evenly, and its reset is the time until it is full; a
-//! window's reset is its end. Which one it is shows in the readings themselves: a bucket's reset and what
-//! is left add up to the whole. Only what neither our calls nor the refill explains is taken for another's.
+//! What is left of a bucket follows from what was left a moment ago, the refill since and our own calls; what is left
+//! of a window from our own calls within it. Only what neither explains, in several readings in a row, is taken for
+//! another's: calls overtake each other on their way, so that a single reading may be off.
 
 use std::time::Duration;
 
 use super::budget::{Budget, Meter};
-use super::learning::Reading;
-use super::pacing::Speed;
+use super::counting::Counting;
+use super::expected::{Expected, Ours, Unexplained};
+use super::micros::micros_of;
+use super::pacing::{Paced, Speed};
+use super::window_sum::WindowSum;
+use crate::domain::limits::Rate;
+use crate::domain::quota::QuotaReading;
 use crate::domain::time::Timestamp;
 
-/// Readings of one kind before that kind is believed.
-const SURE: i8 = 5;
-/// Differences below this part of the limit are calls under way, not somebody else.
-const SLACK_PART: u64 = 100;
+/// Differences below this part of the limit are calls under way, not somebody else. The pace leaves as much unused.
+const SLACK_PART: u64 = 200;
+/// For this part of the period after a limit was learned, calls from before it arrive among those after it.
+const SETTLED_PART: u32 = 60;
+/// How far apart the ends of one window may be told, in parts of the period: some tell whole seconds.
+const ROUNDING_PART: u32 = 30;
 
 /// What would be left if nobody else used the key.
 #[derive(Debug, Default)]
 pub(super) struct Shadow {
-    /// Positive: a bucket; negative: a window.
-    kind: i8,
-    /// What the bucket would hold, in units, and as of when.
-    bucket: Option<(u64, Timestamp)>,
+    counting: Counting,
+    /// When the present limit began.
+    since: Timestamp,
+    /// Whether calls from before it count as in a window, until the provider turns out to be a bucket.
+    counts_earlier: bool,
+    /// From when on all calls of ours are known.
+    known_from: Option<Timestamp>,
+    bucket: Option<Expected>,
     window: Option<Window>,
-    /// Whether its end moves on before it is reached: then nothing is known of where it starts.
+    /// Whether the window's end moves on before it is reached: then it is the last period, at any moment.
     slides: bool,
+    /// What was charged as another's in the last period: it stands among our own charges.
+    charged: Option<WindowSum>,
+    unexplained: Unexplained,
 }
 
 /// A window as its readings show it.
@@ -39,58 +53,144 @@ struct Window {
 }
 
 impl Shadow {
-    /// Units that somebody else used since the last reading.
-    pub(super) fn foreign_use(&mut self, reading: &Reading, budget: &mut Budget) -> u64 {
+    /// Another limit holds from now on.
+    pub(super) fn restart(&mut self, now: Timestamp) {
+        self.since = now;
+        self.counts_earlier = !self.counting.is_bucket();
+        self.known_from.get_or_insert(now);
+        self.bucket = None;
+        self.unexplained = Unexplained::default();
+    }
+
+    /// The budget has every call of ours so far, and `foreign` units of the last period beyond them.
+    pub(super) fn knows_all(&mut self, foreign: u64, period: Duration, now: Timestamp) {
+        self.known_from = Some(Timestamp::ZERO);
+        self.charged.get_or_insert_with(|| Paced::window(period)).assume(now, foreign);
+    }
+
+    /// Whether the provider is a bucket: what is left says all about what may leave.
+    pub(super) const fn is_bucket(&self) -> bool {
+        self.counting.is_bucket()
+    }
+
+    /// Tells once that the provider has turned out to be a bucket after its limit was learned.
+    pub(super) fn turns_out_a_bucket(&mut self, sent_at: Timestamp, rate: Rate) -> bool {
+        let settled = sent_at.since(self.since) >= rate.period / SETTLED_PART;
+        self.counting.is_bucket() && settled && std::mem::take(&mut self.counts_earlier)
+    }
+
+    /// Takes what a reading shows of the provider's way of counting, whatever limit holds here.
+    pub(super) fn read_counting(&mut self, reading: &QuotaReading, rate: Rate, sent_at: Timestamp) {
+        if let (Some(limit), Some(remaining), Some(reset)) = (reading.limit, reading.remaining, reading.reset)
+        {
+            let missing = 1.0 - remaining as f64 / limit.max(1) as f64;
+            self.counting.read(missing, reset, rate.period, sent_at);
+        }
+    }
+
+    /// Units that somebody else used, by a reading of a call of `sent_at`, and that were not told before. They must be
+    /// charged to the budget now.
+    pub(super) fn foreign_use(
+        &mut self,
+        reading: &QuotaReading,
+        (sent_at, now): (Timestamp, Timestamp),
+        budget: &Budget,
+    ) -> u64 {
         let (_, rate) = budget.rate();
+        let known_from = *self.known_from.get_or_insert(sent_at);
         let (Some(remaining), Some(reset)) = (reading.remaining, reading.reset) else { return 0 };
         // What is left of another limit than ours says nothing.
         if reading.limit.unwrap_or(rate.amount) != rate.amount {
-            *self = Self::default();
+            self.bucket = None;
             return 0;
         }
         let Meter::Paced(paced) = &budget.meter else { return 0 };
-        let slack = (rate.amount / SLACK_PART).max(3);
-        let missing = rate.amount.saturating_sub(remaining);
-        let refill = rate.period.mul_f64(missing as f64 / rate.amount as f64);
-        let is_bucket = refill.abs_diff(reset) <= rate.period / 20;
-        self.kind = (self.kind + if is_bucket { 1 } else { -1 }).clamp(-2 * SURE, 2 * SURE);
+        let sure = if self.counting.is_bucket() {
+            self.of_bucket(remaining, (sent_at, now), rate, paced)
+        } else if self.counting.is_window() {
+            let window = if self.slides { None } else { self.follow(sent_at + reset, sent_at, rate) };
+            match window {
+                Some(window) => {
+                    let start = before(window.end, rate);
+                    let foreign = self.foreign_since(start, remaining, (sent_at, now), (rate, paced));
+                    let sure = self.unexplained.sure(foreign.saturating_sub(window.counted), slack(rate));
+                    self.window = Some(Window { counted: window.counted + sure, ..window });
+                    sure
+                }
+                None if self.slides && before(sent_at, rate) >= known_from => {
+                    let start = before(sent_at, rate);
+                    let foreign = self.foreign_since(start, remaining, (sent_at, now), (rate, paced));
+                    let counted = self.charged.as_mut().map_or(0, |charged| charged.sum(now));
+                    self.unexplained.sure(foreign.saturating_sub(counted), slack(rate))
+                }
+                None => 0,
+            }
+        } else {
+            0
+        };
+        if sure > 0 {
+            let charged = self.charged.get_or_insert_with(|| Paced::window(rate.period));
+            charged.add(now, sure);
+            // Forgets what has lapsed.
+            charged.sum(now);
+        }
+        sure
+    }
 
-        let last = self.bucket.filter(|(_, at)| *at <= reading.sent_at);
-        let Some((held, at)) = last else {
-            self.bucket = Some((remaining, reading.sent_at));
+    /// What is missing since the start of a window beyond our own calls.
+    fn foreign_since(
+        &self,
+        start: Timestamp,
+        remaining: u64,
+        (sent_at, now): (Timestamp, Timestamp),
+        (rate, paced): (Rate, &Paced),
+    ) -> u64 {
+        // Of calls that lapsed while the answer was on its way nothing is known any more: all may have been ours.
+        let lapsed = before(now, rate).since(start).as_secs_f64() / rate.period.as_secs_f64();
+        let ours = self.ours_between(paced, start, sent_at) + (rate.amount as f64 * lapsed).ceil() as u64;
+        rate.amount.saturating_sub(ours).saturating_sub(remaining)
+    }
+
+    /// Our own calls among what was charged.
+    fn ours_between(&self, paced: &Paced, after: Timestamp, until: Timestamp) -> u64 {
+        paced.sum_between(after, until).saturating_sub(self.charged_between(after, until))
+    }
+
+    fn charged_between(&self, after: Timestamp, until: Timestamp) -> u64 {
+        self.charged.as_ref().map_or(0, |charged| charged.sum_between(after, until))
+    }
+
+    fn of_bucket(
+        &mut self,
+        remaining: u64,
+        (sent_at, now): (Timestamp, Timestamp),
+        rate: Rate,
+        paced: &Paced,
+    ) -> u64 {
+        if sent_at.since(self.since) < rate.period / SETTLED_PART {
+            return 0;
+        }
+        let known = self.bucket.filter(|expected| now.since(expected.at()) < rate.period);
+        let Some(mut expected) = known else {
+            self.bucket = Some(Expected::new(remaining, sent_at));
             return 0;
         };
-        let gone = reading.sent_at.since(at).as_secs_f64() / rate.period.as_secs_f64();
-        let refilled = held.saturating_add((rate.amount as f64 * gone) as u64).min(rate.amount);
-        let expected = refilled.saturating_sub(paced.sum_between(at, reading.sent_at));
-        let deficit = expected.saturating_sub(remaining);
-        if deficit <= slack || self.kind < 0 {
-            self.bucket = Some((expected.max(remaining), reading.sent_at));
-        } else {
-            self.bucket = Some((remaining, reading.sent_at));
-        }
-        if self.kind >= SURE {
-            return if deficit > slack { deficit } else { 0 };
-        }
-        if self.kind > -SURE || self.slides {
-            return 0;
-        }
-        let end = reading.sent_at + reset;
-        let Some(window) = self.follow(end, reading.sent_at, rate.period) else { return 0 };
-        let start =
-            Timestamp::from_micros(end.micros().saturating_sub_unsigned(rate.period.as_micros() as u64));
-        let ours = paced.sum_between(start, reading.sent_at);
-        let foreign = rate.amount.saturating_sub(ours).saturating_sub(remaining);
-        let more = foreign.saturating_sub(window.counted);
-        let more = if more > slack { more } else { 0 };
-        self.window = Some(Window { counted: window.counted + more, ..window });
-        more
+        let after = expected.at();
+        let ended = self.charged.as_ref().map_or(0, |charged| charged.sum_ended_between(after, sent_at));
+        let ours = Ours {
+            most: self.ours_between(paced, after, sent_at),
+            told_apart: paced.sum_ended_between(after, sent_at).saturating_sub(ended),
+        };
+        let missing = expected.missing(remaining, ours, sent_at, rate);
+        let sure = self.unexplained.sure(missing, slack(rate));
+        expected.go_on(sure, self.unexplained.is_open(), sent_at, rate);
+        self.bucket = Some(expected);
+        sure
     }
 
     /// The window that a reading is of, if all of it was seen.
-    fn follow(&mut self, end: Timestamp, now: Timestamp, period: Duration) -> Option<Window> {
-        // Resets are given in whole seconds by some.
-        let rounding = period / 30;
+    fn follow(&mut self, end: Timestamp, now: Timestamp, rate: Rate) -> Option<Window> {
+        let rounding = rate.period / ROUNDING_PART;
         let next = match self.window {
             None => Window { end, counted: 0, whole: false },
             Some(held) if held.end.since(end).max(end.since(held.end)) <= rounding => held,
@@ -105,6 +205,15 @@ impl Shadow {
     }
 }
 
+/// A period before a moment.
+fn before(moment: Timestamp, rate: Rate) -> Timestamp {
+    Timestamp::from_micros(moment.micros().saturating_sub(micros_of(rate.period)))
+}
+
+fn slack(rate: Rate) -> u64 {
+    (rate.amount / SLACK_PART).max(3)
+}
+
 impl Budget {
     /// Somebody else used a part of the limit: the pace makes up for it.
     pub(super) fn charge_foreign(&mut self, amount: u64, speed: Speed, now: Timestamp) {
@@ -115,9 +224,8 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::super::budget::Terms;
-    use super::super::cost::Dimension;
     use super::*;
-    use crate::domain::limits::Rate;
+    use crate::domain::limits::Dimension;
 
     const LIMIT: u64 = 3_000;
     const PERIOD: Duration = Duration::from_secs(60);
@@ -138,15 +246,17 @@ mod tests {
             }
             budget.take(1, SPEED, now);
             let (remaining, reset) = told(&calls, now);
-            let reading = Reading {
+            let reading = QuotaReading {
                 dimension: Dimension::Requests,
                 limit: Some(LIMIT),
                 remaining: Some(remaining),
                 reset: Some(reset),
-                sent_at: now,
                 period: None,
             };
-            charged += shadow.foreign_use(&reading, &mut budget);
+            shadow.read_counting(&reading, budget.rate().1, now);
+            let foreign = shadow.foreign_use(&reading, (now, now), &budget);
+            budget.charge_foreign(foreign, SPEED, now);
+            charged += foreign;
         }
         charged
     }

@@ -1,6 +1,6 @@
 //! What a call takes, and what it turns out to have used.
 
-pub use crate::domain::limits::Dimension;
+use crate::domain::limits::Dimension;
 
 /// What a call takes from every level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

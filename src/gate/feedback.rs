@@ -3,12 +3,11 @@
 use super::Gate;
 use super::budget::Budget;
 use super::cooldown::Refusal;
-use super::cost::Dimension;
 use super::learning::LearnedLimit;
 use super::level::LevelId;
 use super::micros::micros_of;
 use super::reason::{PauseReason, StopReason};
-use crate::domain::limits::Rate;
+use crate::domain::limits::{Dimension, Rate};
 use crate::domain::time::Timestamp;
 
 /// So few calls at once, and the upstream still refuses: it is more than overloaded.

@@ -6,43 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Gate;
 use super::correction::Shadow;
-use super::cost::Dimension;
 use super::level::{Change, Level, LevelId};
 use super::micros::micros_of;
-use crate::domain::limits::{Limits, Rate};
+use crate::domain::limits::{Dimension, Limits, Rate};
+use crate::domain::quota::QuotaReading;
 use crate::domain::time::Timestamp;
 
 /// Providers that name no period count by the minute.
 const USUAL_PERIOD: Duration = Duration::from_secs(60);
-/// A reset further away is not believed.
-const LONGEST_RESET: Duration = Duration::from_secs(86_400);
-
-/// What a provider's headers said about one of its limits.
-#[derive(Clone, Copy, Debug)]
-pub struct Reading {
-    /// What the limit counts.
-    pub dimension: Dimension,
-    /// Units per period.
-    pub limit: Option<u64>,
-    /// Units left.
-    pub remaining: Option<u64>,
-    /// The time until all of them are back.
-    pub reset: Option<Duration>,
-    /// When the call was admitted that brought it: older ones than the newest seen change nothing.
-    pub sent_at: Timestamp,
-    /// The limit's period; `None`: a minute.
-    pub period: Option<Duration>,
-}
-
-impl Reading {
-    /// Whether it can be true.
-    fn is_plausible(&self) -> bool {
-        self.limit != Some(0)
-            && self.remaining.zip(self.limit).is_none_or(|(remaining, limit)| remaining <= limit)
-            && self.reset.is_none_or(|reset| reset <= LONGEST_RESET)
-            && self.period.is_none_or(|period| period >= Duration::from_millis(1))
-    }
-}
 
 /// A limit that a level learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,18 +93,17 @@ impl Learning {
     }
 
     /// Hears a limit; tells whether it was named twice in a row and is another one.
-    fn hear(&mut self, reading: &Reading) -> Option<&mut Heard> {
-        let place = self.heard.iter().position(|heard| heard.dimension == reading.dimension);
+    fn hear(&mut self, dimension: Dimension, sent_at: Timestamp) -> Option<&mut Heard> {
+        let place = self.heard.iter().position(|heard| heard.dimension == dimension);
         let place = place.unwrap_or_else(|| {
-            let (dimension, newest) = (reading.dimension, reading.sent_at);
-            self.heard.push(Heard { dimension, newest, limit: None, shadow: Shadow::default() });
+            self.heard.push(Heard { dimension, newest: sent_at, limit: None, shadow: Shadow::default() });
             self.heard.len() - 1
         });
         let heard = self.heard.get_mut(place)?;
-        if reading.sent_at < heard.newest {
+        if sent_at < heard.newest {
             return None;
         }
-        heard.newest = reading.sent_at;
+        heard.newest = sent_at;
         Some(heard)
     }
 }
@@ -166,6 +136,41 @@ impl Level {
             budget.learned = !rates(&self.learning.configured, dimension).contains(&rate);
         }
     }
+
+    /// A limit has just been learned from a reading: what is missing of it counts, where that is known, instead of
+    /// what another limit let through.
+    ///
+    /// Of a bucket, what is left says all. In a window our own calls lapse when they do, however little is left.
+    fn adopt(
+        &mut self,
+        (reading, sent_at): (&QuotaReading, Timestamp),
+        period: Duration,
+        is_new: bool,
+        now: Timestamp,
+    ) {
+        let Self { budgets, learning, closure, .. } = self;
+        let dimension = reading.dimension;
+        let Some(heard) = learning.heard.iter_mut().find(|heard| heard.dimension == dimension) else {
+            return;
+        };
+        let Some(budget) = budgets.iter_mut().find(|budget| budget.has_period(dimension, period)) else {
+            return;
+        };
+        // Tokens that were used before nobody counted.
+        let calls = (is_new && dimension == Dimension::Requests).then(|| closure.cooldown.calls());
+        let missing = reading.limit.zip(reading.remaining).map(|(limit, left)| limit.saturating_sub(left));
+        if is_new {
+            heard.shadow = Shadow::default();
+        }
+        heard.shadow.restart(now);
+        let Some(missing) = missing else { return };
+        if let Some(calls) = calls {
+            let foreign = budget.adopt_calls(calls, missing, now);
+            heard.shadow.knows_all(foreign, period, now);
+        } else if !is_new && heard.shadow.is_bucket() {
+            budget.adopt_missing(missing, sent_at);
+        }
+    }
 }
 
 impl Gate {
@@ -173,12 +178,13 @@ impl Gate {
     ///
     /// A limit that is named twice in a row, by the newest calls, holds from then on, where the level may
     /// learn it. If less is left than what this service used explains, somebody else uses the key: the
-    /// difference becomes a debt. What can't be true changes nothing.
-    pub fn observe(&mut self, id: LevelId, reading: Reading, now: Timestamp) {
+    /// difference becomes a debt. What can't be true changes nothing. `sent_at`: when the call was admitted
+    /// that brought it; older ones than the newest seen change nothing either.
+    pub fn observe(&mut self, id: LevelId, reading: &QuotaReading, sent_at: Timestamp, now: Timestamp) {
         let now = self.move_clock(now);
         let Some(index) = self.levels.find(id.0).filter(|_| reading.is_plausible()) else { return };
         let level = &mut self.levels[index];
-        let Some(heard) = level.learning.hear(&reading) else { return };
+        let Some(heard) = level.learning.hear(reading.dimension, sent_at) else { return };
         let period = reading.period.unwrap_or(USUAL_PERIOD);
         let again =
             reading.limit.is_some_and(|limit| heard.limit.replace((limit, period)) == Some((limit, period)));
@@ -187,10 +193,13 @@ impl Gate {
         {
             let (dimension, period_us) = (reading.dimension, micros_of(period));
             if level.learning.learn(LearnedLimit { dimension, period_us, amount, probed: false }) {
-                self.apply_learned(index, now);
+                let is_new = !level.budgets.iter().any(|budget| budget.has_period(dimension, period));
+                self.take_learned(index, now);
+                self.levels[index].adopt((reading, sent_at), period, is_new, now);
+                self.offer(index, now);
             }
         }
-        self.correct(index, &reading, period, now);
+        self.correct(index, (reading, sent_at), period, now);
     }
 
     /// The limits that a level learned so far.
@@ -200,14 +209,24 @@ impl Gate {
 
     /// A level's learned limits changed: they hold at once, without a burst.
     pub(super) fn apply_learned(&mut self, index: u32, now: Timestamp) {
-        let change = Change { now, number: self.admissions };
-        self.levels[index].apply_limits(self.jitter, Some(change));
-        self.mark_changed(index);
+        self.take_learned(index, now);
         self.offer(index, now);
     }
 
+    fn take_learned(&mut self, index: u32, now: Timestamp) {
+        let change = Change { now, number: self.admissions };
+        self.levels[index].apply_limits(self.jitter, Some(change));
+        self.mark_changed(index);
+    }
+
     /// Compares what is left with what this service used.
-    fn correct(&mut self, index: u32, reading: &Reading, period: Duration, now: Timestamp) {
+    fn correct(
+        &mut self,
+        index: u32,
+        (reading, sent_at): (&QuotaReading, Timestamp),
+        period: Duration,
+        now: Timestamp,
+    ) {
         let level = &mut self.levels[index];
         let speed = level.speed(now);
         let Some(budget) = level.budgets.iter_mut().find(|it| it.has_period(reading.dimension, period))
@@ -217,7 +236,15 @@ impl Gate {
         let Some(heard) = level.learning.heard.iter_mut().find(|it| it.dimension == reading.dimension) else {
             return;
         };
-        let foreign = heard.shadow.foreign_use(reading, budget);
+        let (_, rate) = budget.rate();
+        heard.shadow.read_counting(reading, rate, sent_at);
+        if reading.limit == Some(rate.amount)
+            && let Some(left) = reading.remaining
+            && heard.shadow.turns_out_a_bucket(sent_at, rate)
+        {
+            budget.adopt_missing(rate.amount.saturating_sub(left), sent_at);
+        }
+        let foreign = heard.shadow.foreign_use(reading, (sent_at, now), budget);
         if foreign > 0 {
             budget.charge_foreign(foreign, speed, now);
             self.note_charge(index, now);

@@ -11,14 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Gate;
 use super::budget::{Budget, BudgetState};
-use super::cost::Dimension;
 use super::learning::LearnedLimit;
 use super::level::{Level, LevelId, LevelKind};
 use super::rate_factor::RateFactor;
 use super::reason::PauseReason;
 use super::registry::Boot;
 use super::silent::Silent;
-use crate::domain::limits::Rate;
+use crate::domain::limits::{Dimension, Rate};
 use crate::domain::time::Timestamp;
 
 /// A level as it is saved; its kind and name are its key.

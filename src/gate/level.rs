@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::{Budget, Short, Terms};
 use super::closure::Closure;
-use super::cost::{Accounting, Cost, Dimension};
+use super::cost::{Accounting, Cost};
 use super::learning::Learning;
 use super::order::Waiters;
 use super::overload::Overload;
@@ -17,7 +17,7 @@ use super::reason::{Blocked, Reason};
 use super::shares::{CALL, Shares};
 use super::silent::Silent;
 use super::slots::Key;
-use crate::domain::limits::{Limits, Rate};
+use crate::domain::limits::{Dimension, Limits, Rate};
 use crate::domain::time::Timestamp;
 
 /// Calls in flight or not yet recorded, as a multiple of the calls that may be in flight.

@@ -9,6 +9,7 @@
 //! One task owns it.
 
 mod admission;
+mod answer_times;
 mod arrival;
 mod breaker;
 mod budget;
@@ -16,6 +17,8 @@ mod closure;
 mod cooldown;
 mod correction;
 mod cost;
+mod counting;
+mod expected;
 mod feedback;
 mod grant;
 mod learning;
@@ -44,9 +47,9 @@ mod tests;
 
 pub use budget::BudgetState;
 pub use cooldown::Refusal;
-pub use cost::{Accounting, Cost, Dimension, Misfit, TokensUsed};
+pub use cost::{Accounting, Cost, Misfit, TokensUsed};
 pub use grant::{Grant, Permit};
-pub use learning::{LearnedLimit, Reading};
+pub use learning::LearnedLimit;
 pub use ledger::{LevelState, SaveNeed, Snapshot};
 pub use level::{LevelId, LevelKind, LevelSpec};
 pub use path::{Head, HeadId, MOST_LEVELS, PathId};

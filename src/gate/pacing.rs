@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use super::answer_times::AnswerTimes;
 use super::arrival::Arrival;
 use super::budget::Terms;
-use super::cost::Dimension;
 use super::micros::{micros_of, scaled_up};
 use super::rate_factor::WHOLE;
 use super::window_sum::WindowSum;
-use crate::domain::limits::Rate;
+use crate::domain::limits::{Dimension, Rate};
 use crate::domain::time::Timestamp;
 
 /// The longest period that is paced; longer ones are counted.
@@ -27,6 +27,9 @@ const TOLERATED_INTERVALS: u64 = 5;
 const TOLERATED_PART: u64 = 400;
 /// The most that one call's wait for the sum is made up for, as a part of the period.
 const CAUGHT_UP_PART: u64 = 10;
+/// The most by which a charge is counted later than its call left, as a part of the period: it costs that much of the
+/// limit.
+const SHIFTED_PART: u64 = 150;
 /// 99.5 %: the factor that intervals are worked out with before any refusal.
 const START_FACTOR: u64 = 9_950;
 
@@ -64,6 +67,8 @@ pub(super) struct Paced {
     weighs: bool,
     /// Pace given back by settling when it was behind the present already, in microseconds.
     credit: u64,
+    /// How long answers take at least.
+    answers: AnswerTimes,
     /// Since when only the sum keeps a call back.
     held_since: Option<Timestamp>,
 }
@@ -84,10 +89,17 @@ impl Paced {
             bursts: false,
             weighs: dimension.is_settled(),
             credit: 0,
+            answers: AnswerTimes::default(),
             held_since: None,
         };
         paced.set_limit(rate.amount, terms.burst);
         paced
+    }
+
+    /// An empty sum of a period, in the same parts as the budget's own.
+    pub(super) fn window(period: Duration) -> WindowSum {
+        let period = micros_of(period).max(1);
+        WindowSum::new(period, period / PARTS)
     }
 
     /// Another limit or burst over the same period: what was taken stays taken.
@@ -162,6 +174,13 @@ impl Paced {
         self.credit = self.credit.saturating_add(after - before.min(after));
     }
 
+    /// A call of `at` was answered now, and its provider counts what it used from now on: so does the sum, but for the
+    /// time that every call takes.
+    pub(super) fn count_from_answer(&mut self, amount: u64, at: Timestamp, now: Timestamp) {
+        let shift = self.answers.shift(now.since(at), now).min(self.period / SHIFTED_PART);
+        self.sum.postpone(at, at + Duration::from_micros(shift), amount);
+    }
+
     /// Charges what was used already, whatever the pace.
     pub(super) fn charge_debt(&mut self, amount: u64, cost: u64, now: Timestamp) {
         let covered = cost.min(self.credit);
@@ -196,6 +215,30 @@ impl Paced {
     /// What was charged after one moment and up to another.
     pub(super) fn sum_between(&self, after: Timestamp, until: Timestamp) -> u64 {
         self.sum.sum_between(after, until)
+    }
+
+    /// What was charged after one moment and up to another, so that spans that follow each other share nothing.
+    pub(super) fn sum_ended_between(&self, after: Timestamp, until: Timestamp) -> u64 {
+        self.sum.sum_ended_between(after, until)
+    }
+
+    /// A bucket said at `at` that so much of it was missing: that counts instead of what was charged before.
+    pub(super) fn adopt_missing(&mut self, missing: u64, at: Timestamp) {
+        self.sum.replace_until(at, missing.min(self.limit));
+    }
+
+    /// Starts with the calls that left before there was a limit, and what is missing of it beyond them: as evenly used
+    /// by others. Tells how much that is.
+    pub(super) fn adopt_calls(&mut self, calls: &WindowSum, missing: u64, now: Timestamp) -> u64 {
+        self.arrival.restore(now);
+        let mut ours = 0;
+        for (end, amount) in calls.buckets() {
+            self.sum.add(Timestamp::from_micros(end).min(now), amount);
+            ours += amount;
+        }
+        let foreign = missing.min(self.limit).saturating_sub(ours);
+        self.sum.assume(now, foreign);
+        foreign
     }
 
     /// Whether more than the pace's tolerance may leave at once.

@@ -162,6 +162,9 @@ impl Budget {
         } else {
             return 0;
         }
+        if accounting != Accounting::Admission {
+            self.count_from_answer(actual.min(reserved), grant.at, now);
+        }
         actual.cast_signed().saturating_sub(reserved.cast_signed())
     }
 

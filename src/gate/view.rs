@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Gate;
-use super::cost::Dimension;
 use super::level::{LevelId, LevelKind};
 use super::path::{HeadId, PathId, Wait};
 use super::reason::{LaneState, Reason};
+use crate::domain::limits::Dimension;
 use crate::domain::time::Timestamp;
 
 /// Why heads wait, and where.

@@ -58,6 +58,18 @@ impl WindowSum {
         }
     }
 
+    /// Counts what was charged at `at` from a later moment on, as far as it still counts there.
+    pub(super) fn postpone(&mut self, at: Timestamp, until: Timestamp, amount: u64) {
+        let (from, to) = (self.bucket_end(at), self.bucket_end(until));
+        let Ok(found) = self.buckets.binary_search_by_key(&from, |(bucket, _)| *bucket) else { return };
+        let moved = amount.min(self.buckets[found].1);
+        self.buckets[found].1 -= moved;
+        match self.buckets.binary_search_by_key(&to, |(bucket, _)| *bucket) {
+            Ok(place) => self.buckets[place].1 = self.buckets[place].1.saturating_add(moved),
+            Err(place) => self.buckets.insert(place, (to, moved)),
+        }
+    }
+
     /// What counts now.
     pub(super) fn sum(&mut self, now: Timestamp) -> u64 {
         self.forget(now.micros());
@@ -95,6 +107,21 @@ impl WindowSum {
     /// How long a bucket is, in microseconds; each ends at a multiple of it.
     pub(super) fn width(&self) -> i64 {
         self.width
+    }
+
+    /// What was charged in buckets that ended after one moment and up to another: of spans that follow each other,
+    /// each charge is in exactly one.
+    pub(super) fn sum_ended_between(&self, after: Timestamp, until: Timestamp) -> u64 {
+        let buckets = self.buckets.iter().rev().take_while(|(end, _)| *end > after.micros());
+        buckets.filter(|(end, _)| *end <= until.micros()).map(|(_, amount)| amount).sum()
+    }
+
+    /// Forgets what was charged up to a moment, and takes the window that ended then as evenly full with `amount`.
+    pub(super) fn replace_until(&mut self, at: Timestamp, amount: u64) {
+        while let Some((_, charged)) = self.buckets.pop_front_if(|(end, _)| *end <= at.micros()) {
+            self.sum -= charged;
+        }
+        self.assume(at, amount);
     }
 
     /// The buckets in use: the end of each in microseconds since the epoch, and its amount.
@@ -200,5 +227,31 @@ mod tests {
         assert_eq!(window.sum(at), 1);
         window.take_back(at, 2);
         assert_eq!(window.sum(at), 0);
+    }
+
+    #[test]
+    fn what_is_postponed_counts_later() {
+        let mut window = WindowSum::new(SPAN, 1_000);
+        let [first, second, late] = [10_500, 12_500, 15_500].map(Timestamp::from_micros);
+        window.add(first, 3);
+        window.add(late, 1);
+        window.postpone(first, second, 5);
+        assert_eq!(window.buckets().collect::<Vec<_>>(), [(11_000, 0), (13_000, 3), (16_000, 1)]);
+        assert_eq!(window.sum(Timestamp::from_micros(SPAN + 12_999)), 4);
+        assert_eq!(window.sum(Timestamp::from_micros(SPAN + 13_000)), 1);
+        window.postpone(second, late, 3);
+        assert_eq!(window.sum(Timestamp::from_micros(SPAN + 13_000)), 1, "what is gone does not come back");
+    }
+
+    #[test]
+    fn what_is_known_better_replaces_what_was_charged() {
+        let mut window = WindowSum::new(SPAN, 1_000);
+        window.add(Timestamp::from_micros(10_500), 30);
+        window.add(Timestamp::from_micros(12_500), 4);
+        window.replace_until(Timestamp::from_micros(11_500), 10);
+        assert_eq!(window.sum(Timestamp::from_micros(12_600)), 14);
+        assert_eq!(window.sum(Timestamp::from_micros(11_500 + SPAN / 2)), 9, "it lapses evenly");
+        assert_eq!(window.sum_ended_between(Timestamp::ZERO, Timestamp::from_micros(12_999)), 0);
+        assert_eq!(window.sum_ended_between(Timestamp::ZERO, Timestamp::from_micros(13_000)), 4);
     }
 }

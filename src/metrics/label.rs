@@ -134,20 +134,6 @@ label! {
 }
 
 label! {
-    /// What a budget counts.
-    Dimension {
-        /// Requests.
-        Requests = "requests",
-        /// Tokens, input and output together.
-        Tokens = "tokens",
-        /// Input tokens.
-        InputTokens = "input_tokens",
-        /// Output tokens.
-        OutputTokens = "output_tokens",
-    }
-}
-
-label! {
     /// How a batch ended: `OpenAI`'s terminal statuses.
     BatchOutcome {
         /// Every item has its result.

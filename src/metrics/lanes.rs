@@ -9,10 +9,10 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 
+use crate::domain::limits::Dimension;
+
 use super::declare::{CALL_SECONDS, WAIT_SECONDS, metrics};
-use super::label::{
-    AttemptClass, Dimension, Kind, LaneStateLabel, Outcome, RetryReason, TokenType, Upstream429,
-};
+use super::label::{AttemptClass, Kind, LaneStateLabel, Outcome, RetryReason, TokenType, Upstream429};
 
 metrics! {
     /// One family per metric; a lane is one set of series in each.

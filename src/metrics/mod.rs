@@ -19,8 +19,8 @@ pub use self::batches::BatchMetrics;
 pub use self::gate::GateMetrics;
 pub use self::http::HttpMetrics;
 pub use self::label::{
-    AttemptClass, BatchOutcome, BatchStatus, Dimension, Kind, LaneStateLabel, Outcome, RetryReason,
-    TokenType, Upstream429,
+    AttemptClass, BatchOutcome, BatchStatus, Kind, LaneStateLabel, Outcome, RetryReason, TokenType,
+    Upstream429,
 };
 pub use self::lanes::LaneMetrics;
 pub use self::store::StoreMetrics;

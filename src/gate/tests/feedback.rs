@@ -3,16 +3,16 @@
 use std::collections::BinaryHeap;
 
 use super::*;
+use crate::domain::quota::QuotaReading;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn said(limit: u64, remaining: u64, sent_at: Timestamp) -> Reading {
-    Reading {
+fn said(limit: u64, remaining: u64) -> QuotaReading {
+    QuotaReading {
         dimension: Dimension::Requests,
         limit: Some(limit),
         remaining: Some(remaining),
         reset: Some(MINUTE.mul_f64(1.0 - remaining as f64 / limit as f64)),
-        sent_at,
         period: None,
     }
 }
@@ -50,7 +50,7 @@ fn against(
 ) -> Vec<(u64, u64)> {
     let mut counts = vec![(0, 0); usize::try_from(until.since(from).as_secs()).unwrap()];
     let mut ends = BinaryHeap::new();
-    let mut running: std::collections::HashMap<u64, (Grant, bool, Reading)> =
+    let mut running: std::collections::HashMap<u64, (Grant, bool, QuotaReading)> =
         std::collections::HashMap::new();
     let mut now = from;
     let mut calls = 0;
@@ -70,7 +70,7 @@ fn against(
                 gate.rate_limited(lane, Refusal { sent_at, retry_after }, now);
             }
             if upstream.speaks {
-                gate.observe(lane, reading, now);
+                gate.observe(lane, &reading, sent_at, now);
             }
             gate.recorded(grant, now);
         }
@@ -82,7 +82,7 @@ fn against(
                 count.1 += u64::from(!taken);
             }
             calls += 1;
-            let reading = said(upstream.limit as u64, upstream.fill as u64, now);
+            let reading = said(upstream.limit as u64, upstream.fill as u64);
             running.insert(calls, (admitted.grant, taken, reading));
             let wait = if taken { 50 + calls * 37 % 400 } else { 20 };
             ends.push(std::cmp::Reverse((now + millis(wait), calls)));
@@ -111,12 +111,12 @@ fn refused(counts: &[(u64, u64)]) -> f64 {
 #[test]
 fn a_limit_is_learned_from_the_second_equal_reading() {
     let (mut gate, lane, _) = one_lane(slots(64));
-    gate.observe(lane, said(600, 599, START), START);
+    gate.observe(lane, &said(600, 599), START, START);
     assert_eq!(gate.learned_limits(lane), []);
-    gate.observe(lane, said(500, 499, START + millis(1)), START + millis(1));
-    gate.observe(lane, said(600, 598, START), START + millis(2));
+    gate.observe(lane, &said(500, 499), START + millis(1), START + millis(1));
+    gate.observe(lane, &said(600, 598), START, START + millis(2));
     assert_eq!(gate.learned_limits(lane), [], "other figures, then an older call's");
-    gate.observe(lane, said(500, 498, START + millis(2)), START + millis(3));
+    gate.observe(lane, &said(500, 498), START + millis(2), START + millis(3));
     let learned = gate.learned_limits(lane);
     assert_eq!((learned[0].amount, learned[0].dimension), (500, Dimension::Requests));
     let view = gate.view(lane, START + millis(3)).unwrap();
@@ -130,7 +130,7 @@ fn what_may_not_be_learned_is_not() {
     {
         let (mut gate, lane, _) = one_lane(Limits { learn, ..per(1_000, MINUTE) });
         for call in 0..3 {
-            gate.observe(lane, said(reading, reading - 1, START + millis(call)), START + millis(call));
+            gate.observe(lane, &said(reading, reading - 1), START + millis(call), START + millis(call));
         }
         assert_eq!(gate.view(lane, START).unwrap().budgets[0].limit, wanted, "{learn:?} {reading}");
     }
@@ -140,13 +140,13 @@ fn what_may_not_be_learned_is_not() {
 fn headers_that_lie_change_nothing() {
     let (mut gate, lane, _) = one_lane(slots(64));
     let lies = [
-        Reading { limit: Some(0), remaining: Some(0), ..said(1, 0, START) },
-        Reading { remaining: Some(601), reset: None, ..said(600, 600, START) },
-        Reading { reset: Some(Duration::from_secs(365 * 86_400)), ..said(600, 0, START) },
-        Reading { period: Some(Duration::ZERO), ..said(600, 0, START) },
+        QuotaReading { limit: Some(0), remaining: Some(0), ..said(1, 0) },
+        QuotaReading { remaining: Some(601), reset: None, ..said(600, 600) },
+        QuotaReading { reset: Some(Duration::from_secs(365 * 86_400)), ..said(600, 0) },
+        QuotaReading { period: Some(Duration::ZERO), ..said(600, 0) },
     ];
     for lie in lies.iter().chain(&lies) {
-        gate.observe(lane, *lie, START);
+        gate.observe(lane, lie, START, START);
     }
     assert_eq!(gate.learned_limits(lane), []);
     assert!(gate.view(lane, START).unwrap().budgets.is_empty());
@@ -158,7 +158,7 @@ fn a_learned_limit_survives_a_restart() {
     let mut gate = Gate::new(options(), START);
     let lane = gate.add_level(level(LevelKind::Lane, "p/m", slots(64)), START);
     for call in 0..2 {
-        gate.observe(lane, said(600, 599, START + millis(call)), START + millis(call));
+        gate.observe(lane, &said(600, 599), START + millis(call), START + millis(call));
     }
     let states = gate.snapshot_dirty(START + millis(2)).unwrap().states;
     let restart = START + SECOND;

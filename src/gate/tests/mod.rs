@@ -1,17 +1,19 @@
 //! Properties of the whole gate, on scripted time.
 
+mod actuals;
 mod closures;
 mod fairness;
 mod feedback;
 mod ledger;
 mod limits;
+mod providers;
 mod room;
 mod tokens;
 
 use std::time::Duration;
 
 use super::*;
-use crate::domain::limits::{Limits, Rate};
+use crate::domain::limits::{Dimension, Limits, Rate};
 use crate::domain::time::Timestamp;
 
 /// Some moment that is not zero.
