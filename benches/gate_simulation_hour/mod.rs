@@ -251,14 +251,14 @@ impl Run {
     }
 
     fn end_call(&mut self, mut call: Call, now: Timestamp) {
-        let sent_at = call.grant.admitted_at();
+        let (sent, sent_at) = (call.grant.sent(), call.grant.admitted_at());
         self.gate.finish_call(&mut call.grant, now);
         if self.hour.speaks {
             self.gate.observe(self.lane, &call.reading, sent_at, now);
         }
         match call.answer {
             Answer::Taken => {
-                self.gate.answered(self.lane, sent_at, now);
+                self.gate.answered(self.lane, sent, now);
                 self.gate.settle(&mut call.grant, call.used, now);
                 let charged = if self.counts_actuals() {
                     let used = call.used.input + call.used.output;
@@ -273,7 +273,7 @@ impl Run {
                 let retry_after = self.hour.speaks.then_some(Duration::from_secs(1));
                 self.gate.rate_limited(self.lane, Refusal { sent_at, retry_after }, now);
             }
-            Answer::Overloaded => self.gate.overloaded(self.lane, sent_at, now),
+            Answer::Overloaded => self.gate.overloaded(self.lane, sent, now),
         }
         self.gate.recorded(call.grant, now);
     }

@@ -20,8 +20,8 @@ impl Dispatcher {
         let mut grant = ended.permit.into_grant();
         self.settle_tokens((ended.lane, &ended.item), &ended.judgement, &mut grant, now);
         self.gate.finish_call(&mut grant, now);
-        let (class, sent_at) = (ended.judgement.class, grant.admitted_at());
-        self.hear(&Heard { lane: ended.lane, class, quota: &ended.quota, sent_at }, now);
+        let (class, sent) = (ended.judgement.class, grant.sent());
+        self.hear(&Heard { lane: ended.lane, class, quota: &ended.quota, sent }, now);
         if ended.reply_bytes > 0 {
             self.gate.release_held(self.memory, ended.reply_bytes, now);
         }

@@ -2,7 +2,7 @@
 
 use crate::domain::quota::QuotaReading;
 use crate::domain::time::Timestamp;
-use crate::gate::LaneState;
+use crate::gate::{LaneState, Sent};
 use crate::metrics::AttemptClass;
 
 use super::dispatcher::Dispatcher;
@@ -16,23 +16,24 @@ pub(super) struct Heard<'a> {
     pub(super) class: Option<AttemptClass>,
     /// What its reply said of limits.
     pub(super) quota: &'a [QuotaReading],
-    /// When it was admitted.
-    pub(super) sent_at: Timestamp,
+    /// When it was admitted, and as one of how many.
+    pub(super) sent: Sent,
 }
 
 impl Dispatcher {
     /// Hands on what was heard. Rate refusals and lanes that are stopped have ways of their own.
     pub(super) fn hear(&mut self, heard: &Heard<'_>, now: Timestamp) {
-        let Heard { lane: lane_id, class, quota, sent_at } = *heard;
+        let Heard { lane: lane_id, class, quota, sent } = *heard;
+        let sent_at = sent.at;
         let level = self.lanes.get(lane_id).level;
         for reading in quota {
             self.gate.observe(level, reading, sent_at, now);
         }
         let before = self.gate.lane_state(level, now);
         match class {
-            Some(AttemptClass::Ok | AttemptClass::ClientError) => self.gate.answered(level, sent_at, now),
+            Some(AttemptClass::Ok | AttemptClass::ClientError) => self.gate.answered(level, sent, now),
             Some(AttemptClass::Overloaded | AttemptClass::Timeout) => {
-                self.gate.overloaded(level, sent_at, now);
+                self.gate.overloaded(level, sent, now);
             }
             Some(AttemptClass::ServerError) => self.gate.failed(level, sent_at, now),
             Some(AttemptClass::Network) => self.gate.unreachable(level, sent_at, now),

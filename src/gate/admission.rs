@@ -8,7 +8,7 @@
 use super::Gate;
 use super::cost::Cost;
 use super::grant::Grant;
-use super::level::LevelId;
+use super::level::{LevelId, LevelKind};
 use super::path::{Head, HeadId, PathState, Wait, WaitingHead};
 use super::reason::{Blocked, Reason};
 use super::turns::Turn;
@@ -313,7 +313,7 @@ impl Gate {
         let (levels, app) = (self.paths[path].levels, self.paths[path].app);
         let interactive = self.paths[path].interactive;
         let weight = self.paths[path].app_level.map_or(1, |app| self.levels[app].weight);
-        let mut probe = false;
+        let (mut probe, mut among) = (false, 0);
         for index in levels.as_slice() {
             let level = &mut self.levels[*index];
             let in_order = !interactive || !level.interactive_first(self.interactive_share, now);
@@ -322,6 +322,9 @@ impl Gate {
         }
         for level in levels.as_slice().iter().chain(taken.own.iter()) {
             probe |= self.levels[*level].take(taken.cost, interactive, now);
+            if self.levels[*level].kind == LevelKind::Lane {
+                among = self.levels[*level].in_flight;
+            }
             self.note_charge(*level, now);
         }
         self.admissions += 1;
@@ -338,6 +341,7 @@ impl Gate {
             own: taken.own,
             cost: taken.cost,
             at: now,
+            among,
             number: self.admissions,
             interactive,
             settled: false,

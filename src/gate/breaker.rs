@@ -82,6 +82,13 @@ impl Breaker {
         }
     }
 
+    /// What it saw so far says nothing about what is to come, unless it is parked.
+    pub(super) fn start_over(&mut self) {
+        if self.parked.is_none() {
+            *self = Self { closed_at: self.closed_at, ..Self::default() };
+        }
+    }
+
     /// A call was answered.
     pub(super) fn answered(&mut self, sent_at: Timestamp, now: Timestamp) {
         self.unreachable = 0;

@@ -4,8 +4,9 @@ use super::Gate;
 use super::budget::Budget;
 use super::cooldown::Refusal;
 use super::learning::LearnedLimit;
-use super::level::LevelId;
+use super::level::{Level, LevelId};
 use super::micros::micros_of;
+use super::overload::Sent;
 use super::reason::{PauseReason, StopReason};
 use crate::domain::limits::{Dimension, Rate};
 use crate::domain::time::Timestamp;
@@ -67,30 +68,45 @@ impl Gate {
         }
     }
 
-    /// A call was answered, well or with a fault of its own. `sent_at`: when it was admitted. Call it as
-    /// the call ends, before or after [`Gate::finish_call`].
-    pub fn answered(&mut self, id: LevelId, sent_at: Timestamp, now: Timestamp) {
+    /// A call was answered, well or with a fault of its own. `sent`: see [`super::Grant::sent`]. Call it as the
+    /// call ends, before or after [`Gate::finish_call`].
+    pub fn answered(&mut self, id: LevelId, sent: Sent, now: Timestamp) {
         let now = self.move_clock(now);
         let Some(index) = self.levels.find(id.0) else { return };
         let level = &mut self.levels[index];
-        level.closure.breaker.answered(sent_at, now);
-        level.overload.answered(sent_at, level.in_flight + 1, level.max_concurrent);
+        level.closure.breaker.answered(sent.at, now);
+        let before = level.overload.limit();
+        level.overload.answered(sent, level.max_concurrent);
+        let changed = level.overload.limit() != before;
         if let Some(rate) = level.silent.answered(now) {
             self.probe_rate(index, rate, now);
+        }
+        if changed {
+            self.mark_changed(index);
         }
         self.offer_waiters(index, now);
     }
 
     /// A call was refused because the upstream is overloaded (503, 529), or ran into a timeout: fewer go at
     /// once from now on, and the lane is parked if that is no help.
-    pub fn overloaded(&mut self, id: LevelId, sent_at: Timestamp, now: Timestamp) {
+    pub fn overloaded(&mut self, id: LevelId, sent: Sent, now: Timestamp) {
         let now = self.move_clock(now);
         let Some(index) = self.levels.find(id.0) else { return };
         let level = &mut self.levels[index];
-        level.overload.refused(sent_at, level.in_flight + 1, now);
-        // With more calls at once that is what refusals are about, and not whether it is alive.
-        if level.overload.limit().is_some_and(|limit| limit <= FEWEST) {
-            level.closure.breaker.failed(sent_at, false, now);
+        let few = |level: &Level| level.overload.limit().is_some_and(|limit| limit <= FEWEST);
+        let (before, was_few) = (level.overload.limit(), few(level));
+        level.overload.refused(sent, level.in_flight, level.max_concurrent, now);
+        let changed = level.overload.limit() != before;
+        // With more calls at once that is what refusals are about, and not whether it is alive. From here
+        // on it is: the many answers of before would keep it open for half a minute.
+        if few(level) {
+            if !was_few {
+                level.closure.breaker.start_over();
+            }
+            level.closure.breaker.failed(sent.at, false, now);
+        }
+        if changed {
+            self.mark_changed(index);
         }
         self.offer_waiters(index, now);
     }

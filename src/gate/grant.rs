@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cost::Cost;
+use super::overload::Sent;
 use crate::domain::time::Timestamp;
 use crate::wakeup::Wakeup;
 
@@ -17,6 +18,8 @@ pub struct Grant {
     pub(super) own: Option<u32>,
     pub(super) cost: Cost,
     pub(super) at: Timestamp,
+    /// Calls in flight on its lane, with itself, when it was admitted.
+    pub(super) among: u32,
     /// Counts up with every call admitted.
     pub(super) number: u64,
     /// Whether a client waits for it.
@@ -34,6 +37,7 @@ impl Grant {
         own: None,
         cost: Cost { requests: 0, input_tokens: 0, output_tokens: 0, memory: 0 },
         at: Timestamp::ZERO,
+        among: 0,
         number: 0,
         interactive: false,
         settled: true,
@@ -44,6 +48,11 @@ impl Grant {
     /// When the call was admitted; what it charged counts from here.
     pub fn admitted_at(&self) -> Timestamp {
         self.at
+    }
+
+    /// When the call was admitted, and as one of how many in flight on its lane.
+    pub fn sent(&self) -> Sent {
+        Sent { at: self.at, among: self.among }
     }
 
     /// Whether this call finds out if a stopped level works again.

@@ -13,6 +13,7 @@ use super::Gate;
 use super::budget::{Budget, BudgetState};
 use super::learning::LearnedLimit;
 use super::level::{Level, LevelId, LevelKind};
+use super::overload::Overload;
 use super::rate_factor::RateFactor;
 use super::reason::PauseReason;
 use super::registry::Boot;
@@ -36,6 +37,9 @@ pub struct LevelState {
     pub paused: bool,
     /// Its budgets.
     pub budgets: Vec<BudgetState>,
+    /// The most calls in flight that its upstream was found to bear; `None`: no fewer than configured.
+    #[serde(default)]
+    pub max_concurrent: Option<u32>,
     /// The limits that it learned.
     #[serde(default)]
     pub learned: Vec<LearnedLimit>,
@@ -123,6 +127,7 @@ impl Ledger {
         }
         let Some(saved) = saved else { return };
         level.factor = RateFactor::restored(saved.rate_factor, booted);
+        level.overload = Overload::resumed(saved.max_concurrent);
         if saved.paused {
             level.closure.pause(PauseReason::Paused, now);
         }
@@ -169,6 +174,7 @@ impl Gate {
                 closed_until_us: level.closure.cooldown.closed(now).map(Timestamp::micros),
                 paused: level.closure.is_paused_by_operator(),
                 budgets,
+                max_concurrent: level.overload.limit(),
                 learned: level.learning.learned.clone(),
             });
         }

@@ -11,6 +11,7 @@
 mod admission;
 mod answer_times;
 mod arrival;
+mod base_rate;
 mod breaker;
 mod budget;
 mod closure;
@@ -52,6 +53,7 @@ pub use grant::{Grant, Permit};
 pub use learning::LearnedLimit;
 pub use ledger::{LevelState, SaveNeed, Snapshot};
 pub use level::{LevelId, LevelKind, LevelSpec};
+pub use overload::Sent;
 pub use path::{Head, HeadId, MOST_LEVELS, PathId};
 pub use reason::{LaneState, PauseReason, Reason, StopReason};
 pub use registry::{Boot, Gate, GateOptions};

@@ -424,8 +424,8 @@ impl Dispatcher {
         if let (Some(usage), End::Succeeded) = (usage, &end) {
             self.estimates.learn(None, &model, Some(&measure), &usage);
         }
-        let sent_at = grant.admitted_at();
-        self.hear(&feedback::Heard { lane: lane_id, class, quota: &quota, sent_at }, now);
+        let sent = grant.sent();
+        self.hear(&feedback::Heard { lane: lane_id, class, quota: &quota, sent }, now);
         let lane = self.lanes.get_mut(lane_id);
         let level = lane.level;
         match end {

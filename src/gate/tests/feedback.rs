@@ -62,9 +62,9 @@ fn against(
             ends.pop();
             let (mut grant, taken, reading) = running.remove(&call).unwrap();
             gate.finish_call(&mut grant, now);
-            let sent_at = grant.admitted_at();
+            let (sent, sent_at) = (grant.sent(), grant.admitted_at());
             if taken {
-                gate.answered(lane, sent_at, now);
+                gate.answered(lane, sent, now);
             } else {
                 let retry_after = upstream.speaks.then_some(SECOND);
                 gate.rate_limited(lane, Refusal { sent_at, retry_after }, now);
@@ -242,7 +242,7 @@ fn a_lane_whose_calls_fail_is_parked_and_comes_back() {
         now = now + millis(100);
         for grant in running {
             assert!(grant.is_probe());
-            gate.answered(lane, grant.admitted_at(), now);
+            gate.answered(lane, grant.sent(), now);
             gate.recorded(grant, now);
         }
     }
@@ -261,11 +261,34 @@ fn overload_lowers_the_calls_in_flight() {
     assert_eq!(running.len(), 64);
     for mut grant in running {
         gate.finish_call(&mut grant, START + SECOND);
-        gate.overloaded(lane, grant.admitted_at(), START + SECOND);
+        gate.overloaded(lane, grant.sent(), START + SECOND);
         gate.recorded(grant, START + SECOND);
     }
     assert_eq!(gate.view(lane, START + SECOND).unwrap().max_concurrent, Some(54));
     assert_eq!(gate.lane_state(lane, START + SECOND), LaneState::Open, "one round trip is one loss");
+}
+
+#[test]
+fn an_upstream_that_dies_after_long_service_is_parked_at_once() {
+    let (mut gate, lane, path) = one_lane(slots(64));
+    let mut now = START;
+    let mut calls = 0;
+    while gate.lane_state(lane, now) == LaneState::Open {
+        assert!(calls < 12_000, "{calls}");
+        gate.enqueue(head(path, calls), now).unwrap();
+        let Some(admitted) = gate.poll(now) else { panic!("{:?}", gate.waiting(path, now)) };
+        let sent = admitted.grant.sent();
+        gate.recorded(admitted.grant, now);
+        now = now + millis(1);
+        if calls < 10_000 {
+            gate.answered(lane, sent, now);
+        } else {
+            gate.overloaded(lane, sent, now);
+        }
+        calls += 1;
+    }
+    assert_eq!(gate.lane_state(lane, now), LaneState::Breaker);
+    assert!(calls < 10_500, "{calls}");
 }
 
 #[test]
@@ -283,6 +306,7 @@ fn a_found_rate_is_looked_beyond_after_a_restart() {
         closed_until_us: None,
         paused: false,
         budgets: Vec::new(),
+        max_concurrent: None,
         learned: found.clone(),
     };
     let restart = START + MINUTE * 3;

@@ -212,3 +212,29 @@ fn a_debt_that_was_saved_is_paid_after_a_restart() {
     assert!(gate.poll(restart).is_none());
     assert!(gate.next_at(restart).unwrap() >= START + Duration::from_secs(20));
 }
+
+#[test]
+fn the_calls_that_an_upstream_bears_survive() {
+    let limits = slots(64);
+    let (mut gate, lane, path) = boot(&limits, Boot::First, START);
+    for turn in 0..64 {
+        gate.enqueue(head(path, turn), START).unwrap();
+    }
+    while let Some(admitted) = gate.poll(START) {
+        gate.overloaded(lane, admitted.grant.sent(), START + millis(1));
+        gate.recorded(admitted.grant, START + millis(1));
+    }
+    let bears = gate.view(lane, START + millis(1)).unwrap().max_concurrent;
+    assert!(bears.unwrap() < 64, "{bears:?}");
+    let mut disk = Disk::default();
+    disk.keep(gate.snapshot_dirty(START + millis(1)).unwrap().states);
+    let (mut gate, lane, _) = boot(&limits, Boot::Again(disk.durable.clone()), START + MINUTE);
+    assert_eq!(gate.view(lane, START + MINUTE).unwrap().max_concurrent, bears);
+}
+
+#[test]
+fn a_state_of_before_there_were_more_fields_is_read() {
+    let old = r#"{"kind":"lane","name":"p/m","rate_factor":9950,"closed_until_us":null,"budgets":[]}"#;
+    let state: LevelState = serde_json::from_str(old).unwrap();
+    assert_eq!(state.max_concurrent, None);
+}
