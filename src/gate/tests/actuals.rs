@@ -154,7 +154,7 @@ impl Backlog {
         self.gate.finish_call(&mut grant, now);
         let sent_at = grant.admitted_at();
         if taken {
-            self.gate.answered(self.lane, sent_at, now);
+            self.gate.answered(self.lane, grant.sent(), now);
             self.gate.settle(&mut grant, used, now);
             self.outputs.push_back(used.output);
             if self.outputs.len() > 128 {

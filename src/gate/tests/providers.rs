@@ -218,7 +218,7 @@ impl Run {
         self.gate.finish_call(&mut grant, now);
         self.gate.observe(self.lane, &reading, sent_at, now);
         match refused {
-            None => self.gate.answered(self.lane, sent_at, now),
+            None => self.gate.answered(self.lane, grant.sent(), now),
             Some(retry_after) => {
                 let refusal = Refusal { sent_at, retry_after: Some(retry_after) };
                 self.gate.rate_limited(self.lane, refusal, now);
