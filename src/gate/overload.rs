@@ -1,9 +1,9 @@
 //! How many calls an upstream really bears, found by what it refuses for being overloaded.
 //!
-//! Additive increase, multiplicative decrease, for refusals above the base rate: those that come whatever
-//! the load cut nothing. A fall is an experiment. It stops at half until enough was refused there to compare:
-//! if no smaller share, it was in vain and taken back at once. A loss where the last one was is no news: it costs one, and the next attempt to go beyond waits ever longer,
-//! so that a fixed number of slots is found and kept.
+//! Additive increase, multiplicative decrease, for refusals above the base rate: those that come whatever the load cut
+//! nothing. A fall is an experiment. It stops at half until enough was refused there to compare: if no smaller share, it
+//! was in vain and taken back at once. A loss where the last one was is no news: it costs one, and the next attempt to go
+//! beyond waits ever longer, so that a fixed number of slots is found and kept.
 
 use super::base_rate::{BaseRate, LOAD, Tally, Verdict};
 use crate::domain::time::Timestamp;
