@@ -18,7 +18,7 @@ use sluicegate::domain::ids::{AppKey, BatchId, BatchKey, FileId};
 use sluicegate::domain::result::{ItemStatus, NewResult, Payload};
 use sluicegate::domain::time::Timestamp;
 use sluicegate::metrics::Metrics;
-use sluicegate::store::{CreateOutcome, Flush, NewBatch, NewFile, Store, StoreSettings};
+use sluicegate::store::{CreateOutcome, Flush, NewBatch, NewFile, Store, StoreLocation, StoreSettings};
 
 const PAYLOAD_BYTES: usize = 1_024;
 const LONGEST: Duration = Duration::from_secs(5);
@@ -47,12 +47,12 @@ async fn measure(folder: &PathBuf, group: u32, flushes: usize) -> Result<String>
         std::fs::remove_dir_all(folder)?;
     }
     let settings = StoreSettings {
-        path: folder.join("store.db"),
+        location: StoreLocation::Sqlite(folder.join("store.db")),
         min_free: 0,
         files_retention: None,
         results_retention: None,
     };
-    let store = Store::open(settings, Clock::start(), Metrics::new("bench")?.store().clone())?;
+    let store = Store::open(settings, Clock::start(), Metrics::new("bench")?.store().clone()).await?;
     let batch = make_batch(&store).await?;
     let (written_before, cpu_before, began) = (written()?, cpu()?, Instant::now());
     let mut waiting = VecDeque::new();

@@ -171,16 +171,14 @@ async fn open_keyring(
     Ok(keyring)
 }
 
-async fn open_store(config: &Config, clock: Clock, metrics: &Metrics) -> Result<Store, AppError> {
+async fn open_store(config: &Config, clock: Clock, metrics: &Metrics) -> Result<Store, StoreError> {
     let settings = StoreSettings {
-        path: config.store.path.clone(),
+        location: config.store.location.clone(),
         min_free: config.store.min_free.0,
         files_retention: Some(config.retention.files),
         results_retention: Some(config.retention.results),
     };
-    let metrics = metrics.store().clone();
-    let opened = tokio::task::spawn_blocking(move || Store::open(settings, clock, metrics)).await;
-    Ok(opened.map_err(|_| StoreError::Closed)??)
+    Store::open(settings, clock, metrics.store().clone()).await
 }
 
 /// Who makes clients' own calls, if they are passed through.

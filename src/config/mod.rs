@@ -35,7 +35,7 @@ pub use self::providers::{AuthScheme, HttpVersion, Kind, Provider};
 pub use self::secret::{MASK, Secret};
 pub use self::sections::{
     Auth, AuthMode, Batches, Interactive, Log, LogFilter, LogFormat, Retention, Retry, RetryOn, Server,
-    Store, Timeouts,
+    Store, StoreLocation, Timeouts,
 };
 pub use self::setting::{Share, Size};
 pub use self::sources::{Environment, Override, ReadFile, Sources};

@@ -57,6 +57,17 @@ pub(super) fn masked(text: &str) -> String {
     }
 }
 
+/// A URL without its user part and without the values of parameters that may be secrets.
+pub(super) fn masked_url(url: &str) -> String {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let shown = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_sensitive(name) => format!("{name}={MASK}"),
+        _ => pair.to_owned(),
+    });
+    let shown: Vec<String> = shown.collect();
+    if shown.is_empty() { masked(base) } else { format!("{}?{}", masked(base), shown.join("&")) }
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;

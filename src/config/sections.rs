@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::address::{Network, Url};
 use super::nearest::nearest;
 use super::reader::{keys, section};
+use super::secret::Secret;
 use super::setting::{Mismatch, Setting, Share, Size, choice, quoted, text_of};
 use super::tree::Value;
 
@@ -64,7 +65,7 @@ keys! {
         pub(super) url: String = "sqlite:./sluicegate-data/store.db".to_owned(),
         /// A file that holds the URL.
         pub(super) url_file: Option<PathBuf> = None,
-        /// The schema in PostgreSQL.
+        /// The schema in PostgreSQL; see [`DEFAULT_SCHEMA`].
         pub(super) schema: Option<String> = None,
         /// What must stay free on the disk.
         pub(super) min_free: Size = Size(1 << 30),
@@ -74,10 +75,27 @@ keys! {
 /// `store`: where everything is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
-    /// The SQLite database; its folder holds everything else that lasts.
-    pub path: PathBuf,
-    /// Below this many free bytes nothing new is accepted or sent.
+    /// The database.
+    pub location: StoreLocation,
+    /// Below this many free bytes nothing new is accepted or sent; for a database file alone.
     pub min_free: Size,
+}
+
+/// The schema in PostgreSQL, where none is named.
+pub(super) const DEFAULT_SCHEMA: &str = "sluicegate";
+
+/// Where everything is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreLocation {
+    /// An SQLite database; its folder holds everything else that lasts.
+    Sqlite(PathBuf),
+    /// A schema of a PostgreSQL database.
+    Postgres {
+        /// The database, with who uses it.
+        url: Secret,
+        /// The schema.
+        schema: String,
+    },
 }
 
 section! {

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use super::limits;
 use super::pairs::Pairs;
 use super::providers::Provider;
+use super::secret::masked_url;
 use super::setting::{Setting, quoted};
-use super::{Config, KeySource, LaneRule, MASK};
+use super::{Config, KeySource, LaneRule, MASK, StoreLocation};
 
 /// Keys with their values as a file would hold them.
 type Shown = Vec<(&'static str, Option<String>)>;
@@ -18,10 +19,13 @@ impl Config {
         let Self {
             server, auth, store, limits, timeouts, retry, interactive, retention, batches, log, ..
         } = self;
-        let store = vec![
-            ("url", Some(quoted(&format!("sqlite:{}", store.path.display())))),
-            ("min_free", store.min_free.shown()),
-        ];
+        let (url, schema) = match &store.location {
+            StoreLocation::Sqlite(path) => (quoted(&format!("sqlite:{}", path.display())), None),
+            StoreLocation::Postgres { url, schema } => {
+                (quoted(&masked_url(url.expose())), Some(quoted(schema)))
+            }
+        };
+        let store = vec![("url", Some(url)), ("schema", schema), ("min_free", store.min_free.shown())];
         for (section, shown) in [
             ("server", server.shown()),
             ("auth", auth.shown()),

@@ -185,7 +185,7 @@ fn variables_are_read_by_the_keys_type() {
     assert_eq!(config.retry.on, [RetryOn::AnyServerError, RetryOn::Status(408), RetryOn::Timeout]);
     assert_eq!(config.retention.files, Duration::from_mins(90));
     assert_eq!(config.log.format, LogFormat::Json);
-    assert_eq!(config.store.path, Path::new("/data/store.db"));
+    assert_eq!(config.store.location, StoreLocation::Sqlite("/data/store.db".into()));
 }
 
 #[test]
@@ -308,4 +308,15 @@ fn the_named_file_must_be_there() {
     insta::assert_snapshot!(error, @r"configuration: --config: the configuration file absent.toml can't be read: entity not found");
     let error = load(None, "absent.toml").unwrap_err();
     insta::assert_snapshot!(error, @r"configuration: SLUICEGATE_CONFIG: the configuration file absent.toml can't be read: entity not found");
+}
+
+#[test]
+fn a_server_may_be_the_store_and_its_password_is_not_shown() {
+    let url = "postgres://u:hunter2@h/db?password=hunter3&sslmode=verify-full";
+    let config = file(&format!("store.url = '{url}'\n[providers.a]\nbase_url = 'https://a.example/v1'"));
+    let schema = "sluicegate".to_owned();
+    assert_eq!(config.store.location, StoreLocation::Postgres { url: Secret::new(url), schema });
+    let shown = config.show();
+    assert!(shown.contains("url = \"postgres://***@h/db?password=***&sslmode=verify-full\""), "{shown}");
+    assert!(!shown.contains("hunter"), "{shown}");
 }

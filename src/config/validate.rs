@@ -7,7 +7,8 @@ use super::limits;
 use super::pairs::Pairs;
 use super::providers::Provider;
 use super::reader::Report;
-use super::sections::{Store, StoreKeys, Timeouts};
+use super::secret::Secret;
+use super::sections::{DEFAULT_SCHEMA, Store, StoreKeys, StoreLocation, Timeouts};
 use super::setting::{Setting, Size, quoted};
 use super::sources::ReadFile;
 use super::{Config, Retry};
@@ -188,9 +189,6 @@ fn check_shared_budgets(providers: &[Provider], report: &mut Report) {
 /// The store that its keys mean.
 pub(super) fn resolve_store(keys: StoreKeys, read_file: &ReadFile<'_>, report: &mut Report) -> Store {
     let StoreKeys { url, url_file, schema, min_free } = keys;
-    if let Some(schema) = schema {
-        report.problem("store.schema", schema.shown(), "is for PostgreSQL, which this version does not have");
-    }
     let mut key = "store.url";
     let mut url = url;
     if let Some(path) = url_file {
@@ -207,14 +205,46 @@ pub(super) fn resolve_store(keys: StoreKeys, read_file: &ReadFile<'_>, report: &
             Err(error) => report.problem(key, path.shown(), format!("can't be read: {error}")),
         }
     }
-    match url.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
-        Some(path) => Store { path: PathBuf::from(path), min_free },
-        None => {
-            // Other URLs carry passwords; this is all of it that is worth saying.
-            let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-            let message = "this version stores in SQLite only: expected a URL such as \"sqlite:./sluicegate-data/store.db\"";
+    Store { location: locate(key, &url, schema, report), min_free }
+}
+
+/// The database that a URL names.
+fn locate(key: &str, url: &str, schema: Option<String>, report: &mut Report) -> StoreLocation {
+    // A URL may carry a password; this is all of it that is worth saying.
+    let (scheme, rest) = url.split_once(':').unwrap_or(("", ""));
+    match scheme {
+        "postgres" | "postgresql" if rest.starts_with("//") => {
+            let schema = schema.unwrap_or_else(|| DEFAULT_SCHEMA.to_owned());
+            if !is_schema(&schema) {
+                let message =
+                    "is no name for a schema: expected at most 63 of a-z, 0-9 and _, no digit first";
+                report.problem("store.schema", Some(quoted(&schema)), message);
+            }
+            StoreLocation::Postgres { url: Secret::new(url), schema }
+        }
+        "sqlite" if !rest.is_empty() => {
+            if let Some(schema) = schema {
+                report.problem(
+                    "store.schema",
+                    Some(quoted(&schema)),
+                    "is for PostgreSQL: the store is a file",
+                );
+            }
+            StoreLocation::Sqlite(PathBuf::from(rest))
+        }
+        _ => {
+            let message = "expected a URL such as \"sqlite:./sluicegate-data/store.db\" or \
+                           \"postgres://user:password@host/database\"";
             report.problem(key, Some(quoted(&format!("{scheme}:…"))), message);
-            Store { path: PathBuf::new(), min_free }
+            StoreLocation::Sqlite(PathBuf::new())
         }
     }
+}
+
+/// Whether it can be a schema's name without quotes, and is none that PostgreSQL keeps for itself.
+fn is_schema(name: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    let first = name.bytes().next().is_some_and(letter);
+    let rest = name.bytes().all(|byte| letter(byte) || byte.is_ascii_digit());
+    first && rest && name.len() <= 63 && !name.starts_with("pg_")
 }

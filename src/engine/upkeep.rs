@@ -205,7 +205,7 @@ impl Dispatcher {
     /// The disk ran full, or has room again.
     pub(super) fn look_at_disk(&mut self) {
         let now = self.clock.now();
-        let full = self.store.health().disk_full;
+        let full = !self.store.health().takes_work();
         if full == self.disk_full {
             return;
         }

@@ -8,8 +8,8 @@ use crate::domain::day::Day;
 use crate::domain::ids::KeyId;
 use crate::domain::time::Timestamp;
 
-use super::sqlite::{Lane, Span, api_keys};
-use super::{Page, Result, Store};
+use super::sqlite::{Lane, Span, Writing, api_keys};
+use super::{Database, Page, Result, Store, postgres};
 
 /// Most keys that are good at once: all of them are held in memory, so that no call costs a query.
 pub const MOST_LIVE_KEYS: u64 = 10_000;
@@ -88,7 +88,12 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn create_api_key(&self, key: NewKey) -> Result<NewKeyOutcome> {
-        self.database.write(Lane::Control, move |writing| api_keys::create(writing, &key)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.write(Lane::Control, move |writing| api_keys::create(writing, &key)).await
+            }
+            Database::Postgres(database) => postgres::api_keys::create(database, &key).await,
+        }
     }
 
     /// Revokes a key; revoking it again changes nothing. `false`: there is none.
@@ -96,8 +101,13 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn revoke_api_key(&self, id: &KeyId) -> Result<bool> {
-        let id = id.clone();
-        self.database.write(Lane::Control, move |writing| api_keys::revoke(writing, &id)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let id = id.clone();
+                database.write(Lane::Control, move |writing| api_keys::revoke(writing, &id)).await
+            }
+            Database::Postgres(database) => postgres::api_keys::revoke(database, id).await,
+        }
     }
 
     /// A page of keys, the ended ones too.
@@ -105,7 +115,12 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn api_keys(&self, query: KeyQuery) -> Result<Page<KeyRecord>> {
-        self.database.read(Span::Page, move |connection| api_keys::page(connection, &query)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| api_keys::page(connection, &query)).await
+            }
+            Database::Postgres(database) => postgres::api_keys::page(database, &query).await,
+        }
     }
 
     /// The keys that may be used at that moment.
@@ -113,12 +128,23 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn live_api_keys(&self, now: Timestamp) -> Result<LiveKeys> {
-        self.database.read(Span::Page, move |connection| api_keys::live(connection, now)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| api_keys::live(connection, now)).await
+            }
+            Database::Postgres(database) => postgres::api_keys::live(database, now).await,
+        }
     }
 
     /// Notes the day of a key's use. Not awaited, and lost in a crash: it only tells which keys are idle.
     pub fn note_api_key_used(&self, id: &KeyId, day: Day) {
-        let id = id.clone();
-        self.database.write_unanswered(Lane::Control, move |writing| api_keys::note_used(writing, &id, day));
+        match &self.database {
+            Database::Sqlite(database) => {
+                let id = id.clone();
+                let command = move |writing: &mut Writing<'_>| api_keys::note_used(writing, &id, day);
+                database.write_unanswered(Lane::Control, command);
+            }
+            Database::Postgres(database) => postgres::api_keys::note_used(database, id.clone(), day),
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::time::Timestamp;
 use crate::wakeup::Wakeup;
 
 use super::sqlite::{Lane, Span, apps, usage};
-use super::{Result, Store};
+use super::{Database, Result, Store, postgres};
 
 /// Most apps there can be: each is a level of the gate.
 pub const MOST_APPS: u64 = 1_000;
@@ -30,12 +30,15 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn apps(&self) -> Result<Vec<AppRecord>> {
-        self.database.read(Span::Page, apps::all).await
+        match &self.database {
+            Database::Sqlite(database) => database.read(Span::Page, apps::all).await,
+            Database::Postgres(database) => postgres::apps::all(&**database).await.map_err(Into::into),
+        }
     }
 
     /// Rung after a commit that made or changed an app: [`Store::apps`] tells what there is now.
     pub fn apps_wakeup(&self) -> &Wakeup {
-        self.database.apps()
+        &self.shared().apps
     }
 
     /// Makes an app or gives it other settings; `None`: there are [`MOST_APPS`] already.
@@ -43,7 +46,12 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn put_app(&self, name: AppName, settings: AppSettings) -> Result<Option<AppRecord>> {
-        self.database.write(Lane::Control, move |writing| apps::put(writing, &name, &settings)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.write(Lane::Control, move |writing| apps::put(writing, &name, &settings)).await
+            }
+            Database::Postgres(database) => postgres::apps::put(database, &name, &settings).await,
+        }
     }
 
     /// Every app with what it holds and what it used since that day.
@@ -51,13 +59,18 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn app_reports(&self, since: Day) -> Result<Vec<AppReport>> {
-        self.database.read(Span::Page, move |connection| apps::reports(connection, since)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| apps::reports(connection, since)).await
+            }
+            Database::Postgres(database) => postgres::apps::reports(database, since).await,
+        }
     }
 
     /// Counts one interactive call that ended at that moment. Not awaited: it rides the next commit, at the
     /// latest after a second; a crash before forgets it. What batches use is counted with their results.
     pub fn count_call(&self, app: AppKey, ended_at: Timestamp, failed: bool, usage: &Usage) {
-        self.database.count_usage(app, Day::of(ended_at), &DayUsage::of(failed, usage));
+        self.shared().count_usage(app, Day::of(ended_at), &DayUsage::of(failed, usage));
     }
 
     /// What an app used on one day.
@@ -65,6 +78,11 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn day_usage(&self, app: AppKey, day: Day) -> Result<DayUsage> {
-        self.database.read(Span::Point, move |connection| usage::of_day(connection, app, day)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Point, move |connection| usage::of_day(connection, app, day)).await
+            }
+            Database::Postgres(database) => postgres::usage::of_day(database, app, day).await,
+        }
     }
 }

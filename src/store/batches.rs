@@ -9,8 +9,8 @@ use crate::domain::file::LineProblem;
 use crate::domain::ids::{AppKey, BatchId, BatchKey, FileKey};
 use crate::domain::time::Timestamp;
 
-use super::sqlite::{Lane, Span, batch_lists, batch_rows, batches};
-use super::{Page, Result, Store};
+use super::sqlite::{Lane, Span, Writing, batch_lists, batch_rows, batches};
+use super::{Database, Page, Result, Store, postgres};
 
 /// A batch about to be made.
 #[derive(Clone, Debug)]
@@ -147,7 +147,12 @@ impl Store {
     /// [`StoreError::Damaged`](super::StoreError::Damaged) if the file is not complete;
     /// [`StoreError::Full`](super::StoreError::Full).
     pub async fn create_batch(&self, batch: NewBatch) -> Result<CreateOutcome> {
-        self.database.write_new(Lane::Control, move |writing| batches::create(writing, &batch)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.write_new(Lane::Control, move |writing| batches::create(writing, &batch)).await
+            }
+            Database::Postgres(database) => postgres::batches::create(database, &batch).await,
+        }
     }
 
     /// Whether an equal request was made before, or its key used for another: then a create finds that one.
@@ -155,8 +160,15 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn asked_before(&self, app: AppKey, idempotency: Idempotency) -> Result<bool> {
-        let found = move |connection: &_| batches::asked_before(connection, app, Some(&idempotency));
-        Ok(self.database.read(Span::Point, found).await?.is_some())
+        match &self.database {
+            Database::Sqlite(database) => {
+                let found = move |connection: &_| batches::asked_before(connection, app, Some(&idempotency));
+                Ok(database.read(Span::Point, found).await?.is_some())
+            }
+            Database::Postgres(database) => {
+                postgres::batches::was_asked_before(database, app, &idempotency).await
+            }
+        }
     }
 
     /// An app's batch.
@@ -164,8 +176,15 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn batch(&self, app: AppKey, id: &BatchId) -> Result<Option<BatchRecord>> {
-        let id = id.clone();
-        self.database.read(Span::Point, move |connection| batch_rows::by_id(connection, app, &id)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let id = id.clone();
+                database.read(Span::Point, move |connection| batch_rows::by_id(connection, app, &id)).await
+            }
+            Database::Postgres(database) => {
+                postgres::batch_rows::by_id(&**database, app, id).await.map_err(Into::into)
+            }
+        }
     }
 
     /// A batch by its key; `None` once deleted.
@@ -173,7 +192,14 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn batch_by_key(&self, key: BatchKey) -> Result<Option<BatchRecord>> {
-        self.database.read(Span::Point, move |connection| batch_rows::by_key(connection, key)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Point, move |connection| batch_rows::by_key(connection, key)).await
+            }
+            Database::Postgres(database) => {
+                postgres::batch_rows::by_key(&**database, key).await.map_err(Into::into)
+            }
+        }
     }
 
     /// A page of an app's batches.
@@ -181,7 +207,12 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn batches(&self, query: BatchQuery) -> Result<Page<BatchRecord>> {
-        self.database.read(Span::Page, move |connection| batch_lists::page(connection, &query)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| batch_lists::page(connection, &query)).await
+            }
+            Database::Postgres(database) => postgres::batch_lists::page(database, &query).await,
+        }
     }
 
     /// How many batches there are of each status, of all apps; those with none are left out.
@@ -189,7 +220,10 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn batch_counts(&self) -> Result<Vec<(BatchStatus, u64)>> {
-        self.database.read(Span::Page, batch_lists::counts).await
+        match &self.database {
+            Database::Sqlite(database) => database.read(Span::Page, batch_lists::counts).await,
+            Database::Postgres(database) => postgres::batch_lists::counts(database).await,
+        }
     }
 
     /// Changes a batch that is in progress; `None`: the app has no such batch.
@@ -202,8 +236,14 @@ impl Store {
         id: &BatchId,
         change: BatchChange,
     ) -> Result<Option<ChangeOutcome>> {
-        let id = id.clone();
-        self.database.write(Lane::Control, move |writing| batches::change(writing, app, &id, change)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let id = id.clone();
+                let command = move |writing: &mut Writing<'_>| batches::change(writing, app, &id, change);
+                database.write(Lane::Control, command).await
+            }
+            Database::Postgres(database) => postgres::batches::change(database, app, id, change).await,
+        }
     }
 
     /// Records a cancel.
@@ -211,8 +251,13 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn cancel_batch(&self, app: AppKey, id: &BatchId) -> Result<CancelOutcome> {
-        let id = id.clone();
-        self.database.write(Lane::Control, move |writing| batches::cancel(writing, app, &id)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let id = id.clone();
+                database.write(Lane::Control, move |writing| batches::cancel(writing, app, &id)).await
+            }
+            Database::Postgres(database) => postgres::batches::cancel(database, app, id).await,
+        }
     }
 
     /// Hides an ended batch with its results, its output files and an inline input.
@@ -220,7 +265,12 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn delete_batch(&self, app: AppKey, id: &BatchId) -> Result<DeleteOutcome> {
-        let id = id.clone();
-        self.database.write(Lane::Control, move |writing| batches::delete(writing, app, &id)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let id = id.clone();
+                database.write(Lane::Control, move |writing| batches::delete(writing, app, &id)).await
+            }
+            Database::Postgres(database) => postgres::batches::delete(database, app, id).await,
+        }
     }
 }

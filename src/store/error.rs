@@ -18,6 +18,11 @@ pub enum StoreError {
     /// Another process runs on this data folder.
     #[error("the data folder {} is used by another process", .0.display())]
     InUse(PathBuf),
+    /// Another process runs on this schema.
+    #[error(
+        "the schema {0} is used by another process: several replicas on one schema are not supported yet"
+    )]
+    SchemaInUse(String),
     /// A newer version of this program wrote the database.
     #[error("the database has schema {found}, this program knows up to {supported}; run a newer version")]
     NewerSchema {
@@ -43,13 +48,18 @@ impl StoreError {
         match self {
             Self::Full => "full",
             Self::OverQuota(_) => "over_quota",
-            Self::InUse(_) => "in_use",
+            Self::InUse(_) | Self::SchemaInUse(_) => "in_use",
             Self::NewerSchema { .. } => "newer_schema",
             Self::Damaged(_) => "damaged",
             Self::Unavailable(_) => "unavailable",
             Self::Closed => "closed",
         }
     }
+}
+
+/// What a row can't be.
+pub(super) fn damaged(what: &str) -> StoreError {
+    StoreError::Damaged(what.to_owned())
 }
 
 /// What every method of the store returns.

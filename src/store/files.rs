@@ -1,12 +1,14 @@
 //! Files: written once, segment by segment, then never changed.
 
+use bytes::Bytes;
+
 use crate::domain::file::{FileRecord, FileSource, FileSummary, ItemKey, KeyBlock};
 use crate::domain::ids::{AppKey, FileId, FileKey};
 use crate::domain::segment::{Segment, SegmentHead};
 use crate::domain::time::Timestamp;
 
-use super::sqlite::{Database, Lane, Span, content, files, keys};
-use super::{Page, Result, Store};
+use super::sqlite::{Lane, Span, Writing, content, files, keys};
+use super::{Database, Page, Result, Store, payload, postgres};
 
 /// A file about to be written.
 #[derive(Clone, Debug)]
@@ -52,7 +54,12 @@ impl Store {
     /// [`StoreError::Full`](super::StoreError::Full), [`StoreError::OverQuota`](super::StoreError::OverQuota)
     /// and what every write may answer.
     pub async fn begin_file(&self, file: NewFile) -> Result<FileKey> {
-        self.database.write_new(Lane::Bulk, move |writing| files::begin(writing, &file)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.write_new(Lane::Bulk, move |writing| files::begin(writing, &file)).await
+            }
+            Database::Postgres(database) => postgres::files::begin(database, &file).await,
+        }
     }
 
     /// Appends segments. The caller groups small ones to about 1 MB of data.
@@ -62,16 +69,29 @@ impl Store {
     /// [`StoreError::Full`](super::StoreError::Full).
     pub async fn append_segments(&self, file: FileKey, segments: Vec<Segment>) -> Result<()> {
         for segment in &segments {
-            let segment_no = segment.head.no;
-            for (no, data) in Database::pieces(segment) {
-                self.database
-                    .write_new(Lane::Bulk, move |writing| {
-                        content::append_piece(writing, file, segment_no, no, &data)
-                    })
-                    .await?;
+            for (no, data) in payload::pieces(&segment.data) {
+                self.append_piece(file, segment.head.no, no, data).await?;
             }
         }
-        self.database.write_new(Lane::Bulk, move |writing| content::append(writing, file, &segments)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.write_new(Lane::Bulk, move |writing| content::append(writing, file, &segments)).await
+            }
+            Database::Postgres(database) => postgres::content::append(database, file, &segments).await,
+        }
+    }
+
+    async fn append_piece(&self, file: FileKey, segment: u32, no: u32, data: Bytes) -> Result<()> {
+        match &self.database {
+            Database::Sqlite(database) => {
+                let command =
+                    move |writing: &mut Writing<'_>| content::append_piece(writing, file, segment, no, &data);
+                database.write_new(Lane::Bulk, command).await
+            }
+            Database::Postgres(database) => {
+                postgres::content::append_piece(database, (file, segment), no, &data).await
+            }
+        }
     }
 
     /// Appends blocks of item keys.
@@ -79,7 +99,12 @@ impl Store {
     /// # Errors
     /// As [`Store::append_segments`].
     pub async fn append_keys(&self, file: FileKey, blocks: Vec<KeyBlock>) -> Result<()> {
-        self.database.write_new(Lane::Bulk, move |writing| keys::append(writing, file, &blocks)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.write_new(Lane::Bulk, move |writing| keys::append(writing, file, &blocks)).await
+            }
+            Database::Postgres(database) => postgres::keys::append(database, file, &blocks).await,
+        }
     }
 
     /// Notes lines of a segment whose `custom_id` stood on an earlier line.
@@ -87,9 +112,16 @@ impl Store {
     /// # Errors
     /// As [`Store::append_segments`].
     pub async fn append_duplicates(&self, file: FileKey, segment: u32, lines: Vec<u32>) -> Result<()> {
-        self.database
-            .write_new(Lane::Bulk, move |writing| keys::append_duplicates(writing, file, segment, &lines))
-            .await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let command =
+                    move |writing: &mut Writing<'_>| keys::append_duplicates(writing, file, segment, &lines);
+                database.write_new(Lane::Bulk, command).await
+            }
+            Database::Postgres(database) => {
+                postgres::keys::append_duplicates(database, file, segment, &lines).await
+            }
+        }
     }
 
     /// Makes a file complete and visible.
@@ -102,17 +134,28 @@ impl Store {
         summary: FileSummary,
         expires_at: Option<Timestamp>,
     ) -> Result<FileRecord> {
-        let finished = self
-            .database
-            .write_new(Lane::Bulk, move |writing| files::finish(writing, file, &summary, expires_at))
-            .await?;
+        let finished = match &self.database {
+            Database::Sqlite(database) => {
+                let command =
+                    move |writing: &mut Writing<'_>| files::finish(writing, file, &summary, expires_at);
+                database.write_new(Lane::Bulk, command).await
+            }
+            Database::Postgres(database) => {
+                postgres::files::finish(database, file, &summary, expires_at).await
+            }
+        }?;
         Ok(self.with_expiry(finished))
     }
 
     /// Gives up a file that was begun; what was written of it is erased by and by.
     pub async fn abandon_file(&self, file: FileKey) {
         // At worst the next start finds it: whatever is not complete then is given up.
-        let _ = self.database.write(Lane::Bulk, move |writing| files::abandon(writing, file)).await;
+        let _ = match &self.database {
+            Database::Sqlite(database) => {
+                database.write(Lane::Bulk, move |writing| files::abandon(writing, file)).await
+            }
+            Database::Postgres(database) => postgres::files::abandon(database, file).await,
+        };
     }
 
     /// Hides a file at once; its data goes when no running batch uses it. `false`: there is none.
@@ -120,8 +163,13 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn delete_file(&self, app: AppKey, id: &FileId) -> Result<bool> {
-        let id = id.clone();
-        self.database.write(Lane::Control, move |writing| files::delete(writing, app, &id)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let id = id.clone();
+                database.write(Lane::Control, move |writing| files::delete(writing, app, &id)).await
+            }
+            Database::Postgres(database) => postgres::files::delete(database, app, id).await,
+        }
     }
 }
 
@@ -132,9 +180,13 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn file(&self, app: AppKey, id: &FileId) -> Result<Option<FileRecord>> {
-        let id = id.clone();
-        let file =
-            self.database.read(Span::Point, move |connection| files::by_id(connection, app, &id)).await?;
+        let file = match &self.database {
+            Database::Sqlite(database) => {
+                let id = id.clone();
+                database.read(Span::Point, move |connection| files::by_id(connection, app, &id)).await?
+            }
+            Database::Postgres(database) => postgres::files::by_id(database, app, id).await?,
+        };
         Ok(file.map(|file| self.with_expiry(file)))
     }
 
@@ -143,7 +195,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`](super::StoreError::Damaged) if there is no such file.
     pub async fn file_summary(&self, file: FileKey) -> Result<FileSummary> {
-        self.database.read(Span::Page, move |connection| files::summary(connection, file)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| files::summary(connection, file)).await
+            }
+            Database::Postgres(database) => postgres::files::summary(database, file).await,
+        }
     }
 
     /// The salt of its item keys.
@@ -151,7 +208,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`](super::StoreError::Damaged) if there is no such file.
     pub async fn file_salt(&self, file: FileKey) -> Result<u64> {
-        self.database.read(Span::Point, move |connection| files::salt(connection, file)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Point, move |connection| files::salt(connection, file)).await
+            }
+            Database::Postgres(database) => postgres::files::salt(database, file).await,
+        }
     }
 
     /// A page of an app's files.
@@ -159,7 +221,12 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn files(&self, query: FileQuery) -> Result<Page<FileRecord>> {
-        let page = self.database.read(Span::Page, move |connection| files::page(connection, &query)).await?;
+        let page = match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| files::page(connection, &query)).await?
+            }
+            Database::Postgres(database) => postgres::files::page(database, &query).await?,
+        };
         let data = page.data.into_iter().map(|file| self.with_expiry(file)).collect();
         Ok(Page { data, has_more: page.has_more })
     }
@@ -187,12 +254,17 @@ impl Store {
         from_no: u32,
         limit: usize,
     ) -> Result<Vec<SegmentHead>> {
-        let model = model.map(str::to_owned);
-        self.database
-            .read(Span::Page, move |connection| {
-                content::heads(connection, file, model.as_deref(), from_no, limit)
-            })
-            .await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let model = model.map(str::to_owned);
+                let heads =
+                    move |connection: &_| content::heads(connection, file, model.as_deref(), from_no, limit);
+                database.read(Span::Page, heads).await
+            }
+            Database::Postgres(database) => {
+                postgres::content::heads(database, file, model, from_no, limit).await
+            }
+        }
     }
 
     /// One segment with its data.
@@ -200,7 +272,14 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn segment(&self, file: FileKey, no: u32) -> Result<Option<Segment>> {
-        self.database.read(Span::Page, move |connection| content::segment(connection, file, no)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| content::segment(connection, file, no)).await
+            }
+            Database::Postgres(database) => {
+                postgres::content::segment(&**database, file, no).await.map_err(Into::into)
+            }
+        }
     }
 
     /// The lines of a segment that [`Store::append_duplicates`] noted, ascending.
@@ -208,7 +287,14 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn duplicate_lines(&self, file: FileKey, segment: u32) -> Result<Vec<u32>> {
-        self.database.read(Span::Point, move |connection| keys::duplicates(connection, file, segment)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database
+                    .read(Span::Point, move |connection| keys::duplicates(connection, file, segment))
+                    .await
+            }
+            Database::Postgres(database) => postgres::keys::duplicates(database, file, segment).await,
+        }
     }
 
     /// Every key with that hash, by line.
@@ -216,7 +302,12 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn find_keys(&self, file: FileKey, hash: u64) -> Result<Vec<ItemKey>> {
-        self.database.read(Span::Page, move |connection| keys::find(connection, file, hash)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| keys::find(connection, file, hash)).await
+            }
+            Database::Postgres(database) => postgres::keys::find(database, file, hash).await,
+        }
     }
 
     /// How many blocks each sorted chunk of keys has.
@@ -224,7 +315,12 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn key_chunks(&self, file: FileKey) -> Result<Vec<u32>> {
-        self.database.read(Span::Point, move |connection| keys::chunks(connection, file)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Point, move |connection| keys::chunks(connection, file)).await
+            }
+            Database::Postgres(database) => postgres::keys::chunks(database, file).await,
+        }
     }
 
     /// One block of one chunk.
@@ -232,6 +328,11 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn key_block(&self, file: FileKey, chunk: u32, no: u32) -> Result<Option<KeyBlock>> {
-        self.database.read(Span::Page, move |connection| keys::block(connection, file, chunk, no)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| keys::block(connection, file, chunk, no)).await
+            }
+            Database::Postgres(database) => postgres::keys::block(database, file, chunk, no).await,
+        }
     }
 }

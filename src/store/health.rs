@@ -1,10 +1,12 @@
 //! How the store is, read from atomics.
 
-/// A glance at the store.
+/// A glance at the store. On `PostgreSQL` there is no log or disk to tell of: as many bytes as can be are free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreHealth {
     /// The disk takes nothing new: full, under `store.min_free`, or refusing writes.
     pub disk_full: bool,
+    /// The database's server was not reached lately.
+    pub is_away: bool,
     /// Bytes free on the disk, measured within the last second or so.
     pub free_bytes: u64,
     /// Bytes in the write-ahead log that are not in the database yet.
@@ -13,4 +15,11 @@ pub struct StoreHealth {
     pub size_bytes: u64,
     /// Commands that wait for the writer.
     pub writer_queue: u64,
+}
+
+impl StoreHealth {
+    /// Whether anything new may be begun: what it leads to could be recorded.
+    pub fn takes_work(&self) -> bool {
+        !self.disk_full && !self.is_away
+    }
 }

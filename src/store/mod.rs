@@ -1,8 +1,12 @@
 //! The store: files, batches, results and what the engine must remember, durable and grouped.
 //!
 //! Input is immutable, results are insert-only, and the mutable state is a few small rows per batch.
-//! One thread writes; whatever arrives while a commit runs forms the next one, so the sync is shared
-//! without anything waiting for company. Reads go to connections of their own and never block it.
+//! One thread or task records; whatever arrives while a commit runs forms the next one, so the sync is
+//! shared without anything waiting for company. Reads go to connections of their own and never block it.
+//!
+//! Two databases can be behind it. Each method says here what it does and there, in `sqlite` and in
+//! `postgres`, how: two plain sets of statements, side by side, are easier to read than one that is
+//! bent to suit both. What is no statement is shared.
 
 mod api_keys;
 mod apps;
@@ -10,15 +14,23 @@ mod batches;
 mod error;
 mod files;
 mod health;
+mod json;
+mod kept;
+mod large;
+mod packed_keys;
+mod payload;
+mod postgres;
+mod previous_boot;
 mod results;
 mod retention;
+mod shared;
 mod sqlite;
 mod state;
 #[cfg(test)]
 mod tests;
+mod usage_sums;
 mod work;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +38,7 @@ use crate::clock::Clock;
 use crate::metrics::StoreMetrics;
 use crate::wakeup::Wakeup;
 
-use self::sqlite::Database;
+use self::shared::Shared;
 
 pub use self::api_keys::{KeyOrigin, KeyQuery, LiveKeys, MOST_LIVE_KEYS, NewKey, NewKeyOutcome};
 pub use self::apps::{AppReport, MOST_APPS};
@@ -40,13 +52,14 @@ pub use self::health::StoreHealth;
 pub use self::results::{ResultFilter, ResultOrder, ResultQuery};
 pub use self::retention::Swept;
 pub use self::work::{BootReport, Cursor, Flush, LedgerEntry, Recorded};
+pub use crate::config::StoreLocation;
 
 /// Where the store lies and how long it keeps things.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// The database file; its folder is the data folder.
-    pub path: PathBuf,
-    /// Bytes that must stay free on its disk: below, nothing new is taken.
+    /// The database.
+    pub location: StoreLocation,
+    /// Bytes that must stay free on the disk of a database file: below, nothing new is taken.
     pub min_free: u64,
     /// How long uploaded files are kept; `None`: until deleted.
     pub files_retention: Option<Duration>,
@@ -69,47 +82,80 @@ pub struct Page<T> {
 /// acknowledged, and nothing else is promised.
 #[derive(Clone, Debug)]
 pub struct Store {
-    database: Arc<Database>,
+    database: Database,
     files_retention: Option<Duration>,
     results_retention: Option<Duration>,
 }
 
+/// What is behind a store.
+#[derive(Clone, Debug)]
+enum Database {
+    Sqlite(Arc<sqlite::Database>),
+    Postgres(Arc<postgres::Database>),
+}
+
 impl Store {
-    /// Opens or makes the database and starts its threads. Blocks; called once, at start.
+    /// Opens or makes the database and starts what serves it. Called once, at start.
     ///
     /// # Errors
-    /// [`StoreError::InUse`], [`StoreError::NewerSchema`], [`StoreError::Damaged`], or
-    /// [`StoreError::Unavailable`] when the folder can't be used.
-    pub fn open(settings: StoreSettings, clock: Clock, metrics: StoreMetrics) -> Result<Self> {
-        let database = Arc::new(Database::open(&settings, clock, metrics)?);
-        let StoreSettings { files_retention, results_retention, .. } = settings;
+    /// [`StoreError::InUse`] or [`StoreError::SchemaInUse`], [`StoreError::NewerSchema`],
+    /// [`StoreError::Damaged`], or [`StoreError::Unavailable`] when the folder or the server can't be used.
+    pub async fn open(settings: StoreSettings, clock: Clock, metrics: StoreMetrics) -> Result<Self> {
+        let StoreSettings { location, min_free, files_retention, results_retention } = settings;
+        let shared = Arc::new(Shared::new(metrics));
+        let database = match location {
+            StoreLocation::Sqlite(path) => {
+                let open = move || sqlite::Database::open(&path, min_free, clock, shared);
+                let opened = tokio::task::spawn_blocking(open).await;
+                Database::Sqlite(Arc::new(opened.map_err(|_| StoreError::Closed)??))
+            }
+            StoreLocation::Postgres { url, schema } => {
+                Database::Postgres(Arc::new(postgres::Database::open(&url, &schema, shared).await?))
+            }
+        };
         Ok(Self { database, files_retention, results_retention })
+    }
+
+    /// Bells and gauges.
+    fn shared(&self) -> &Shared {
+        match &self.database {
+            Database::Sqlite(database) => database.shared(),
+            Database::Postgres(database) => database.shared(),
+        }
     }
 
     /// Rung after a commit that made, changed, cancelled or expired a batch.
     pub fn work_wakeup(&self) -> &Wakeup {
-        self.database.work()
+        &self.shared().work
     }
 
     /// Rung after a commit that recorded results or changed a batch's status.
     pub fn progress_wakeup(&self) -> &Wakeup {
-        self.database.progress()
+        &self.shared().progress
     }
 
-    /// Rung when [`StoreHealth::disk_full`] changes.
+    /// Rung when [`StoreHealth::takes_work`] changes.
     pub fn disk_wakeup(&self) -> &Wakeup {
-        self.database.disk()
+        &self.shared().disk
     }
 
-    /// How the store is, without asking the disk.
+    /// How the store is, without asking the disk or the server.
     pub fn health(&self) -> StoreHealth {
-        self.database.health()
+        match &self.database {
+            Database::Sqlite(database) => database.health(),
+            Database::Postgres(database) => database.health(),
+        }
     }
 
-    /// Commits what is queued, folds the log into the database and gives the data folder free.
+    /// Commits what is queued and gives the data folder or the schema free.
     pub async fn close(&self) {
-        let database = Arc::clone(&self.database);
-        // It joins threads; a runtime that is ending itself has let go of them already.
-        let _ = tokio::task::spawn_blocking(move || database.end(true)).await;
+        match &self.database {
+            Database::Sqlite(database) => {
+                let database = Arc::clone(database);
+                // It joins threads; a runtime that is ending itself has let go of them already.
+                let _ = tokio::task::spawn_blocking(move || database.end(true)).await;
+            }
+            Database::Postgres(database) => database.close().await,
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::domain::ids::BatchKey;
 use crate::domain::result::{RetryRecord, StoredResult};
 
 use super::sqlite::{Span, frontier, results};
-use super::{Result, Store};
+use super::{Database, Result, Store, postgres};
 
 /// In which order results come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`](super::StoreError::Damaged) if a stored payload can't be read.
     pub async fn results(&self, query: ResultQuery) -> Result<Vec<StoredResult>> {
-        self.database.read(Span::Page, move |connection| results::page(connection, &query)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| results::page(connection, &query)).await
+            }
+            Database::Postgres(database) => postgres::results::page(database, &query).await,
+        }
     }
 
     /// The position (or line, by the query's order) of the last row up to `until` among the first
@@ -60,7 +65,12 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn last_result(&self, query: ResultQuery, until: u64) -> Result<Option<u64>> {
-        self.database.read(Span::Page, move |connection| results::last(connection, &query, until)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| results::last(connection, &query, until)).await
+            }
+            Database::Postgres(database) => postgres::results::last(database, &query, until).await,
+        }
     }
 
     /// The first line that has an item without a result; `u32::MAX` once the batch is terminal.
@@ -68,7 +78,12 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn input_frontier(&self, batch: BatchKey) -> Result<u32> {
-        self.database.read(Span::Page, move |connection| frontier::line(connection, batch)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| frontier::line(connection, batch)).await
+            }
+            Database::Postgres(database) => postgres::frontier::line(database, batch).await,
+        }
     }
 
     /// The result of one line.
@@ -76,7 +91,12 @@ impl Store {
     /// # Errors
     /// As [`Store::results`].
     pub async fn result(&self, batch: BatchKey, line: u32) -> Result<Option<StoredResult>> {
-        self.database.read(Span::Point, move |connection| results::of_line(connection, batch, line)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Point, move |connection| results::of_line(connection, batch, line)).await
+            }
+            Database::Postgres(database) => postgres::results::of_line(database, batch, line).await,
+        }
     }
 
     /// The retry that one line waits for.
@@ -84,10 +104,6 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn retry(&self, batch: BatchKey, line: u32) -> Result<Option<RetryRecord>> {
-        let retries = self
-            .database
-            .read(Span::Point, move |connection| results::retries(connection, batch, line, line))
-            .await?;
-        Ok(retries.into_iter().next())
+        Ok(self.retries(batch, line, line).await?.into_iter().next())
     }
 }

@@ -4,12 +4,22 @@ use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 
-use super::sqlite::retention::{self, Horizon};
-use super::sqlite::{Lane, Writing};
-use super::{Result, Store};
+use super::sqlite::{Lane, Writing, retention};
+use super::{Database, Result, Store, postgres};
 
 /// Commands of one sweep; others run between them.
 const COMMANDS: u32 = 16;
+
+/// Since when kept things are too old; `None`: never.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Horizon {
+    /// Files uploaded before.
+    pub(super) files: Option<Timestamp>,
+    /// Batches ended before.
+    pub(super) results: Option<Timestamp>,
+    /// Files whose own time came.
+    pub(super) now: Timestamp,
+}
 
 /// What one sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +31,7 @@ pub struct Swept {
 }
 
 impl Store {
-    /// Expires what retention says and erases a bounded amount, in commands of at most 5 ms each.
+    /// Expires what retention says and erases a bounded amount, in short commands.
     ///
     /// # Errors
     /// What every write may answer.
@@ -31,8 +41,13 @@ impl Store {
             Horizon { files: before(self.files_retention), results: before(self.results_retention), now };
         let mut swept = Swept { rows: 0, more: true };
         for _ in 0..COMMANDS {
-            let command = move |writing: &mut Writing<'_>| retention::sweep(writing, horizon);
-            let step = self.database.write(Lane::Bulk, command).await?;
+            let step = match &self.database {
+                Database::Sqlite(database) => {
+                    let command = move |writing: &mut Writing<'_>| retention::sweep(writing, horizon);
+                    database.write(Lane::Bulk, command).await?
+                }
+                Database::Postgres(database) => postgres::retention::sweep(database, horizon).await?,
+            };
             swept = Swept { rows: swept.rows + step.rows, more: step.more };
             if !step.more {
                 break;

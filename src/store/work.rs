@@ -9,8 +9,8 @@ use crate::domain::result::{NewResult, RetryRecord};
 use crate::domain::segment::SegmentHead;
 use crate::domain::time::Timestamp;
 
-use super::sqlite::{Lane, Span, batch_rows, batches, boots, results, work};
-use super::{Result, Store};
+use super::sqlite::{Lane, Span, Writing, batch_rows, batches, boots, results, work};
+use super::{Database, Result, Store, postgres};
 
 /// How far leasing has come in one model's segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,10 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn active_batches(&self) -> Result<Vec<BatchRecord>> {
-        self.database.read(Span::Page, batch_rows::active).await
+        match &self.database {
+            Database::Sqlite(database) => database.read(Span::Page, batch_rows::active).await,
+            Database::Postgres(database) => postgres::batch_rows::active(database).await,
+        }
     }
 
     /// A batch's cursors, one per model.
@@ -82,7 +85,12 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn cursors(&self, batch: BatchKey) -> Result<Vec<Cursor>> {
-        self.database.read(Span::Page, move |connection| work::cursors(connection, batch)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| work::cursors(connection, batch)).await
+            }
+            Database::Postgres(database) => postgres::work::cursors(database, batch).await,
+        }
     }
 
     /// The numbers of the segments leased and unfinished.
@@ -90,13 +98,21 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn leased_segments(&self, batch: BatchKey) -> Result<Vec<u32>> {
-        self.database.read(Span::Page, move |connection| work::leased(connection, batch)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.read(Span::Page, move |connection| work::leased(connection, batch)).await
+            }
+            Database::Postgres(database) => postgres::work::leased(database, batch).await,
+        }
     }
 
     /// Notes that a segment runs and moves the cursor of its model past it. Not awaited: the row is
     /// durable before any result recorded after this call.
     pub fn lease(&self, batch: BatchKey, head: &SegmentHead) {
-        self.database.lease(batch, head);
+        match &self.database {
+            Database::Sqlite(database) => database.lease(batch, head),
+            Database::Postgres(database) => database.lease(batch, head),
+        }
     }
 
     /// The lines from `first` to `last` that have a result, ascending.
@@ -104,9 +120,15 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn done_lines(&self, batch: BatchKey, first: u32, last: u32) -> Result<Vec<u32>> {
-        self.database
-            .read(Span::Page, move |connection| results::done_lines(connection, batch, first, last))
-            .await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let done = move |connection: &_| results::done_lines(connection, batch, first, last);
+                database.read(Span::Page, done).await
+            }
+            Database::Postgres(database) => {
+                postgres::results::done_lines(&**database, batch, first, last).await.map_err(Into::into)
+            }
+        }
     }
 
     /// The retries that lines from `first` to `last` wait for, by line.
@@ -114,9 +136,13 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn retries(&self, batch: BatchKey, first: u32, last: u32) -> Result<Vec<RetryRecord>> {
-        self.database
-            .read(Span::Page, move |connection| results::retries(connection, batch, first, last))
-            .await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let waiting = move |connection: &_| results::retries(connection, batch, first, last);
+                database.read(Span::Page, waiting).await
+            }
+            Database::Postgres(database) => postgres::results::retries(database, batch, first, last).await,
+        }
     }
 }
 
@@ -125,7 +151,10 @@ impl Store {
     /// Queues a flush ahead of every upload. Never blocks: what is unrecorded is bounded by the gate.
     /// A full disk delays the answer, it doesn't refuse the flush.
     pub fn record(&self, flush: Flush) -> oneshot::Receiver<Result<Recorded>> {
-        self.database.record(flush)
+        match &self.database {
+            Database::Sqlite(database) => database.record(flush),
+            Database::Postgres(database) => database.record(flush),
+        }
     }
 
     /// Fail-fast: a batch in progress begins to cancel, with this as its first error. `false`: it was
@@ -134,7 +163,13 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn begin_cancelling(&self, batch: BatchKey, error: LineProblem) -> Result<bool> {
-        self.database.write(Lane::Control, move |writing| batches::fail_fast(writing, batch, error)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let command = move |writing: &mut Writing<'_>| batches::fail_fast(writing, batch, error);
+                database.write(Lane::Control, command).await
+            }
+            Database::Postgres(database) => postgres::batches::fail_fast(database, batch, error).await,
+        }
     }
 
     /// A batch in progress begins to expire. `false`: it was not in progress.
@@ -142,7 +177,12 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn begin_expiring(&self, batch: BatchKey) -> Result<bool> {
-        self.database.write(Lane::Control, move |writing| batches::expire(writing, batch)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.write(Lane::Control, move |writing| batches::expire(writing, batch)).await
+            }
+            Database::Postgres(database) => postgres::batches::expire(database, batch).await,
+        }
     }
 
     /// The saved levels of the gate.
@@ -150,7 +190,10 @@ impl Store {
     /// # Errors
     /// What every read may answer.
     pub async fn ledger(&self) -> Result<Vec<LedgerEntry>> {
-        self.database.read(Span::Page, work::ledger).await
+        match &self.database {
+            Database::Sqlite(database) => database.read(Span::Page, work::ledger).await,
+            Database::Postgres(database) => postgres::work::ledger(database).await,
+        }
     }
 }
 
@@ -161,7 +204,12 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn begin_boot(&self, now: Timestamp) -> Result<BootReport> {
-        self.database.write(Lane::Control, move |writing| boots::begin(writing, now)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                database.write(Lane::Control, move |writing| boots::begin(writing, now)).await
+            }
+            Database::Postgres(database) => postgres::boots::begin(database, now).await,
+        }
     }
 
     /// Names the one item that is about to run alone; durable when this returns.
@@ -169,12 +217,21 @@ impl Store {
     /// # Errors
     /// What every write may answer.
     pub async fn name_alone(&self, batch: BatchKey, line: u32) -> Result<()> {
-        self.database.write(Lane::Control, move |writing| boots::name_alone(writing, batch, line)).await
+        match &self.database {
+            Database::Sqlite(database) => {
+                let command = move |writing: &mut Writing<'_>| boots::name_alone(writing, batch, line);
+                database.write(Lane::Control, command).await
+            }
+            Database::Postgres(database) => postgres::boots::name_alone(database, batch, line).await,
+        }
     }
 
     /// Notes that this boot ended cleanly.
     pub async fn end_boot(&self) {
         // Without the note the next start is merely a careful one.
-        let _ = self.database.write(Lane::Control, boots::end).await;
+        let _ = match &self.database {
+            Database::Sqlite(database) => database.write(Lane::Control, boots::end).await,
+            Database::Postgres(database) => postgres::boots::end(database).await,
+        };
     }
 }

@@ -37,6 +37,8 @@ mod main_path;
 #[cfg(test)]
 mod observing;
 #[cfg(test)]
+mod on_postgres;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod processes;

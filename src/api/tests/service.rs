@@ -19,7 +19,7 @@ use crate::domain::progress::{ItemProgress, Progress};
 use crate::domain::result::{ErrorCode, ItemStatus, NewResult, Payload};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::store::{Flush, Store, StoreSettings};
+use crate::store::{Flush, Store, StoreLocation, StoreSettings};
 
 use super::super::{
     Api, ApiParts, ApiSettings, Board, Keyring, KeyringSettings, ModelEntry, Surface, routes,
@@ -57,12 +57,12 @@ impl Service {
         let metrics = Metrics::new("test").unwrap();
         let shutdown = Shutdown::default();
         let store_settings = StoreSettings {
-            path: folder.path().join("store.db"),
+            location: StoreLocation::Sqlite(folder.path().join("store.db")),
             min_free: 0,
             files_retention: None,
             results_retention: None,
         };
-        let store = Store::open(store_settings, clock, metrics.store().clone()).unwrap();
+        let store = Store::open(store_settings, clock, metrics.store().clone()).await.unwrap();
         let text = metrics.clone();
         let board = Board {
             // One model has no lane; lines without a model have none either.

@@ -96,9 +96,13 @@ fn said(given: &Given<'_>) -> String {
     "must be at least twice batches.max_line, \"32MiB\""
 )]
 #[case::same_address("server.admin_listen = '127.0.0.1:8080'", "must differ from server.listen")]
-#[case::postgres(
-    "store.url = 'postgres://u:hunter2@h/db'",
-    "store.url = \"postgres:…\": this version stores in SQLite only"
+#[case::no_database(
+    "store.url = 'mysql://u:hunter2@h/db'",
+    "store.url = \"mysql:…\": expected a URL such as"
+)]
+#[case::schema_name(
+    "store = { url = 'postgres://h/db', schema = 'My-Own' }",
+    "store.schema = \"My-Own\": is no name for a schema"
 )]
 #[case::schema("store.schema = 's'", "store.schema = \"s\": is for PostgreSQL")]
 #[case::url_twice(

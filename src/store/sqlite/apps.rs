@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::{Fault, damaged};
+use super::usage;
 use super::values::{int, moment, optional_uint, uint, unreadable};
 use super::writing::Writing;
-use super::{json, usage};
 use crate::domain::app::{AppName, AppRecord, AppSettings, Holdings, OverQuota, Quota};
 use crate::domain::day::Day;
 use crate::domain::ids::AppKey;
-use crate::store::{AppReport, MOST_APPS};
+use crate::store::{AppReport, MOST_APPS, StoreError, json};
 
 /// The columns of an [`AppRecord`], in the order [`read_record`] takes them.
 macro_rules! select_apps {
@@ -160,7 +160,7 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<AppRecord> {
         name: read_name(row, 1)?,
         settings: AppSettings {
             weight: row.get(2)?,
-            limits: limits.map_err(|fault: Fault| unreadable(3, fault.answer().to_string()))?,
+            limits: limits.map_err(|error: StoreError| unreadable(3, error.to_string()))?,
             items_queued: optional_uint(row, 4)?,
             bytes_stored: optional_uint(row, 5)?,
         },

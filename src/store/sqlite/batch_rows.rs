@@ -5,12 +5,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Fault;
-use super::json;
 use super::values::{int, micros, moment, optional_moment, optional_uint, optional_word, uint, word};
 use crate::domain::batch::{BatchRecord, BatchStatus, Counts, Moments, Sums, Usage};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{AppKey, BatchId, BatchKey, FileId, FileKey};
 use crate::store::state::BatchState;
+use crate::store::{StoreError, json};
 
 /// The columns of [`BatchState`], in the order [`read_state`] takes them.
 macro_rules! state_columns {
@@ -191,7 +191,7 @@ pub(crate) fn read_record(row: &Row<'_>) -> rusqlite::Result<BatchRecord> {
     let state = read_state(row)?;
     let at = |offset| BEYOND_STATE + offset;
     let text = |offset| -> rusqlite::Result<&str> { Ok(row.get_ref(at(offset))?.as_str()?) };
-    let json = |fault: Fault| super::values::unreadable(BEYOND_STATE, fault.answer().to_string());
+    let json = |error: StoreError| super::values::unreadable(BEYOND_STATE, error.to_string());
     let created_at = moment(row, at(6))?;
     let window = Duration::from_micros(uint(row, at(5))?);
     Ok(BatchRecord {

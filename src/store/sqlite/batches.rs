@@ -5,7 +5,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::apps;
 use super::batch_rows;
 use super::fault::{Fault, damaged};
-use super::json;
 use super::values::{int, length, micros};
 use super::views;
 use super::writing::Writing;
@@ -13,6 +12,7 @@ use crate::domain::app::OverQuota;
 use crate::domain::batch::{BatchRecord, BatchStatus};
 use crate::domain::file::LineProblem;
 use crate::domain::ids::{AppKey, BatchId, BatchKey};
+use crate::store::json;
 use crate::store::state::BatchState;
 use crate::store::{
     BatchChange, CancelOutcome, ChangeOutcome, CreateOutcome, DeleteOutcome, Idempotency, NewBatch,

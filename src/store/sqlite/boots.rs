@@ -7,37 +7,12 @@ use super::writing::Writing;
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
 use crate::store::BootReport;
-
-/// Boots remembered: only the last matters, the others are for whoever looks into an accident.
-const REMEMBERED: i64 = 20;
-
-/// An item that boots died with, and how many in a row did.
-type Suspect = (BatchKey, u32, u32);
-
-/// The boot before, as its row tells.
-struct Previous {
-    clean: bool,
-    recorded: bool,
-    alone: Option<(BatchKey, u32)>,
-    suspect: Option<Suspect>,
-}
-
-impl Previous {
-    /// Whom to suspect now. A boot that died before it named anyone proves nothing new.
-    fn suspect_now(&self) -> Option<Suspect> {
-        if self.clean || self.recorded {
-            return None;
-        }
-        let Some((batch, line)) = self.alone else { return self.suspect };
-        let before = self.suspect.filter(|(b, l, _)| (*b, *l) == (batch, line));
-        Some((batch, line, before.map_or(0, |(_, _, deaths)| deaths) + 1))
-    }
-}
+use crate::store::previous_boot::{PreviousBoot, REMEMBERED};
 
 /// Writes this boot's row and tells of the boot before.
 pub(crate) fn begin(writing: &mut Writing<'_>, now: Timestamp) -> Result<BootReport, Fault> {
     let previous = last(writing.connection)?;
-    let suspect = previous.as_ref().and_then(Previous::suspect_now);
+    let suspect = previous.as_ref().and_then(PreviousBoot::suspect_now);
     writing.connection.execute(
         "INSERT INTO boot (started_at, suspect_batch, suspect_line, suspect_deaths) VALUES (?1, ?2, ?3, ?4)",
         params![
@@ -57,7 +32,7 @@ pub(crate) fn begin(writing: &mut Writing<'_>, now: Timestamp) -> Result<BootRep
     })
 }
 
-fn last(connection: &Connection) -> Result<Option<Previous>, Fault> {
+fn last(connection: &Connection) -> Result<Option<PreviousBoot>, Fault> {
     let previous = connection
         .query_row(
             "SELECT ended_at IS NOT NULL, recorded, alone_batch, alone_line, \
@@ -68,7 +43,7 @@ fn last(connection: &Connection) -> Result<Option<Previous>, Fault> {
                 let item = |batch: Option<i64>, line: Option<u32>| batch.map(BatchKey).zip(line);
                 let suspect = item(row.get(4)?, row.get(5)?);
                 let deaths = row.get(6)?;
-                Ok(Previous {
+                Ok(PreviousBoot {
                     clean: row.get(0)?,
                     recorded: row.get(1)?,
                     alone: item(row.get(2)?, row.get(3)?),

@@ -4,11 +4,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::{Fault, damaged};
 use super::files::check_uploading;
-use super::payload::pieces_of;
 use super::values::{pair, uint};
 use super::writing::Writing;
 use crate::domain::ids::FileKey;
 use crate::domain::segment::{Segment, SegmentHead};
+use crate::store::payload::pieces_of;
 
 /// The columns of a [`SegmentHead`], in the order [`read_head`] takes them.
 macro_rules! select_heads {

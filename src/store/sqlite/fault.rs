@@ -83,7 +83,7 @@ impl From<Fault> for StoreError {
 
 /// What a row can't be.
 pub(crate) fn damaged(what: &str) -> Fault {
-    Fault::Refused(StoreError::Damaged(what.to_owned()))
+    crate::store::error::damaged(what).into()
 }
 
 /// Ends the process.

@@ -5,13 +5,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::apps;
 use super::fault::{Fault, damaged};
-use super::json;
 use super::values::{int, moment, optional_moment, uint, unreadable};
 use super::writing::Writing;
 use crate::domain::file::{FileRecord, FileSource, FileSummary};
 use crate::domain::ids::{AppKey, BatchKey, FileId, FileKey};
 use crate::domain::time::Timestamp;
-use crate::store::{FileQuery, NewFile, Page, StoreError};
+use crate::store::{FileQuery, NewFile, Page, StoreError, json};
 
 /// The columns of a [`FileRecord`], in the order [`read_record`] takes them.
 macro_rules! select_files {
@@ -162,7 +161,7 @@ pub(crate) fn summary(connection: &Connection, file: FileKey) -> Result<FileSumm
         .prepare_cached("SELECT summary FROM file_summary WHERE file = ?1")?
         .query_row([file.0], |row| row.get(0))
         .optional()?;
-    json::summary_from_text(&text.ok_or_else(|| damaged("the file has no summary"))?)
+    Ok(json::summary_from_text(&text.ok_or_else(|| damaged("the file has no summary"))?)?)
 }
 
 /// The salt of its item keys.

@@ -7,13 +7,13 @@ use rusqlite::{CachedStatement, Connection, params};
 
 use super::batch_rows;
 use super::fault::Fault;
-use super::payload::{Packer, pieces_of};
 use super::values::{int, micros, pair};
 use super::writing::{ActiveBatch, Writing};
 use super::{usage, views};
 use crate::domain::ids::BatchKey;
 use crate::domain::output_line::file_line_bytes;
 use crate::domain::result::{NewResult, Payload, RetryRecord};
+use crate::store::payload::{Packer, pieces_of};
 use crate::store::{Flush, LedgerEntry, Recorded};
 
 /// Writes a group's flushes in their order; one answer each.

@@ -1,112 +1,64 @@
 //! One commit: what is kept first, then jobs, each of which may fail alone.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::params;
 
 use super::fault::{Fault, Severity};
 use super::flush;
-use super::large::LargeFlushes;
-use super::payload::Packer;
-use super::queue::{Job, Kept, Lane, PendingFlush, Queue};
-use super::writing::{Effects, Writing};
+use super::queue::{Job, Lane, Queue};
+use super::results;
+use super::writing::Writing;
 use crate::domain::ids::BatchKey;
-use crate::store::{Flush, Recorded, Result, StoreError};
+use crate::store::kept::{Kepts, Lease, ResultPiece};
+use crate::store::payload::Packer;
+use crate::store::shared::Effects;
+use crate::store::{Recorded, Result, StoreError};
 
-/// Results of one commit: bounds what a long sync lets pile up in one transaction.
-const MOST_RESULTS: usize = 4_096;
 /// Time that the jobs of one lane may take of a commit; one always runs.
 const JOBS_TIME: Duration = Duration::from_millis(5);
 
-/// What must become durable, in the order it came.
-#[derive(Default)]
-pub(super) struct Kepts {
-    leases: Vec<Lease>,
-    flushes: Vec<PendingFlush>,
-    /// Parts of flushes that wait for their large results: nobody waits for these alone.
-    parts: Vec<Flush>,
-    large: LargeFlushes,
+/// Writes what is kept; one answer for each of its flushes.
+fn write_kept(
+    writing: &mut Writing<'_>,
+    packer: &mut Packer,
+    kepts: &Kepts,
+) -> std::result::Result<Vec<Recorded>, Fault> {
+    for lease in kepts.leases() {
+        write_lease(writing, lease)?;
+    }
+    if let Some(piece) = kepts.piece() {
+        write_piece(writing, packer, &piece)?;
+    }
+    let answers = flush::write(writing, packer, kepts.flushes())?;
+    flush::finish_segments(writing, kepts.finished_segments())?;
+    if answers.iter().any(|recorded| recorded.inserted > 0) {
+        let sql = "UPDATE boot SET recorded = 1 WHERE id = (SELECT max(id) FROM boot) AND recorded = 0";
+        writing.connection.prepare_cached(sql)?.execute([])?;
+    }
+    Ok(answers)
 }
 
-/// A segment that runs.
-struct Lease {
-    batch: BatchKey,
-    segment: u32,
-    model: Arc<str>,
-}
-
-impl Kepts {
-    /// Adds what was queued since, unless a failing disk has let enough pile up.
-    pub(super) fn collect(&mut self, queue: &Queue) {
-        let held: usize = self.flushes.iter().map(|pending| pending.flush.results.len()).sum();
-        for kept in queue.take_kept(MOST_RESULTS.saturating_sub(held)) {
-            match kept {
-                Kept::Lease { batch, segment, model } => self.leases.push(Lease { batch, segment, model }),
-                Kept::Flush(pending) => {
-                    let (part, now) = self.large.sift(pending);
-                    // In the order of arrival: a part must not overwrite what a newer flush says.
-                    match (part, self.flushes.last_mut()) {
-                        (Some(part), Some(last)) => {
-                            last.flush.retries.extend(part.retries);
-                            last.flush.ledger.extend(part.ledger);
-                        }
-                        (part, _) => self.parts.extend(part),
-                    }
-                    self.flushes.extend(now);
-                }
-            }
-        }
+/// Writes a piece of a large result, unless its line has a row already.
+fn write_piece(
+    writing: &mut Writing<'_>,
+    packer: &mut Packer,
+    piece: &ResultPiece<'_>,
+) -> std::result::Result<(), Fault> {
+    let (batch, line) = (piece.result.batch, piece.result.line);
+    let takes = writing.batches.get(writing.connection, batch)?.is_some();
+    // A row that is there may have pieces of its own under the same numbers.
+    if takes && !results::has_line(writing.connection, batch, line)? {
+        let (stored, compressed) = packer.pack(&piece.data);
+        let sql = "INSERT OR REPLACE INTO result_chunk (batch, line, no, compressed, data) \
+                   VALUES (?1, ?2, ?3, ?4, ?5)";
+        writing
+            .connection
+            .prepare_cached(sql)?
+            .execute(params![batch.0, line, piece.no, compressed, stored])?;
+        writing.effects.rows += 1;
     }
-
-    /// Whether everything is durable.
-    pub(super) fn is_empty(&self) -> bool {
-        self.leases.is_empty() && self.flushes.is_empty() && self.parts.is_empty() && self.large.is_empty()
-    }
-
-    /// Writes all of it; the answers are in the order of [`Kepts::answer`].
-    fn write(
-        &self,
-        writing: &mut Writing<'_>,
-        packer: &mut Packer,
-    ) -> std::result::Result<Vec<Recorded>, Fault> {
-        for lease in &self.leases {
-            write_lease(writing, lease)?;
-        }
-        self.large.write_piece(writing, packer)?;
-        let complete = self.large.complete().into_iter();
-        let flushes = complete.chain(&self.flushes).map(|pending| &pending.flush);
-        let mut answers = flush::write(writing, packer, self.parts.iter().chain(flushes))?;
-        // Nobody waits for the parts: their flush is answered with its results.
-        answers.drain(..self.parts.len().min(answers.len()));
-        flush::finish_segments(writing, self.large.finished_now())?;
-        if answers.iter().any(|recorded| recorded.inserted > 0) {
-            let sql = "UPDATE boot SET recorded = 1 WHERE id = (SELECT max(id) FROM boot) AND recorded = 0";
-            writing.connection.prepare_cached(sql)?.execute([])?;
-        }
-        Ok(answers)
-    }
-
-    /// After the commit: tells everyone what became of their flush.
-    pub(super) fn answer(&mut self, answers: Vec<Recorded>) {
-        self.leases.clear();
-        self.parts.clear();
-        let complete = self.large.advance();
-        for (pending, recorded) in complete.into_iter().chain(self.flushes.drain(..)).zip(answers) {
-            // Nobody waits any more if this fails; the rows are there all the same.
-            let _ = pending.reply.send(Ok(recorded));
-        }
-    }
-
-    /// Gives up what was to be written.
-    pub(super) fn refuse(&mut self, error: &StoreError) {
-        self.leases.clear();
-        self.parts.clear();
-        let complete = self.large.advance();
-        for pending in complete.into_iter().chain(self.flushes.drain(..)) {
-            let _ = pending.reply.send(Err(error.clone()));
-        }
-    }
+    Ok(())
 }
 
 fn write_lease(writing: &mut Writing<'_>, lease: &Lease) -> std::result::Result<(), Fault> {
@@ -198,7 +150,7 @@ impl<'c> Group<'c> {
     ) -> std::result::Result<(Vec<Recorded>, Duration), Fault> {
         let connection = self.writing.connection;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let answers = kepts.write(&mut self.writing, packer)?;
+        let answers = write_kept(&mut self.writing, packer, kepts)?;
         self.run_jobs(queue, Lane::Control)?;
         self.run_jobs(queue, Lane::Bulk)?;
         let began = Instant::now();

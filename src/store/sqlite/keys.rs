@@ -2,14 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::fault::{Fault, damaged};
+use super::fault::Fault;
 use super::files::check_uploading;
 use super::writing::Writing;
 use crate::domain::file::{ItemKey, KeyBlock};
 use crate::domain::ids::FileKey;
-
-/// Bytes of a key as stored: hash, line and segment, little-endian.
-const KEY_BYTES: usize = 16;
+use crate::store::packed_keys::{ordered, pack, unpack};
 
 /// Appends blocks of keys.
 pub(crate) fn append(writing: &mut Writing<'_>, file: FileKey, blocks: &[KeyBlock]) -> Result<(), Fault> {
@@ -92,33 +90,4 @@ pub(crate) fn block(
     let keys: Option<Vec<u8>> =
         connection.prepare_cached(sql)?.query_row(params![file.0, chunk, no], |row| row.get(0)).optional()?;
     keys.map(|keys| Ok(KeyBlock { chunk, no, keys: unpack(&keys)? })).transpose()
-}
-
-/// A hash so that the signed order of what is stored is its own.
-const fn ordered(hash: u64) -> i64 {
-    (hash ^ (1 << 63)).cast_signed()
-}
-
-fn pack(keys: &[ItemKey]) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(keys.len() * KEY_BYTES);
-    for key in keys {
-        packed.extend_from_slice(&key.hash.to_le_bytes());
-        packed.extend_from_slice(&key.line.to_le_bytes());
-        packed.extend_from_slice(&key.segment.to_le_bytes());
-    }
-    packed
-}
-
-fn unpack(packed: &[u8]) -> Result<Vec<ItemKey>, Fault> {
-    let (keys, rest) = packed.as_chunks::<KEY_BYTES>();
-    if !rest.is_empty() {
-        return Err(damaged("a block of item keys is cut off"));
-    }
-    Ok(keys.iter().map(read_key).collect())
-}
-
-fn read_key(packed: &[u8; KEY_BYTES]) -> ItemKey {
-    // Little-endian throughout, so that one number holds all three.
-    let all = u128::from_le_bytes(*packed);
-    ItemKey { hash: all as u64, line: (all >> 64) as u32, segment: (all >> 96) as u32 }
 }

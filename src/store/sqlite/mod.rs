@@ -15,17 +15,13 @@ mod flush;
 mod folder;
 pub(super) mod frontier;
 mod group;
-mod json;
 pub(super) mod keys;
-mod large;
 mod log;
-mod payload;
 mod queue;
 mod readers;
 pub(super) mod results;
 pub(super) mod retention;
 mod schema;
-mod shared;
 pub(super) mod usage;
 mod values;
 mod views;
@@ -33,6 +29,7 @@ pub(super) mod work;
 mod writer;
 mod writing;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -45,19 +42,17 @@ use self::disk::Disk;
 use self::fault::Fault;
 use self::folder::Folder;
 use self::log::Log;
-use self::payload::Packer;
-use self::queue::{Call, Ending, Kept, PendingFlush};
+use self::queue::{Call, Ending, Queue};
 use self::readers::Readers;
-use self::shared::Shared;
 use self::writer::Writer;
 use self::writing::ActiveBatches;
 use crate::clock::Clock;
-use crate::domain::day::{Day, DayUsage};
-use crate::domain::ids::{AppKey, BatchKey};
-use crate::domain::segment::{Segment, SegmentHead};
-use crate::metrics::StoreMetrics;
-use crate::store::{Flush, Recorded, Result, StoreError, StoreHealth, StoreSettings};
-use crate::wakeup::Wakeup;
+use crate::domain::ids::BatchKey;
+use crate::domain::segment::SegmentHead;
+use crate::store::kept::{Kept, Kepts, Lease, PendingFlush};
+use crate::store::payload::Packer;
+use crate::store::shared::Shared;
+use crate::store::{Flush, Recorded, Result, StoreError, StoreHealth};
 
 pub(super) use self::queue::Lane;
 pub(super) use self::readers::Span;
@@ -68,6 +63,7 @@ type Attempt<T> = std::result::Result<T, Fault>;
 /// An open database and its threads.
 pub(super) struct Database {
     shared: Arc<Shared>,
+    queue: Arc<Queue>,
     readers: Arc<Readers>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     folder: Mutex<Option<Folder>>,
@@ -81,31 +77,32 @@ impl std::fmt::Debug for Database {
 
 impl Database {
     /// Holds the data folder, brings the schema up to date, starts the threads.
-    pub(super) fn open(settings: &StoreSettings, clock: Clock, metrics: StoreMetrics) -> Attempt<Self> {
-        let folder = Folder::hold(&settings.path)?;
-        let mut connection = open_writer(&settings.path)?;
+    pub(super) fn open(path: &Path, min_free: u64, clock: Clock, shared: Arc<Shared>) -> Result<Self> {
+        let folder = Folder::hold(path)?;
+        let mut connection = open_writer(path)?;
         schema::migrate(&mut connection)?;
         retention::give_up_unfinished(&connection, clock.now())?;
         let log = Log::watch(&mut connection)?;
-        let shared = Arc::new(Shared::new(metrics));
-        let (readers, mut threads) = Readers::start(&settings.path)?;
+        let queue = Arc::new(Queue::new(shared.metrics.writer_queue().clone()));
+        let (readers, mut threads) = Readers::start(path)?;
         let mut writer = Writer {
             connection,
-            database: settings.path.clone(),
+            database: path.to_owned(),
             shared: Arc::clone(&shared),
+            queue: Arc::clone(&queue),
             clock,
-            disk: Disk::new(folder.path(), settings.min_free),
+            disk: Disk::new(folder.path(), min_free),
             log,
             batches: ActiveBatches::default(),
             packer: Packer::new(),
-            kepts: group::Kepts::default(),
+            kepts: Kepts::default(),
             measured: Instant::now(),
         };
         // Before anyone asks: a disk that is full at the start must not look free.
         writer.measure();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         threads.push(thread.map_err(|error| StoreError::Unavailable(error.to_string()))?);
-        Ok(Self { shared, readers, threads: Mutex::new(threads), folder: Mutex::new(Some(folder)) })
+        Ok(Self { shared, queue, readers, threads: Mutex::new(threads), folder: Mutex::new(Some(folder)) })
     }
 
     /// Runs a command on the writer and returns once it is durable.
@@ -115,7 +112,7 @@ impl Database {
         T: Send + 'static,
     {
         let (call, answer) = Call::new(body);
-        self.shared.queue.push(lane, Box::new(call));
+        self.queue.push(lane, Box::new(call));
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -137,12 +134,7 @@ impl Database {
         F: FnOnce(&mut Writing<'_>) -> Attempt<()> + Send + 'static,
     {
         let (call, _) = Call::new(body);
-        self.shared.queue.push(lane, Box::new(call));
-    }
-
-    /// Counts what an app used, for the next commit.
-    pub(super) fn count_usage(&self, app: AppKey, day: Day, used: &DayUsage) {
-        self.shared.count_usage(app, day, used);
+        self.queue.push(lane, Box::new(call));
     }
 
     /// Runs a read on one of the readers.
@@ -163,8 +155,7 @@ impl Database {
     /// Queues a flush.
     pub(super) fn record(&self, flush: Flush) -> oneshot::Receiver<Result<Recorded>> {
         let (reply, answer) = oneshot::channel();
-        if let Err(Kept::Flush(refused)) = self.shared.queue.keep(Kept::Flush(PendingFlush { flush, reply }))
-        {
+        if let Err(Kept::Flush(refused)) = self.queue.keep(Kept::Flush(PendingFlush { flush, reply })) {
             let _ = refused.reply.send(Err(StoreError::Closed));
         }
         answer
@@ -173,39 +164,21 @@ impl Database {
     /// Queues a lease.
     pub(super) fn lease(&self, batch: BatchKey, head: &SegmentHead) {
         // Of a closed store nobody leases any more.
-        let _ =
-            self.shared.queue.keep(Kept::Lease { batch, segment: head.no, model: Arc::clone(&head.model) });
-    }
-
-    /// The pieces of a segment's data that go before its row; none where it fits into that.
-    pub(super) fn pieces(segment: &Segment) -> impl Iterator<Item = (u32, bytes::Bytes)> + use<> {
-        let data = segment.data.clone();
-        (0..payload::pieces_of(data.len())).map(move |no| (no, payload::piece(&data, no)))
+        let lease = Lease { batch, segment: head.no, model: Arc::clone(&head.model) };
+        let _ = self.queue.keep(Kept::Lease(lease));
     }
 
     pub(super) fn health(&self) -> StoreHealth {
-        self.shared.health()
+        self.shared.health(self.queue.len() as u64)
     }
 
-    pub(super) fn work(&self) -> &Wakeup {
-        &self.shared.work
-    }
-
-    pub(super) fn progress(&self) -> &Wakeup {
-        &self.shared.progress
-    }
-
-    pub(super) fn apps(&self) -> &Wakeup {
-        &self.shared.apps
-    }
-
-    pub(super) fn disk(&self) -> &Wakeup {
-        &self.shared.disk
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Ends the threads and lets go of the folder. Blocks for as long as one commit or drain takes.
     pub(super) fn end(&self, clean: bool) {
-        self.shared.queue.end(if clean { Ending::Drain } else { Ending::Abort });
+        self.queue.end(if clean { Ending::Drain } else { Ending::Abort });
         if clean {
             // The log can be emptied only once nobody reads it.
             self.readers.close();

@@ -1,30 +1,16 @@
 //! What waits for the writer: results first, then control, then uploads.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::fault::Fault;
 use super::writing::Writing;
-use crate::domain::ids::BatchKey;
 use crate::metrics::IntGauge;
-use crate::store::{Flush, Recorded, Result, StoreError};
-
-/// What must not be lost while the process lives: it stays queued until it is durable.
-pub(super) enum Kept {
-    /// A segment runs.
-    Lease { batch: BatchKey, segment: u32, model: Arc<str> },
-    /// Items ended, or will be tried again.
-    Flush(PendingFlush),
-}
-
-/// A flush and who waits for it.
-pub(super) struct PendingFlush {
-    pub(super) flush: Flush,
-    pub(super) reply: oneshot::Sender<Result<Recorded>>,
-}
+use crate::store::kept::Kept;
+use crate::store::{Result, StoreError};
 
 /// A command that may fail by itself, without harm to those it shares a commit with.
 pub(super) trait Job: Send {

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::{Fault, damaged};
-use super::payload::unpack;
 use super::values::{int, low_half, moment, optional_moment, optional_word, pair, uint, unreadable, word};
 use crate::domain::batch::Usage;
 use crate::domain::ids::BatchKey;
 use crate::domain::result::{ErrorCode, ItemStatus, NewResult, Payload, RetryRecord, StoredResult};
+use crate::store::payload::unpack;
 use crate::store::{ResultFilter, ResultOrder, ResultQuery};
 
 /// Most rows of one read: a longer one would keep the log from being folded.

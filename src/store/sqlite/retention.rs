@@ -11,6 +11,7 @@ use super::writing::Writing;
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
 use crate::store::Swept;
+use crate::store::retention::Horizon;
 
 /// Time that one command erases.
 const COMMAND_TIME: Duration = Duration::from_millis(4);
@@ -20,17 +21,6 @@ const ROWS: u32 = 32;
 const HIDDEN: u32 = 16;
 /// Free pages that stay in the database for what comes next, as giving them back costs writes: 16 MB.
 const KEPT_PAGES: i64 = 4_096;
-
-/// Since when kept things are too old; `None`: never.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Horizon {
-    /// Files uploaded before.
-    pub(crate) files: Option<Timestamp>,
-    /// Batches ended before.
-    pub(crate) results: Option<Timestamp>,
-    /// Files whose own time came.
-    pub(crate) now: Timestamp,
-}
 
 /// At open: hides what a boot before left behind half made. No upload outlives its process.
 pub(crate) fn give_up_unfinished(connection: &Connection, now: Timestamp) -> Result<(), Fault> {

@@ -1,6 +1,4 @@
-//! What apps use, by day: summed in memory for a commit, one small row moved per app and day in it.
-
-use std::collections::HashMap;
+//! What apps use, by day: one small row moved per app and day and commit.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -9,44 +7,10 @@ use super::values::{int, uint};
 use super::writing::Writing;
 use crate::domain::day::{Day, DayUsage};
 use crate::domain::ids::AppKey;
-use crate::domain::result::{ItemStatus, NewResult};
-
-/// What was used and is in no row yet.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct UsageSums {
-    sums: HashMap<(AppKey, Day), DayUsage>,
-}
-
-impl UsageSums {
-    /// Adds what an app used.
-    pub(crate) fn add(&mut self, app: AppKey, day: Day, used: &DayUsage) {
-        self.sums.entry((app, day)).or_default().add(used);
-    }
-
-    /// Adds an item's result. One that ended before it was ever sent used nothing.
-    pub(crate) fn add_result(&mut self, app: AppKey, result: &NewResult) {
-        let failed = result.status == ItemStatus::Failed;
-        if failed || result.attempts > 0 {
-            self.add(app, Day::of(result.finished_at), &DayUsage::of(failed, &result.usage));
-        }
-    }
-
-    /// Adds another's sums.
-    pub(crate) fn merge(&mut self, other: Self) {
-        for ((app, day), used) in other.sums {
-            self.add(app, day, &used);
-        }
-    }
-
-    /// Whether every use has its row.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sums.is_empty()
-    }
-}
 
 /// Moves the rows.
 pub(super) fn save(writing: &mut Writing<'_>) -> Result<(), Fault> {
-    for ((app, day), used) in std::mem::take(&mut writing.usage.sums) {
+    for ((app, day), used) in writing.usage.take() {
         let DayUsage { requests, failures, input_tokens, cached_tokens, output_tokens } = used;
         let sql = "INSERT INTO app_usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (app, day) DO UPDATE SET \
                    requests = requests + excluded.requests, failures = failures + excluded.failures, \

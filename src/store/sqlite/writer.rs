@@ -11,17 +11,20 @@ use rusqlite::Connection;
 
 use super::disk::Disk;
 use super::fault::{Fault, Severity, fatal};
-use super::group::{Group, Kepts};
+use super::group::Group;
 use super::log::Log;
-use super::payload::Packer;
-use super::queue::{Ending, Lane};
-use super::shared::Shared;
-use super::writing::{ActiveBatches, Effects, Writing};
+use super::queue::{Ending, Lane, Queue};
+use super::writing::{ActiveBatches, Writing};
 use crate::clock::Clock;
 use crate::store::StoreError;
+use crate::store::kept::Kepts;
+use crate::store::payload::Packer;
+use crate::store::shared::{Effects, Shared};
 
 /// How often the disk is measured, and after how long without work the log is emptied.
 const TICK: Duration = Duration::from_secs(1);
+/// Results of one commit: bounds what a long sync lets pile up in one transaction.
+const MOST_RESULTS: usize = 4_096;
 /// How long a disk that refused a write is left alone.
 const REST: Duration = Duration::from_millis(250);
 
@@ -30,6 +33,7 @@ pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) database: PathBuf,
     pub(super) shared: Arc<Shared>,
+    pub(super) queue: Arc<Queue>,
     pub(super) clock: Clock,
     pub(super) disk: Disk,
     pub(super) log: Log,
@@ -45,8 +49,8 @@ impl Writer {
         let _guard = EndWithPanic;
         self.tell();
         loop {
-            let busy = !self.kepts.is_empty() || self.shared.queue.wait(TICK) || self.shared.has_usage();
-            match self.shared.queue.ending() {
+            let busy = !self.kepts.is_empty() || self.queue.wait(TICK) || self.shared.has_usage();
+            match self.queue.ending() {
                 Some(Ending::Abort) => break,
                 Some(Ending::Drain) if self.is_drained() => break,
                 _ => {}
@@ -60,22 +64,23 @@ impl Writer {
                 self.measure();
             }
         }
-        if self.shared.queue.ending() == Some(Ending::Drain) {
+        if self.queue.ending() == Some(Ending::Drain) {
             self.empty_log();
         }
-        self.shared.queue.clear();
+        self.queue.clear();
     }
 
     /// Whether nothing is left that a clean end waits for. A disk that takes nothing holds no end up:
     /// what is not durable was never acknowledged.
     fn is_drained(&self) -> bool {
-        self.disk.is_failing()
-            || (self.kepts.is_empty() && self.shared.queue.is_empty() && !self.shared.has_usage())
+        self.disk.is_failing() || (self.kepts.is_empty() && self.queue.is_empty() && !self.shared.has_usage())
     }
 
     /// One commit of everything that waits.
     fn commit_group(&mut self) {
-        self.kepts.collect(&self.shared.queue);
+        // Unless a failing disk has let enough pile up.
+        let room = MOST_RESULTS.saturating_sub(self.kepts.results());
+        self.kepts.collect(self.queue.take_kept(room));
         let usage = self.shared.take_usage();
         let writing = Writing {
             connection: &self.connection,
@@ -85,7 +90,7 @@ impl Writer {
             effects: Effects::default(),
         };
         let group = Group::new(writing);
-        let run = group.run(&self.kepts, &mut self.packer, &self.shared.queue);
+        let run = group.run(&self.kepts, &mut self.packer, &self.queue);
         match run {
             Ok(committed) => {
                 self.batches.trim(&committed.ended);
@@ -94,7 +99,7 @@ impl Writer {
                 for job in committed.jobs {
                     job.answer();
                 }
-                self.ring(committed.effects);
+                self.shared.ring(committed.effects);
                 self.disk.write_succeeded();
                 self.after_commit();
             }
@@ -114,17 +119,6 @@ impl Writer {
             self.failed(&fault);
         }
         self.tell();
-    }
-
-    fn ring(&self, effects: Effects) {
-        let Effects { work, progress, apps, rows: _ } = effects;
-        for (rings, bell) in
-            [(work, &self.shared.work), (progress, &self.shared.progress), (apps, &self.shared.apps)]
-        {
-            if rings {
-                bell.ring();
-            }
-        }
     }
 
     /// Nothing waits: folds the log, and finds out whether a disk that refused takes writes again.
@@ -158,7 +152,7 @@ impl Writer {
                 self.refuse_jobs(&fault.answer());
                 // At first there is the ballast's room: what is in flight goes there at once.
                 if !first {
-                    self.shared.queue.wait_for_end(REST);
+                    self.queue.wait_for_end(REST);
                 }
             }
             Severity::Answer => {
@@ -170,7 +164,7 @@ impl Writer {
 
     fn refuse_jobs(&self, error: &StoreError) {
         for lane in [Lane::Control, Lane::Bulk] {
-            while let Some(job) = self.shared.queue.take_job(lane) {
+            while let Some(job) = self.queue.take_job(lane) {
                 job.answer(Err(error.clone()));
             }
         }

@@ -7,10 +7,11 @@ use rusqlite::Connection;
 
 use super::batch_rows;
 use super::fault::Fault;
-use super::usage::UsageSums;
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
+use crate::store::shared::Effects;
 use crate::store::state::BatchState;
+use crate::store::usage_sums::UsageSums;
 
 /// Batches remembered between commits; more are forgotten and read again.
 const MOST_REMEMBERED: usize = 4_096;
@@ -23,19 +24,6 @@ pub(crate) struct Writing<'c> {
     /// What apps used and this transaction is to count.
     pub(crate) usage: UsageSums,
     pub(crate) effects: Effects,
-}
-
-/// What a commit is to tell.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Effects {
-    /// There is something else to run, or to stop.
-    pub(crate) work: bool,
-    /// Results were recorded or a status changed.
-    pub(crate) progress: bool,
-    /// An app was made or changed.
-    pub(crate) apps: bool,
-    /// Rows written.
-    pub(crate) rows: u64,
 }
 
 /// The running batches' states as committed or about to be, so that a flush reads none of them again.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rstest::rstest;
 
+use super::place::Dialect::{Postgres, Sqlite};
 use super::place::*;
 use crate::domain::api_key::{KeyText, Scope};
 use crate::domain::app::{AppName, AppSettings, OverQuota, Quota};
@@ -13,7 +14,7 @@ use crate::domain::file::FileSource;
 use crate::domain::ids::{AppKey, KeyId};
 use crate::domain::limits::{Limits, Rate};
 use crate::domain::result::ItemStatus;
-use crate::store::{CreateOutcome, FileQuery, KeyOrigin, KeyQuery, NewKey, NewKeyOutcome, Store, StoreError};
+use crate::store::{CreateOutcome, KeyOrigin, KeyQuery, NewKey, NewKeyOutcome, Store, StoreError};
 
 fn name(text: &str) -> AppName {
     AppName::new(text).unwrap()
@@ -33,43 +34,11 @@ async fn quota(store: &Store, settings: AppSettings) {
     store.put_app(name("default"), settings).await.unwrap().unwrap();
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_store_of_the_first_schema_is_brought_up_to_date() {
-    let place = Place::new();
-    std::fs::create_dir(place.settings.path.parent().unwrap()).unwrap();
-    let first = Connection::open(&place.settings.path).unwrap();
-    first.execute_batch(include_str!("../../../migrations/sqlite/0001_first.sql")).unwrap();
-    first
-        .execute_batch(
-            "INSERT INTO schema VALUES (1, 1);
-             INSERT INTO file (id, app, source, status, filename, bytes, items, created_at)
-             VALUES ('file-old', 1, 'upload', 'processed', 'old.jsonl', 70, 1, 5);",
-        )
-        .unwrap();
-    drop(first);
-
-    let store = place.open();
-    let apps = store.apps().await.unwrap();
-    assert_eq!((apps.len(), apps[0].key, apps[0].name.as_str()), (1, AppKey::DEFAULT, "default"));
-    assert_eq!(apps[0].settings, AppSettings::default());
-    let query = FileQuery { app: AppKey::DEFAULT, after: None, limit: 10, descending: true, purpose: None };
-    assert_eq!(store.files(query).await.unwrap().data[0].id.as_str(), "file-old");
-    let batch = batch_of(&store, 2).await;
-    record(&store, succeeded(batch.key, 1..=2)).await;
-    store.close().await;
-
-    let connection = Connection::open(&place.settings.path).unwrap();
-    let mark: (u32, u32) = connection
-        .query_row("SELECT version, min_compatible FROM schema", [], |row| Ok((row.get(0)?, row.get(1)?)))
-        .unwrap();
-    assert_eq!(mark, (2, 2), "a program that asks for no keys may not open it any more");
-    assert_eq!(place.integrity(), "ok");
-}
-
-#[tokio::test]
-async fn settings_are_kept_and_their_change_is_told() {
-    let place = Place::new();
-    let store = place.open();
+async fn settings_are_kept_and_their_change_is_told(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let mut told = store.apps_wakeup().listen();
     let settings = AppSettings {
         weight: 3,
@@ -85,17 +54,18 @@ async fn settings_are_kept_and_their_change_is_told() {
     told.heard().await;
     assert_eq!(app.settings, settings);
     assert_ne!(app.key, AppKey::DEFAULT);
-    let store = place.crash_and_reopen(store);
+    let store = place.crash_and_reopen(store).await;
     assert_eq!(store.apps().await.unwrap()[1], app);
     let app = store.put_app(name("search"), AppSettings::default()).await.unwrap().unwrap();
     assert_eq!(app.settings, AppSettings::default(), "what is left out is back at its default");
     assert_eq!(store.apps().await.unwrap().len(), 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn keys_are_made_listed_replaced_and_revoked() {
-    let place = Place::new();
-    let store = place.open();
+async fn keys_are_made_listed_replaced_and_revoked(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let now = crate::clock::Clock::start().now();
     assert!(!store.live_api_keys(now).await.unwrap().any_ever);
     let new = new_key("search", Scope::Read);
@@ -134,15 +104,16 @@ async fn keys_are_made_listed_replaced_and_revoked() {
 
     store.note_api_key_used(&first.id, Day(20_000));
     store.close().await;
-    let store = place.open();
+    let store = place.open().await;
     let live = store.live_api_keys(now).await.unwrap();
     assert_eq!((live.keys[0].last_used, live.any_ever), (Some(Day(20_000)), true));
 }
 
+#[rstest]
 #[tokio::test]
-async fn usage_is_counted_with_the_results_and_only_once() {
-    let place = Place::new();
-    let store = place.open();
+async fn usage_is_counted_with_the_results_and_only_once(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 5).await.key;
     let mut results = succeeded(batch, 1..=2);
     results.push(result(batch, 3, ItemStatus::Failed));
@@ -154,12 +125,12 @@ async fn usage_is_counted_with_the_results_and_only_once() {
     let used = DayUsage { requests: 3, failures: 1, input_tokens: 9, cached_tokens: 0, output_tokens: 6 };
     assert_eq!(store.day_usage(AppKey::DEFAULT, today).await.unwrap(), used);
 
-    let store = place.crash_and_reopen(store);
+    let store = place.crash_and_reopen(store).await;
     let tokens = Usage { input_tokens: 100, cached_tokens: 40, output_tokens: 7, reasoning_tokens: 2 };
     store.count_call(AppKey::DEFAULT, at(30), false, &tokens);
     store.count_call(AppKey::DEFAULT, at(86_430), true, &Usage::default());
     store.close().await;
-    let store = place.open();
+    let store = place.open().await;
     let used = DayUsage { requests: 4, failures: 1, input_tokens: 109, cached_tokens: 40, output_tokens: 13 };
     assert_eq!(store.day_usage(AppKey::DEFAULT, today).await.unwrap(), used);
     let reports = store.app_reports(today).await.unwrap();
@@ -168,10 +139,11 @@ async fn usage_is_counted_with_the_results_and_only_once() {
     assert_eq!(store.app_reports(Day(today.0 + 1)).await.unwrap()[0].usage.len(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn calls_are_counted_without_anything_else_to_write() {
-    let place = Place::new();
-    let store = place.open();
+async fn calls_are_counted_without_anything_else_to_write(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     store.count_call(AppKey::DEFAULT, at(0), false, &Usage::default());
     let counted = async {
         while store.day_usage(AppKey::DEFAULT, Day::of(at(0))).await.unwrap().requests == 0 {
@@ -181,10 +153,11 @@ async fn calls_are_counted_without_anything_else_to_write() {
     tokio::time::timeout(Duration::from_secs(10), counted).await.unwrap();
 }
 
+#[rstest]
 #[tokio::test]
-async fn items_above_the_quota_make_no_batch() {
-    let place = Place::new();
-    let store = place.open();
+async fn items_above_the_quota_make_no_batch(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     quota(&store, AppSettings { items_queued: Some(5), ..AppSettings::default() }).await;
     let first = batch_of(&store, 3).await.key;
     let (file, _) = items(&store, FileSource::Inline, 3).await;
@@ -193,8 +166,8 @@ async fn items_above_the_quota_make_no_batch() {
         CreateOutcome::OverQuota(told) => assert_eq!(told, over),
         other => panic!("{other:?}"),
     }
-    assert_eq!(place.rows("batch"), 1);
-    assert_eq!(place.rows("file WHERE source = 'inline' AND deleted_at IS NULL"), 0, "it was given up");
+    assert_eq!(place.rows("batch").await, 1);
+    assert_eq!(place.rows("file WHERE source = 'inline' AND deleted_at IS NULL").await, 0, "it was given up");
 
     record(&store, succeeded(first, [1])).await;
     let (file, _) = items(&store, FileSource::Inline, 3).await;
@@ -203,10 +176,11 @@ async fn items_above_the_quota_make_no_batch() {
     assert_eq!(reports[0].holdings.items_queued, 5);
 }
 
+#[rstest]
 #[tokio::test]
-async fn bytes_above_the_quota_are_not_kept() {
-    let place = Place::new();
-    let store = place.open();
+async fn bytes_above_the_quota_are_not_kept(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     // Each file of `items` says that it has 1,000 bytes.
     quota(&store, AppSettings { bytes_stored: Some(2_500), ..AppSettings::default() }).await;
     let (file, id) = items(&store, FileSource::Upload, 1).await;
@@ -217,7 +191,7 @@ async fn bytes_above_the_quota_are_not_kept() {
     let refused = store.finish_file(third, summary.clone(), None).await.unwrap_err();
     let over = OverQuota { quota: Quota::BytesStored, limit: 2_500, held: 2_000, added: 1_000 };
     assert_eq!(refused, StoreError::OverQuota(over));
-    assert_eq!(place.rows("file WHERE status = 'processed'"), 2);
+    assert_eq!(place.rows("file WHERE status = 'processed'").await, 2);
 
     // Results count while their batch runs, and as files once it has ended.
     record(&store, succeeded(batch.key, [1])).await;

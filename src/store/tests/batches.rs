@@ -1,7 +1,9 @@
 //! Batches: made once, changed, cancelled, expired, listed, deleted; and never seen by another app.
 
+use rstest::rstest;
 use std::time::Duration;
 
+use super::place::Dialect::{Postgres, Sqlite};
 use super::place::*;
 use crate::domain::batch::BatchStatus;
 use crate::domain::file::{FileSource, LineProblem};
@@ -19,16 +21,17 @@ fn problem() -> LineProblem {
     LineProblem { line: Some(7), code: "fail_fast".to_owned(), message: "stop".to_owned(), param: None }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_batch_comes_back_as_it_was_asked_for() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_batch_comes_back_as_it_was_asked_for(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, file_id) = items(&store, FileSource::Upload, 3).await;
     let mut new = new_batch(file, 3);
     new.options.priority = 7;
     new.options.defaults = Some(serde_json::value::RawValue::from_string("{\"a\": 1.0}".to_owned()).unwrap());
     let made = create(&store, new.clone()).await;
-    let store = place.crash_and_reopen(store);
+    let store = place.crash_and_reopen(store).await;
     let read = store.batch(APP, &new.id).await.unwrap().unwrap();
     assert_eq!(format!("{read:?}"), format!("{made:?}"));
     assert_eq!((read.status, read.counts.total), (BatchStatus::InProgress, 3));
@@ -37,10 +40,11 @@ async fn a_batch_comes_back_as_it_was_asked_for() {
     assert_eq!((read.metadata, read.moments.in_progress_at), (new.metadata, Some(at(10))));
 }
 
+#[rstest]
 #[tokio::test]
-async fn problems_make_a_failed_batch_without_items() {
-    let place = Place::new();
-    let store = place.open();
+async fn problems_make_a_failed_batch_without_items(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 3).await;
     let mut new = new_batch(file, 3);
     new.problems = vec![problem()];
@@ -51,20 +55,22 @@ async fn problems_make_a_failed_batch_without_items() {
     assert!(store.active_batches().await.unwrap().is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_batch_of_nothing_is_complete_at_once() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_batch_of_nothing_is_complete_at_once(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 1).await;
     let made = create(&store, new_batch(file, 0)).await;
     assert_eq!(made.status, BatchStatus::Completed);
     assert_eq!((made.output_file_id, made.error_file_id), (None, None));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_batch_needs_a_complete_file_of_its_own_app() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_batch_needs_a_complete_file_of_its_own_app(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let unfinished = store.begin_file(new_file(FileSource::Upload)).await.unwrap();
     let (complete, id) = items(&store, FileSource::Upload, 1).await;
     let foreign = crate::store::NewBatch { app: OTHER, ..new_batch(complete, 1) };
@@ -75,10 +81,13 @@ async fn a_batch_needs_a_complete_file_of_its_own_app() {
     assert!(matches!(store.create_batch(new_batch(complete, 1)).await, Err(StoreError::Damaged(_))));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_key_stands_for_one_request_as_long_as_its_batch_exists() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_key_stands_for_one_request_as_long_as_its_batch_exists(
+    #[values(Sqlite, Postgres)] dialect: Dialect,
+) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 1).await;
     let named = |app, print: u8| {
         let mut new = new_batch(file, 1);
@@ -99,10 +108,11 @@ async fn a_key_stands_for_one_request_as_long_as_its_batch_exists() {
     assert_ne!(create(&store, named(APP, 2)).await.id, first.id);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_retried_create_finds_an_equal_batch_of_late() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_retried_create_finds_an_equal_batch_of_late(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 1).await;
     let retried = |print: u8, since| {
         let mut new = new_batch(file, 1);
@@ -120,10 +130,11 @@ async fn a_retried_create_finds_an_equal_batch_of_late() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_inline_file_of_a_repeated_create_is_given_up() {
-    let place = Place::new();
-    let store = place.open();
+async fn the_inline_file_of_a_repeated_create_is_given_up(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (first, _) = items(&store, FileSource::Inline, 1).await;
     let (second, _) = items(&store, FileSource::Inline, 1).await;
     let named = |file| {
@@ -138,10 +149,11 @@ async fn the_inline_file_of_a_repeated_create_is_given_up() {
     assert!(store.segment(second, 0).await.unwrap().is_none());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_cancel_is_recorded_and_ends_with_the_last_row() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_cancel_is_recorded_and_ends_with_the_last_row(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 3).await;
     record(&store, succeeded(batch.key, [1])).await;
     for _ in 0..2 {
@@ -161,10 +173,11 @@ async fn a_cancel_is_recorded_and_ends_with_the_last_row() {
     assert!(matches!(store.cancel_batch(APP, &batch.id).await.unwrap(), CancelOutcome::Cancelling(_)));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_cancel_after_the_end_changes_nothing() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_cancel_after_the_end_changes_nothing(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 1).await;
     record(&store, succeeded(batch.key, [1])).await;
     match store.cancel_batch(APP, &batch.id).await.unwrap() {
@@ -173,10 +186,11 @@ async fn a_cancel_after_the_end_changes_nothing() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_expiring_batch_ends_as_expired() {
-    let place = Place::new();
-    let store = place.open();
+async fn an_expiring_batch_ends_as_expired(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 2).await;
     assert!(store.begin_expiring(batch.key).await.unwrap());
     assert!(!store.begin_expiring(batch.key).await.unwrap());
@@ -189,10 +203,11 @@ async fn an_expiring_batch_ends_as_expired() {
     assert!(ended.moments.finalizing_at.is_some() && ended.moments.expired_at.is_some());
 }
 
+#[rstest]
 #[tokio::test]
-async fn fail_fast_cancels_with_its_error() {
-    let place = Place::new();
-    let store = place.open();
+async fn fail_fast_cancels_with_its_error(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 2).await;
     assert!(store.begin_cancelling(batch.key, problem()).await.unwrap());
     assert!(!store.begin_cancelling(batch.key, problem()).await.unwrap());
@@ -200,10 +215,11 @@ async fn fail_fast_cancels_with_its_error() {
     assert_eq!((read.status, read.errors), (BatchStatus::Cancelling, vec![problem()]));
 }
 
+#[rstest]
 #[tokio::test]
-async fn only_a_running_batch_changes() {
-    let place = Place::new();
-    let store = place.open();
+async fn only_a_running_batch_changes(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 1).await;
     let change = BatchChange {
         priority: Some(-3),
@@ -231,10 +247,11 @@ async fn only_a_running_batch_changes() {
     assert!(matches!(late, Some(ChangeOutcome::Refused(BatchStatus::Completed))));
 }
 
+#[rstest]
 #[tokio::test]
-async fn another_app_finds_nothing() {
-    let place = Place::new();
-    let store = place.open();
+async fn another_app_finds_nothing(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, file_id) = items(&store, FileSource::Upload, 1).await;
     let batch = create(&store, new_batch(file, 1)).await;
     assert!(store.batch(OTHER, &batch.id).await.unwrap().is_none());
@@ -247,10 +264,11 @@ async fn another_app_finds_nothing() {
     assert!(store.batches(query).await.unwrap().data.is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn lists_page_newest_first_and_filter() {
-    let place = Place::new();
-    let store = place.open();
+async fn lists_page_newest_first_and_filter(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 1).await;
     let mut made = Vec::new();
     for number in 0..5 {
@@ -275,10 +293,13 @@ async fn lists_page_newest_first_and_filter() {
     assert_eq!(list(Some(&BatchId::new("batch_none")), 9, None, &[]).await, (vec![], false));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_running_batch_is_not_deleted_and_an_ended_one_is_gone_at_once() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_running_batch_is_not_deleted_and_an_ended_one_is_gone_at_once(
+    #[values(Sqlite, Postgres)] dialect: Dialect,
+) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 1).await;
     assert_eq!(store.delete_batch(APP, &batch.id).await.unwrap(), DeleteOutcome::Active);
     record(&store, succeeded(batch.key, [1])).await;
@@ -290,10 +311,11 @@ async fn a_running_batch_is_not_deleted_and_an_ended_one_is_gone_at_once() {
     assert!(store.file(APP, &output).await.unwrap().is_none());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_command_that_fails_leaves_its_neighbours_alone() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_command_that_fails_leaves_its_neighbours_alone(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 1).await;
     let twice = new_batch(file, 1);
     let (first, second, flushed) = tokio::join!(

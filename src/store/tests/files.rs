@@ -1,7 +1,9 @@
 //! Files: invisible until complete, given back as written.
 
+use rstest::rstest;
 use std::sync::Arc;
 
+use super::place::Dialect::{Postgres, Sqlite};
 use super::place::*;
 use crate::domain::file::{FileSource, FileSummary, ItemKey, KeyBlock, LineProblem, ModelShape};
 use crate::domain::ids::{AppKey, FileId};
@@ -9,10 +11,11 @@ use crate::store::{FileQuery, NewFile, StoreError};
 
 const APP: AppKey = AppKey::DEFAULT;
 
+#[rstest]
 #[tokio::test]
-async fn a_file_is_seen_once_complete() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_file_is_seen_once_complete(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let new = new_file(FileSource::Upload);
     let id = new.id.clone();
     let file = store.begin_file(new).await.unwrap();
@@ -32,17 +35,18 @@ async fn a_file_is_seen_once_complete() {
         }],
     };
     let finished = store.finish_file(file, summary.clone(), None).await.unwrap();
-    let store = place.crash_and_reopen(store);
+    let store = place.crash_and_reopen(store).await;
     assert_eq!(store.file(APP, &id).await.unwrap(), Some(finished.clone()));
     assert_eq!((finished.bytes, finished.items, finished.key), (77, 8, file));
     assert_eq!(store.file_summary(file).await.unwrap(), summary);
     assert_eq!(store.file_salt(file).await.unwrap(), u64::MAX - 5);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_complete_or_abandoned_file_takes_nothing_more() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_complete_or_abandoned_file_takes_nothing_more(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (complete, _) = items(&store, FileSource::Upload, 1).await;
     let abandoned = store.begin_file(new_file(FileSource::Upload)).await.unwrap();
     store.abandon_file(abandoned).await;
@@ -56,10 +60,11 @@ async fn a_complete_or_abandoned_file_takes_nothing_more() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn segments_come_back_by_number_and_by_model() {
-    let place = Place::new();
-    let store = place.open();
+async fn segments_come_back_by_number_and_by_model(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let file = store.begin_file(new_file(FileSource::Upload)).await.unwrap();
     let segments: Vec<_> = (0..7_u32)
         .map(|no| segment(no, if no % 3 == 0 { "a" } else { "b" }, no * 10 + 1..=no * 10 + 9))
@@ -82,10 +87,11 @@ async fn segments_come_back_by_number_and_by_model() {
     assert_eq!(store.segment(file, 7).await.unwrap(), None);
 }
 
+#[rstest]
 #[tokio::test]
-async fn keys_are_found_by_hash_across_blocks_and_chunks() {
-    let place = Place::new();
-    let store = place.open();
+async fn keys_are_found_by_hash_across_blocks_and_chunks(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let file = store.begin_file(new_file(FileSource::Upload)).await.unwrap();
     let key = |hash, line| ItemKey { hash, line, segment: line / 2 };
     let block = |chunk, no, keys: &[ItemKey]| KeyBlock { chunk, no, keys: keys.to_vec() };
@@ -108,10 +114,11 @@ async fn keys_are_found_by_hash_across_blocks_and_chunks() {
     assert_eq!(store.duplicate_lines(file, 5).await.unwrap(), [0; 0]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn lists_show_what_clients_may_see() {
-    let place = Place::new();
-    let store = place.open();
+async fn lists_show_what_clients_may_see(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (_, first) = items(&store, FileSource::Upload, 1).await;
     let (inline, inline_id) = items(&store, FileSource::Inline, 1).await;
     let (file, second) = items(&store, FileSource::Upload, 1).await;
@@ -138,10 +145,13 @@ async fn lists_show_what_clients_may_see() {
     assert_eq!(list(Some(&FileId::new("file-none")), 9, true, None).await, (Vec::new(), false));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_deleted_file_is_hidden_at_once_and_erased_after_its_last_batch() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_deleted_file_is_hidden_at_once_and_erased_after_its_last_batch(
+    #[values(Sqlite, Postgres)] dialect: Dialect,
+) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, id) = items(&store, FileSource::Upload, 12).await;
     let batch = create(&store, new_batch(file, 12)).await;
     assert!(store.delete_file(APP, &id).await.unwrap());
@@ -158,19 +168,21 @@ async fn a_deleted_file_is_hidden_at_once_and_erased_after_its_last_batch() {
     assert_eq!(read.input_file_id, Some(id), "the batch still tells what it ran");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_view_is_not_written_by_hand() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_view_is_not_written_by_hand(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 1).await.key;
     let view = NewFile { source: FileSource::Output(batch), ..new_file(FileSource::Upload) };
     assert!(matches!(store.begin_file(view).await, Err(StoreError::Damaged(_))));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_empty_model_is_a_model_too() {
-    let place = Place::new();
-    let store = place.open();
+async fn an_empty_model_is_a_model_too(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let file = store.begin_file(new_file(FileSource::Upload)).await.unwrap();
     store.append_segments(file, vec![segment(0, "", 1..=2)]).await.unwrap();
     let heads = store.segment_heads(file, Some(""), 0, 9).await.unwrap();

@@ -1,7 +1,9 @@
 //! Values above one row's size: in pieces, whole again when read.
 
 use bytes::Bytes;
+use rstest::rstest;
 
+use super::place::Dialect::{Postgres, Sqlite};
 use super::place::*;
 use crate::domain::batch::BatchStatus;
 use crate::domain::file::FileSource;
@@ -28,10 +30,11 @@ fn large(batch: BatchKey, line: u32, length: usize) -> NewResult {
 
 const MIB: usize = 1024 * 1024;
 
+#[rstest]
 #[tokio::test]
-async fn a_large_segment_comes_back() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_large_segment_comes_back(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let file = store.begin_file(new_file(FileSource::Upload)).await.unwrap();
     let mut segments = vec![segment(0, "m", 1..=3)];
     for length in [MIB, MIB + 1, 3 * MIB + 7] {
@@ -45,10 +48,13 @@ async fn a_large_segment_comes_back() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn large_results_come_back_and_share_their_flush_with_small_ones() {
-    let place = Place::new();
-    let store = place.open();
+async fn large_results_come_back_and_share_their_flush_with_small_ones(
+    #[values(Sqlite, Postgres)] dialect: Dialect,
+) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 4).await.key;
     let results = vec![
         large(batch, 3, 2 * MIB + 5),
@@ -59,7 +65,7 @@ async fn large_results_come_back_and_share_their_flush_with_small_ones() {
     let big = store.record(Flush { results: results.clone(), ..Flush::default() });
     let ended = big.await.unwrap().unwrap();
     assert_eq!((ended.inserted, ended.ended), (4, vec![(batch, BatchStatus::Completed)]));
-    let store = place.crash_and_reopen(store);
+    let store = place.crash_and_reopen(store).await;
     for (position, expected) in (1..).zip(results) {
         let read = store.result(batch, expected.line).await.unwrap().unwrap();
         assert_eq!(read.position, position);
@@ -67,10 +73,13 @@ async fn large_results_come_back_and_share_their_flush_with_small_ones() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn small_results_overtake_large_ones_but_segments_wait_for_all() {
-    let place = Place::new();
-    let store = place.open();
+async fn small_results_overtake_large_ones_but_segments_wait_for_all(
+    #[values(Sqlite, Postgres)] dialect: Dialect,
+) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 20).await;
     let batch = create(&store, new_batch(file, 20)).await.key;
     for head in store.segment_heads(file, None, 0, 9).await.unwrap() {
@@ -110,10 +119,13 @@ async fn small_results_overtake_large_ones_but_segments_wait_for_all() {
     assert_eq!(store.ledger().await.unwrap(), [newer]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_second_large_result_of_a_line_does_not_touch_the_first() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_second_large_result_of_a_line_does_not_touch_the_first(
+    #[values(Sqlite, Postgres)] dialect: Dialect,
+) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 3).await.key;
     let first = large(batch, 1, 2 * MIB);
     let answers = [
@@ -128,15 +140,16 @@ async fn a_second_large_result_of_a_line_does_not_touch_the_first() {
     assert!(store.result(batch, 1).await.unwrap().unwrap().result == first);
 }
 
+#[rstest]
 #[tokio::test]
-async fn pieces_left_by_a_crash_do_no_harm() {
-    let place = Place::new();
-    let store = place.open();
+async fn pieces_left_by_a_crash_do_no_harm(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 3).await;
     let cut_off = store.record(Flush { results: vec![large(batch.key, 1, 8 * MIB)], ..Flush::default() });
     drop(store);
     let was_recorded = cut_off.await.is_ok();
-    let store = place.open();
+    let store = place.open().await;
     let again = large(batch.key, 1, MIB + 9);
     let recorded = record(&store, vec![again.clone()]).await;
     assert_eq!(recorded.inserted, u32::from(!was_recorded));
@@ -147,5 +160,5 @@ async fn pieces_left_by_a_crash_do_no_harm() {
     let deleted = store.delete_batch(AppKey::DEFAULT, &batch.id).await.unwrap();
     assert_eq!(deleted, DeleteOutcome::Deleted);
     while store.sweep(at(0)).await.unwrap().rows > 0 {}
-    assert_eq!(place.rows("result_chunk"), 0);
+    assert_eq!(place.rows("result_chunk").await, 0);
 }

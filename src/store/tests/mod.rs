@@ -1,19 +1,23 @@
 //! What every store must do, whatever database is behind it.
 //!
-//! A test opens a store through [`Place`] alone, so that another database runs the same suite by another
-//! `Place`.
+//! A test opens a store through [`Place`] alone and says in which databases it runs: in all of them, unless it looks at
+//! what only one has. Those are in files that begin with that one's name.
 
 mod apps;
 mod batches;
 mod boots;
-mod crashes;
 mod files;
 mod large;
 mod model;
 mod opening;
 mod place;
+mod postgres_opening;
 mod recording;
-mod refusing;
 mod results;
 mod retention;
+#[path = "../../../tests/it/harness/postgres.rs"]
+mod server;
+mod sqlite_crashes;
+mod sqlite_opening;
+mod sqlite_refusing;
 mod work;

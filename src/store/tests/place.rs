@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use super::server;
 use crate::clock::Clock;
+use crate::config::Secret;
 use crate::domain::batch::{BatchOptions, BatchRecord, Usage};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::file::{FileSource, FileSummary, ModelShape};
@@ -15,47 +17,116 @@ use crate::domain::result::{ErrorCode, ItemStatus, NewResult, Payload};
 use crate::domain::segment::{ItemLine, Segment, SegmentBuilder};
 use crate::domain::time::Timestamp;
 use crate::metrics::Metrics;
-use crate::store::{CreateOutcome, Flush, NewBatch, NewFile, Recorded, Result, Store, StoreSettings};
+use crate::store::{
+    CreateOutcome, Flush, NewBatch, NewFile, Recorded, Result, Store, StoreLocation, StoreSettings,
+};
 
-/// A data folder that outlives the stores opened in it.
+/// Which database is behind a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// A data folder, or a schema, that outlives the stores opened in it.
 pub(super) struct Place {
     folder: TempDir,
     pub(super) settings: StoreSettings,
 }
 
 impl Place {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(dialect: Dialect) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data").join("store.db");
-        let settings = StoreSettings { path, min_free: 0, files_retention: None, results_retention: None };
+        let location = match dialect {
+            Dialect::Sqlite => StoreLocation::Sqlite(folder.path().join("data").join("store.db")),
+            Dialect::Postgres => {
+                let (url, schema) = (Secret::new(server::url()), server::new_schema());
+                StoreLocation::Postgres { url, schema }
+            }
+        };
+        let settings =
+            StoreSettings { location, min_free: 0, files_retention: None, results_retention: None };
         Self { folder, settings }
     }
 
-    pub(super) fn try_open(&self) -> Result<Store> {
+    pub(super) async fn try_open(&self) -> Result<Store> {
         let metrics = Metrics::new("test").unwrap();
-        Store::open(self.settings.clone(), Clock::start(), metrics.store().clone())
+        Store::open(self.settings.clone(), Clock::start(), metrics.store().clone()).await
     }
 
-    pub(super) fn open(&self) -> Store {
-        self.try_open().unwrap()
+    pub(super) async fn open(&self) -> Store {
+        self.try_open().await.unwrap()
     }
 
     /// What a crash does, as far as one process can: queued commands are gone, the log is not folded.
-    pub(super) fn crash_and_reopen(&self, store: Store) -> Store {
+    pub(super) async fn crash_and_reopen(&self, store: Store) -> Store {
         drop(store);
-        self.open()
+        self.open().await
     }
 
     /// Rows of a table, read from beside the store.
-    pub(super) fn rows(&self, table: &str) -> i64 {
-        let connection = rusqlite::Connection::open(&self.settings.path).unwrap();
-        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    pub(super) async fn rows(&self, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        match &self.settings.location {
+            StoreLocation::Sqlite(path) => {
+                rusqlite::Connection::open(path).unwrap().query_row(&sql, [], |row| row.get(0)).unwrap()
+            }
+            StoreLocation::Postgres { .. } => self.client().await.query_one(&sql, &[]).await.unwrap().get(0),
+        }
     }
 
-    /// `ok`, or what is wrong with the file.
-    pub(super) fn integrity(&self) -> String {
-        let connection = rusqlite::Connection::open(&self.settings.path).unwrap();
-        connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
+    /// Runs a statement from beside the store.
+    pub(super) async fn execute(&self, sql: &str) {
+        match &self.settings.location {
+            StoreLocation::Sqlite(path) => {
+                rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap()
+            }
+            StoreLocation::Postgres { .. } => self.client().await.batch_execute(sql).await.unwrap(),
+        }
+    }
+
+    /// `ok`, or what is wrong with what is stored.
+    pub(super) async fn integrity(&self) -> String {
+        match &self.settings.location {
+            StoreLocation::Sqlite(path) => {
+                let connection = rusqlite::Connection::open(path).unwrap();
+                connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
+            }
+            // The file is the server's own affair; what the rows say of each other is not.
+            StoreLocation::Postgres { .. } => {
+                let sql = "SELECT coalesce(string_agg(batch.id, ' '), 'ok') FROM batch LEFT JOIN LATERAL ( \
+                               SELECT count(*) AS rows, max(id) - (batch.key << 32) AS last FROM result \
+                               WHERE result.batch = batch.key \
+                           ) AS found ON TRUE \
+                           WHERE deleted_at IS NULL AND (rows <> succeeded + failed + expired + cancelled \
+                               OR coalesce(last, 0) <> rows)";
+                self.client().await.query_one(sql, &[]).await.unwrap().get(0)
+            }
+        }
+    }
+
+    /// A connection beside the store, in its schema.
+    pub(super) async fn client(&self) -> tokio_postgres::Client {
+        let (client, connection) =
+            tokio_postgres::connect(&server::url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(&format!("SET search_path = {}", self.schema())).await.unwrap();
+        client
+    }
+
+    pub(super) fn schema(&self) -> &str {
+        match &self.settings.location {
+            StoreLocation::Postgres { schema, .. } => schema,
+            StoreLocation::Sqlite(_) => panic!("a file has no schema"),
+        }
+    }
+
+    /// The database file.
+    pub(super) fn path(&self) -> &std::path::Path {
+        match &self.settings.location {
+            StoreLocation::Sqlite(path) => path,
+            StoreLocation::Postgres { .. } => panic!("it is no file"),
+        }
     }
 
     pub(super) fn root(&self) -> &std::path::Path {

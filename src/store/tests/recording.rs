@@ -1,5 +1,8 @@
 //! Results: once each, dense, counted, and only while their batch takes them.
 
+use rstest::rstest;
+
+use super::place::Dialect::{Postgres, Sqlite};
 use super::place::*;
 use crate::domain::batch::BatchStatus;
 use crate::domain::file::FileSource;
@@ -21,10 +24,13 @@ async fn all(store: &Store, batch: BatchKey) -> Vec<(u64, u32)> {
     page.iter().map(|stored| (stored.position, stored.result.line)).collect()
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_line_is_recorded_once_and_positions_follow_the_order_of_recording() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_line_is_recorded_once_and_positions_follow_the_order_of_recording(
+    #[values(Sqlite, Postgres)] dialect: Dialect,
+) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 5).await.key;
     let first = record(&store, succeeded(batch, [4, 2, 4])).await;
     assert_eq!(first, Recorded { inserted: 2, dropped: 1, ended: Vec::new() });
@@ -33,10 +39,11 @@ async fn a_line_is_recorded_once_and_positions_follow_the_order_of_recording() {
     assert_eq!(all(&store, batch).await, [(1, 4), (2, 2), (3, 1)]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_last_result_ends_the_batch_and_makes_its_files() {
-    let place = Place::new();
-    let store = place.open();
+async fn the_last_result_ends_the_batch_and_makes_its_files(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 3).await;
     let results = vec![
         result(batch.key, 1, ItemStatus::Succeeded),
@@ -63,20 +70,22 @@ async fn the_last_result_ends_the_batch_and_makes_its_files() {
     assert_eq!((output.bytes, errors.bytes), (bytes(1) + bytes(3), bytes(2)));
 }
 
+#[rstest]
 #[tokio::test]
-async fn files_are_made_only_for_what_there_is() {
-    let place = Place::new();
-    let store = place.open();
+async fn files_are_made_only_for_what_there_is(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 2).await;
     record(&store, succeeded(batch.key, 1..=2)).await;
     let ended = store.batch_by_key(batch.key).await.unwrap().unwrap();
     assert!(ended.output_file_id.is_some() && ended.error_file_id.is_none());
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_ended_batch_takes_nothing_more() {
-    let place = Place::new();
-    let store = place.open();
+async fn an_ended_batch_takes_nothing_more(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 1).await;
     record(&store, succeeded(batch.key, [1])).await;
     let late = record(&store, succeeded(batch.key, [2])).await;
@@ -85,10 +94,11 @@ async fn an_ended_batch_takes_nothing_more() {
     assert_eq!((unknown.inserted, unknown.dropped), (0, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn flushes_that_share_a_commit_each_hear_of_their_own() {
-    let place = Place::new();
-    let store = place.open();
+async fn flushes_that_share_a_commit_each_hear_of_their_own(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (one, two) = (batch_of(&store, 2).await.key, batch_of(&store, 1).await.key);
     let flush = |results| Flush { results, ..Flush::default() };
     let answers = [
@@ -104,10 +114,11 @@ async fn flushes_that_share_a_commit_each_hear_of_their_own() {
     assert_eq!(told, [(1, 0, 0), (1, 1, 1), (1, 1, 1)]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_retry_lasts_until_its_line_has_a_result() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_retry_lasts_until_its_line_has_a_result(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 5).await.key;
     let retry = |line, attempts| RetryRecord {
         batch,
@@ -126,26 +137,28 @@ async fn a_retry_lasts_until_its_line_has_a_result() {
     flush(&store, Flush { retries: vec![retry(3, 3)], ..Flush::default() }).await;
     assert_eq!(store.retries(batch, 1, 5).await.unwrap(), [retry(2, 1)]);
 
-    let store = place.crash_and_reopen(store);
+    let store = place.crash_and_reopen(store).await;
     record(&store, succeeded(batch, [2])).await;
     assert_eq!(store.retries(batch, 1, 5).await.unwrap(), []);
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_ledger_keeps_each_levels_latest_state() {
-    let place = Place::new();
-    let store = place.open();
+async fn the_ledger_keeps_each_levels_latest_state(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let entry = |name: &str, state: &[u8]| LedgerEntry { name: name.to_owned(), state: state.to_vec() };
     flush(&store, Flush { ledger: vec![entry("b", b"1"), entry("a", b"1")], ..Flush::default() }).await;
     flush(&store, Flush { ledger: vec![entry("b", b"2")], ..Flush::default() }).await;
-    let store = place.crash_and_reopen(store);
+    let store = place.crash_and_reopen(store).await;
     assert_eq!(store.ledger().await.unwrap(), [entry("a", b"1"), entry("b", b"2")]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn bells_ring_after_what_they_tell_of() {
-    let place = Place::new();
-    let store = place.open();
+async fn bells_ring_after_what_they_tell_of(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (mut work, mut progress) = (store.work_wakeup().listen(), store.progress_wakeup().listen());
     let batch = batch_of(&store, 2).await.key;
     work.heard().await;

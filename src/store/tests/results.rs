@@ -1,5 +1,8 @@
 //! Results as they are read: both orders, filters, pages, the frontier.
 
+use rstest::rstest;
+
+use super::place::Dialect::{Postgres, Sqlite};
 use super::place::*;
 use crate::domain::file::FileSource;
 use crate::domain::ids::BatchKey;
@@ -22,12 +25,13 @@ async fn lines(
     store.results(query).await.unwrap().iter().map(|stored| stored.result.line).collect()
 }
 
+#[rstest]
 #[tokio::test]
-async fn pages_come_in_either_order_and_filtered() {
+async fn pages_come_in_either_order_and_filtered(#[values(Sqlite, Postgres)] dialect: Dialect) {
     use ResultFilter::{All, NotSucceeded, Succeeded};
     use ResultOrder::{Completion, Input};
-    let place = Place::new();
-    let store = place.open();
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (other, batch) = (batch_of(&store, 20).await.key, batch_of(&store, 20).await.key);
     let after = batch_of(&store, 20).await.key;
     for neighbour in [other, after] {
@@ -48,10 +52,11 @@ async fn pages_come_in_either_order_and_filtered() {
     assert_eq!(store.done_lines(batch, 2, 7).await.unwrap(), [2, 4, 5, 7]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_result_comes_back_as_it_was_recorded() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_result_comes_back_as_it_was_recorded(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 20).await.key;
     let mut recorded = mixed(batch);
     // Long enough to be compressed; and a line whose id could not be read.
@@ -59,7 +64,7 @@ async fn a_result_comes_back_as_it_was_recorded() {
     recorded[0].payload = Payload::Response { status: 201, request_id: String::new(), body: long.into() };
     recorded[1].custom_id = None;
     record(&store, recorded.clone()).await;
-    let store = place.crash_and_reopen(store);
+    let store = place.crash_and_reopen(store).await;
     for (position, recorded) in (1..).zip(recorded) {
         let read = store.result(batch, recorded.line).await.unwrap().unwrap();
         assert_eq!((read.position, read.result), (position, recorded));
@@ -67,10 +72,11 @@ async fn a_result_comes_back_as_it_was_recorded() {
     assert_eq!(store.result(batch, 3).await.unwrap(), None);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_page_ends_at_its_bytes_but_never_empty() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_page_ends_at_its_bytes_but_never_empty(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 3).await.key;
     record(&store, succeeded(batch, 1..=3)).await;
     let page = async |max_bytes| {
@@ -81,20 +87,22 @@ async fn a_page_ends_at_its_bytes_but_never_empty() {
     assert_eq!((page(0).await, page(300).await, page(100_000).await), (1, 1, 3));
 }
 
+#[rstest]
 #[tokio::test]
-async fn one_read_is_at_most_500_rows() {
-    let place = Place::new();
-    let store = place.open();
+async fn one_read_is_at_most_500_rows(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let batch = batch_of(&store, 600).await.key;
     record(&store, succeeded(batch, 1..=600)).await;
     let first = lines(&store, batch, (ResultOrder::Completion, ResultFilter::All), (0, 10_000)).await;
     assert_eq!(first.len(), 500);
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_frontier_is_the_first_item_without_a_result() {
-    let place = Place::new();
-    let store = place.open();
+async fn the_frontier_is_the_first_item_without_a_result(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 25).await;
     let batch = create(&store, new_batch(file, 25)).await.key;
     let heads = store.segment_heads(file, None, 0, 9).await.unwrap();

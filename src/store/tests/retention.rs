@@ -1,7 +1,9 @@
 //! Erasing: what is old, deleted or left over goes; what is in use stays.
 
+use rstest::rstest;
 use std::time::Duration;
 
+use super::place::Dialect::{Postgres, Sqlite};
 use super::place::*;
 use crate::domain::file::FileSource;
 use crate::domain::ids::AppKey;
@@ -26,10 +28,11 @@ async fn sweep_all(store: &Store, now: Timestamp) {
     while store.sweep(now).await.unwrap().rows > 0 {}
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_deleted_batch_leaves_no_row_and_its_upload_stays() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_deleted_batch_leaves_no_row_and_its_upload_stays(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, id) = items(&store, FileSource::Upload, 300).await;
     let batch = create(&store, new_batch(file, 300)).await;
     record(&store, (1..=300).map(|line| result(batch.key, line, ItemStatus::Failed)).collect()).await;
@@ -37,15 +40,16 @@ async fn a_deleted_batch_leaves_no_row_and_its_upload_stays() {
     sweep_all(&store, at(0)).await;
     assert!(store.file(APP, &id).await.unwrap().is_some());
     for table in ["batch", "batch_detail", "cursor", "result"] {
-        assert_eq!(place.rows(table), 0, "{table}");
+        assert_eq!(place.rows(table).await, 0, "{table}");
     }
-    assert_eq!(place.rows("file"), 1);
+    assert_eq!(place.rows("file").await, 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_inline_input_goes_with_its_batch() {
-    let place = Place::new();
-    let store = place.open();
+async fn an_inline_input_goes_with_its_batch(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Inline, 2).await;
     let batch = create(&store, new_batch(file, 2)).await;
     assert_eq!(batch.input_file_id, None);
@@ -56,31 +60,33 @@ async fn an_inline_input_goes_with_its_batch() {
     store.delete_batch(APP, &batch.id).await.unwrap();
     sweep_all(&store, at(0)).await;
     for table in TABLES.iter().chain(&["file"]) {
-        assert_eq!(place.rows(table), 0, "{table}");
+        assert_eq!(place.rows(table).await, 0, "{table}");
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn unfinished_uploads_of_a_boot_before_are_erased() {
-    let place = Place::new();
-    let store = place.open();
+async fn unfinished_uploads_of_a_boot_before_are_erased(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let file = store.begin_file(new_file(FileSource::Upload)).await.unwrap();
     store.append_segments(file, vec![segment(0, "m", 1..=9)]).await.unwrap();
     items(&store, FileSource::Inline, 5).await;
     sweep_all(&store, at(0)).await;
-    assert_eq!(place.rows("file"), 2, "they may still be going on");
-    let store = place.crash_and_reopen(store);
+    assert_eq!(place.rows("file").await, 2, "they may still be going on");
+    let store = place.crash_and_reopen(store).await;
     sweep_all(&store, at(0)).await;
     for table in TABLES.iter().chain(&["file"]) {
-        assert_eq!(place.rows(table), 0, "{table}");
+        assert_eq!(place.rows(table).await, 0, "{table}");
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn files_go_at_their_own_time_or_after_retention() {
-    let mut place = Place::new();
+async fn files_go_at_their_own_time_or_after_retention(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let mut place = Place::new(dialect);
     place.settings.files_retention = Some(Duration::from_secs(100));
-    let store = place.open();
+    let store = place.open().await;
     let (_, old) = items(&store, FileSource::Upload, 1).await;
     let read = store.file(APP, &old).await.unwrap().unwrap();
     assert_eq!(read.expires_at, Some(read.created_at + Duration::from_secs(100)));
@@ -94,14 +100,17 @@ async fn files_go_at_their_own_time_or_after_retention() {
     assert!(seen(&old).await && !seen(&short_id).await);
     sweep_all(&store, at(100)).await;
     assert!(!seen(&old).await);
-    assert_eq!((place.rows("file"), place.rows("segment")), (0, 0));
+    assert_eq!((place.rows("file").await, place.rows("segment").await), (0, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn ended_batches_go_after_retention_and_running_ones_stay() {
-    let mut place = Place::new();
+async fn ended_batches_go_after_retention_and_running_ones_stay(
+    #[values(Sqlite, Postgres)] dialect: Dialect,
+) {
+    let mut place = Place::new(dialect);
     place.settings.results_retention = Some(Duration::from_secs(3_600));
-    let store = place.open();
+    let store = place.open().await;
     let (ended, running) = (batch_of(&store, 2).await, batch_of(&store, 2).await);
     record(&store, succeeded(ended.key, 1..=2)).await;
     record(&store, succeeded(running.key, [1])).await;
@@ -111,13 +120,16 @@ async fn ended_batches_go_after_retention_and_running_ones_stay() {
     sweep_all(&store, end + Duration::from_secs(3_601)).await;
     assert!(store.batch_by_key(ended.key).await.unwrap().is_none());
     assert!(store.batch_by_key(running.key).await.unwrap().is_some());
-    assert_eq!((place.rows("result"), place.rows("batch")), (1, 1));
+    assert_eq!((place.rows("result").await, place.rows("batch").await), (1, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn output_files_go_when_their_client_said_and_results_stay() {
-    let place = Place::new();
-    let store = place.open();
+async fn output_files_go_when_their_client_said_and_results_stay(
+    #[values(Sqlite, Postgres)] dialect: Dialect,
+) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 1).await;
     let mut new = new_batch(file, 1);
     new.options.output_expires_after = Some(3_600);
@@ -129,24 +141,4 @@ async fn output_files_go_when_their_client_said_and_results_stay() {
     sweep_all(&store, view.created_at + Duration::from_secs(3_600)).await;
     assert!(store.file(APP, &output).await.unwrap().is_none());
     assert!(store.result(batch.key, 1).await.unwrap().is_some());
-}
-
-#[tokio::test]
-async fn room_is_given_back_to_the_disk() {
-    let place = Place::new();
-    let store = place.open();
-    let file = store.begin_file(new_file(FileSource::Upload)).await.unwrap();
-    for no in 0..24 {
-        let head = segment(no, "m", 1..=1).head;
-        let data = vec![b'x'; 1024 * 1024].into();
-        store.append_segments(file, vec![crate::domain::segment::Segment { head, data }]).await.unwrap();
-    }
-    store.abandon_file(file).await;
-    let mut swept = store.sweep(at(0)).await.unwrap();
-    while swept.more {
-        swept = store.sweep(at(0)).await.unwrap();
-    }
-    store.close().await;
-    let size = std::fs::metadata(&place.settings.path).unwrap().len();
-    assert!(size < 18 * 1024 * 1024, "{size} bytes are left");
 }

@@ -1,5 +1,8 @@
 //! Leases: what is to run after a restart.
 
+use rstest::rstest;
+
+use super::place::Dialect::{Postgres, Sqlite};
 use super::place::*;
 use crate::domain::file::FileSource;
 use crate::domain::result::ItemStatus;
@@ -9,10 +12,11 @@ fn cursor(next_segment: u32) -> Cursor {
     Cursor { model: "m".to_owned(), next_segment }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_lease_is_durable_with_the_first_result_after_it() {
-    let place = Place::new();
-    let store = place.open();
+async fn a_lease_is_durable_with_the_first_result_after_it(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 35).await;
     let batch = create(&store, new_batch(file, 35)).await.key;
     let heads = store.segment_heads(file, Some("m"), 0, 9).await.unwrap();
@@ -20,7 +24,7 @@ async fn a_lease_is_durable_with_the_first_result_after_it() {
     store.lease(batch, &heads[0]);
     store.lease(batch, &heads[1]);
     record(&store, succeeded(batch, [1])).await;
-    let store = place.crash_and_reopen(store);
+    let store = place.crash_and_reopen(store).await;
     assert_eq!(store.cursors(batch).await.unwrap(), [cursor(2)]);
     assert_eq!(store.leased_segments(batch).await.unwrap(), [0, 1]);
     assert_eq!(store.done_lines(batch, 1, 10).await.unwrap(), [1]);
@@ -33,10 +37,11 @@ async fn a_lease_is_durable_with_the_first_result_after_it() {
     assert_eq!(store.cursors(batch).await.unwrap(), [cursor(2)]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_ended_batch_leaves_no_work() {
-    let place = Place::new();
-    let store = place.open();
+async fn an_ended_batch_leaves_no_work(#[values(Sqlite, Postgres)] dialect: Dialect) {
+    let place = Place::new(dialect);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 12).await;
     let batch = create(&store, new_batch(file, 12)).await.key;
     let heads = store.segment_heads(file, Some("m"), 0, 9).await.unwrap();

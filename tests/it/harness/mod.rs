@@ -2,6 +2,7 @@
 
 mod client;
 mod lines;
+pub(crate) mod postgres;
 mod process;
 mod recording;
 mod service;

@@ -1,19 +1,30 @@
-//! What the store's threads and its handle share.
+//! What a store's writer and its handle share: bells, gauges, and usage that waits for a commit.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::queue::Queue;
-use super::usage::UsageSums;
+use super::StoreHealth;
+use super::usage_sums::UsageSums;
 use crate::domain::day::{Day, DayUsage};
 use crate::domain::ids::AppKey;
 use crate::metrics::StoreMetrics;
-use crate::store::StoreHealth;
 use crate::wakeup::Wakeup;
 
-/// Queue, bells and gauges of one store.
+/// What a commit is to tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Effects {
+    /// There is something else to run, or to stop.
+    pub(super) work: bool,
+    /// Results were recorded or a status changed.
+    pub(super) progress: bool,
+    /// An app was made or changed.
+    pub(super) apps: bool,
+    /// Rows written.
+    pub(super) rows: u64,
+}
+
+/// Bells and gauges of one store.
 pub(super) struct Shared {
-    pub(super) queue: Queue,
     pub(super) work: Wakeup,
     pub(super) progress: Wakeup,
     pub(super) disk: Wakeup,
@@ -27,6 +38,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Gauges {
     refusing: AtomicBool,
+    away: AtomicBool,
     free_bytes: AtomicU64,
     wal_bytes: AtomicU64,
     size_bytes: AtomicU64,
@@ -35,7 +47,6 @@ struct Gauges {
 impl Shared {
     pub(super) fn new(metrics: StoreMetrics) -> Self {
         Self {
-            queue: Queue::new(metrics.writer_queue().clone()),
             work: Wakeup::default(),
             progress: Wakeup::default(),
             disk: Wakeup::default(),
@@ -46,14 +57,25 @@ impl Shared {
         }
     }
 
-    /// How the store is.
-    pub(super) fn health(&self) -> StoreHealth {
+    /// A commit is durable: rings for what it changed.
+    pub(super) fn ring(&self, effects: Effects) {
+        let Effects { work, progress, apps, rows: _ } = effects;
+        for (rings, bell) in [(work, &self.work), (progress, &self.progress), (apps, &self.apps)] {
+            if rings {
+                bell.ring();
+            }
+        }
+    }
+
+    /// How the store is, with so many commands in its queue.
+    pub(super) fn health(&self, writer_queue: u64) -> StoreHealth {
         StoreHealth {
             disk_full: self.is_refusing(),
+            is_away: self.is_away(),
             free_bytes: self.gauges.free_bytes.load(Ordering::Relaxed),
             wal_bytes: self.gauges.wal_bytes.load(Ordering::Relaxed),
             size_bytes: self.gauges.size_bytes.load(Ordering::Relaxed),
-            writer_queue: self.queue.len() as u64,
+            writer_queue,
         }
     }
 
@@ -96,6 +118,19 @@ impl Shared {
                 "{}",
                 if refusing { "the disk takes nothing new" } else { "the disk takes new work again" }
             );
+            self.disk.ring();
+        }
+    }
+
+    /// Whether the database's server was not reached lately.
+    pub(super) fn is_away(&self) -> bool {
+        self.gauges.away.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether the database's server is away; rings if that changes.
+    pub(super) fn tell_away(&self, away: bool) {
+        if self.gauges.away.swap(away, Ordering::Relaxed) != away {
+            tracing::warn!("{}", if away { "the database is away" } else { "the database is back" });
             self.disk.ring();
         }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::fault::{Fault, damaged};
+use super::error::{StoreError, damaged};
 
 /// The longest value of one row. A transaction that writes one such piece holds the writer for a few
 /// milliseconds.
@@ -43,7 +43,7 @@ impl Packer {
 }
 
 /// What [`Packer::pack`] was given.
-pub(super) fn unpack(stored: &[u8], compressed: bool) -> Result<Cow<'_, [u8]>, Fault> {
+pub(super) fn unpack(stored: &[u8], compressed: bool) -> Result<Cow<'_, [u8]>, StoreError> {
     if !compressed {
         return Ok(Cow::Borrowed(stored));
     }
@@ -65,6 +65,12 @@ pub(super) fn piece(value: &Bytes, no: u32) -> Bytes {
     let start = (no as usize).saturating_mul(MAX_PIECE).min(value.len());
     let end = start.saturating_add(MAX_PIECE).min(value.len());
     value.slice(start..end)
+}
+
+/// The pieces that go before a value's own row, with their numbers; none where it fits into that.
+pub(super) fn pieces(value: &Bytes) -> impl Iterator<Item = (u32, Bytes)> + use<> {
+    let value = value.clone();
+    (0..pieces_of(value.len())).map(move |no| (no, piece(&value, no)))
 }
 
 #[cfg(test)]

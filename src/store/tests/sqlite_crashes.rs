@@ -15,7 +15,7 @@ async fn fill(store: &Store) -> crate::domain::ids::BatchKey {
 }
 
 async fn check(place: &Place, batch: crate::domain::ids::BatchKey) -> Result<(), TestCaseError> {
-    let store = place.open();
+    let store = place.open().await;
     // The log may be torn before the batch itself was made.
     if let Some(read) = store.batch_by_key(batch).await.unwrap() {
         let lines = store.done_lines(batch, 1, 40).await.unwrap();
@@ -24,7 +24,7 @@ async fn check(place: &Place, batch: crate::domain::ids::BatchKey) -> Result<(),
         prop_assert_eq!(read.counts.succeeded, lines.len() as u64);
     }
     store.close().await;
-    prop_assert_eq!(place.integrity(), "ok");
+    prop_assert_eq!(place.integrity().await, "ok");
     Ok(())
 }
 
@@ -35,11 +35,11 @@ proptest! {
     fn a_torn_log_recovers_to_a_commit(cut in 1_usize..40_000, flip in any::<Option<prop::sample::Index>>()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let place = Place::new();
-            let store = place.open();
+            let place = Place::new(Dialect::Sqlite);
+            let store = place.open().await;
             let batch = fill(&store).await;
             drop(store);
-            let path = place.settings.path.with_extension("db-wal");
+            let path = place.path().with_extension("db-wal");
             let mut log = std::fs::read(&path).unwrap();
             match flip {
                 Some(at) => {

@@ -3,15 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use rusqlite::{Connection, params};
 
-use super::fault::Fault;
-use super::payload::{Packer, piece, pieces_of};
-use super::queue::PendingFlush;
-use super::writing::Writing;
+use super::Flush;
+use super::kept::{PendingFlush, ResultPiece};
+use super::payload::{piece, pieces_of};
 use crate::domain::ids::BatchKey;
 use crate::domain::result::{NewResult, Payload};
-use crate::store::Flush;
 
 /// Flushes that wait for the pieces of their large results, the oldest first.
 #[derive(Default)]
@@ -49,29 +46,14 @@ impl LargeFlushes {
         self.waiting.is_empty() && self.finished.is_empty()
     }
 
-    /// Writes the next piece, if there is one.
-    pub(super) fn write_piece(&self, writing: &mut Writing<'_>, packer: &mut Packer) -> Result<(), Fault> {
-        let Some((result, body)) = self.next() else { return Ok(()) };
-        let takes = writing.batches.get(writing.connection, result.batch)?.is_some();
-        // A row that is there may have pieces of its own under the same numbers.
-        if takes && !has_row(writing.connection, result)? {
-            let body = piece(body, self.piece);
-            let (stored, compressed) = packer.pack(&body);
-            let sql = "INSERT OR REPLACE INTO result_chunk (batch, line, no, compressed, data) \
-                       VALUES (?1, ?2, ?3, ?4, ?5)";
-            writing.connection.prepare_cached(sql)?.execute(params![
-                result.batch.0,
-                result.line,
-                self.piece,
-                compressed,
-                stored
-            ])?;
-            writing.effects.rows += 1;
-        }
-        Ok(())
+    /// The next piece to write, if there is one.
+    pub(super) fn piece(&self) -> Option<ResultPiece<'_>> {
+        let (_, result) = self.next_large()?;
+        let data = piece(payload(result)?, self.piece);
+        Some(ResultPiece { result, no: self.piece, data })
     }
 
-    /// The first flush, if the piece that [`Self::write_piece`] just wrote was its last.
+    /// The first flush, if [`Self::piece`] is its last.
     pub(super) fn complete(&self) -> Option<&PendingFlush> {
         let first = self.waiting.front()?;
         let (at, result) = self.next_large()?;
@@ -103,11 +85,6 @@ impl LargeFlushes {
         None
     }
 
-    fn next(&self) -> Option<(&NewResult, &Bytes)> {
-        let (_, result) = self.next_large()?;
-        payload(result).map(|body| (result, body))
-    }
-
     fn next_large(&self) -> Option<(usize, &NewResult)> {
         let results = &self.waiting.front()?.flush.results;
         results.iter().enumerate().skip(self.result).find(|(_, result)| is_large(result))
@@ -124,10 +101,4 @@ fn payload(result: &NewResult) -> Option<&Bytes> {
         Payload::Response { body, .. } => Some(body),
         Payload::Error { .. } => None,
     }
-}
-
-fn has_row(connection: &Connection, result: &NewResult) -> Result<bool, Fault> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM result WHERE batch = ?1 AND line = ?2)";
-    let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_row(params![result.batch.0, result.line], |row| row.get(0))?)
 }

@@ -1,18 +1,18 @@
-//! JSON columns: lists that are only ever read whole.
+//! JSON columns: lists that are only ever read whole. The same text in every database.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::fault::{Fault, damaged};
+use super::error::{StoreError, damaged};
 use crate::domain::file::{FileSummary, LineProblem, ModelShape};
 
 /// A value as its column holds it.
-pub(super) fn to_text(value: &impl Serialize) -> Result<String, Fault> {
+pub(super) fn to_text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| damaged(&format!("a value can't be stored: {error}")))
 }
 
 /// A column's value.
-pub(super) fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+pub(super) fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| damaged(&format!("a stored value can't be read: {error}")))
 }
 
@@ -47,18 +47,18 @@ struct Summary {
 }
 
 /// Problems as their column holds them.
-pub(super) fn problems_to_text(problems: &[LineProblem]) -> Result<String, Fault> {
+pub(super) fn problems_to_text(problems: &[LineProblem]) -> Result<String, StoreError> {
     to_text(&problems.iter().cloned().map(Problem::from).collect::<Vec<_>>())
 }
 
 /// A column's problems.
-pub(super) fn problems_from_text(text: &str) -> Result<Vec<LineProblem>, Fault> {
+pub(super) fn problems_from_text(text: &str) -> Result<Vec<LineProblem>, StoreError> {
     let problems: Vec<Problem> = from_text(text)?;
     Ok(problems.into_iter().map(LineProblem::from).collect())
 }
 
 /// A summary as its column holds it.
-pub(super) fn summary_to_text(summary: &FileSummary) -> Result<String, Fault> {
+pub(super) fn summary_to_text(summary: &FileSummary) -> Result<String, StoreError> {
     let summary = summary.clone();
     to_text(&Summary {
         bytes: summary.bytes,
@@ -72,7 +72,7 @@ pub(super) fn summary_to_text(summary: &FileSummary) -> Result<String, Fault> {
 }
 
 /// A column's summary.
-pub(super) fn summary_from_text(text: &str) -> Result<FileSummary, Fault> {
+pub(super) fn summary_from_text(text: &str) -> Result<FileSummary, StoreError> {
     let stored: Summary = from_text(text)?;
     Ok(FileSummary {
         bytes: stored.bytes,
@@ -86,8 +86,13 @@ pub(super) fn summary_from_text(text: &str) -> Result<FileSummary, Fault> {
 }
 
 /// Labels as their column holds them: an array of pairs, since their order is the client's.
-pub(super) fn labels_to_text(labels: &[(String, String)]) -> Result<String, Fault> {
+pub(super) fn labels_to_text(labels: &[(String, String)]) -> Result<String, StoreError> {
     to_text(&labels)
+}
+
+/// One label as it stands among the others in their column.
+pub(super) fn label_to_text(label: &(String, String)) -> Result<String, StoreError> {
+    to_text(label)
 }
 
 impl From<LineProblem> for Problem {

@@ -10,13 +10,13 @@ use crate::store::{Flush, StoreError};
 /// its transaction, at a moment of the test's choosing.
 #[tokio::test]
 async fn results_wait_for_a_disk_that_refuses_and_nothing_new_is_taken() {
-    let place = Place::new();
-    let store = place.open();
+    let place = Place::new(Dialect::Sqlite);
+    let store = place.open().await;
     let (file, _) = items(&store, FileSource::Upload, 3).await;
     let batch = create(&store, new_batch(file, 3)).await.key;
     let heads = store.segment_heads(file, None, 0, 9).await.unwrap();
 
-    let outside = Connection::open(&place.settings.path).unwrap();
+    let outside = Connection::open(place.path()).unwrap();
     outside.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut bell = store.disk_wakeup().listen();
     store.lease(batch, &heads[0]);
@@ -39,10 +39,10 @@ async fn results_wait_for_a_disk_that_refuses_and_nothing_new_is_taken() {
 /// Without anything to record, the writer finds out by itself that writes go through again.
 #[tokio::test]
 async fn an_idle_store_notices_that_the_disk_is_back() {
-    let place = Place::new();
-    let store = place.open();
+    let place = Place::new(Dialect::Sqlite);
+    let store = place.open().await;
     let batch = batch_of(&store, 3).await.key;
-    let outside = Connection::open(&place.settings.path).unwrap();
+    let outside = Connection::open(place.path()).unwrap();
     outside.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut bell = store.disk_wakeup().listen();
     assert!(matches!(store.begin_expiring(batch).await, Err(StoreError::Unavailable(_))));

@@ -1,0 +1,69 @@
+//! Boots: one row per start, which tells the next start how this one ended.
+
+use super::Database;
+use super::arguments::arguments;
+use super::columns::Columns;
+use super::connections::{Lane, Queries};
+use super::fault::{Attempt, damaged};
+use super::transaction::Transaction;
+use crate::domain::ids::BatchKey;
+use crate::domain::time::Timestamp;
+use crate::store::previous_boot::{PreviousBoot, REMEMBERED};
+use crate::store::{BootReport, Result};
+
+/// Writes this boot's row and tells of the boot before.
+pub(crate) async fn begin(database: &Database, now: Timestamp) -> Result<BootReport> {
+    let transaction = database.begin(Lane::Control).await?;
+    let previous = last(&transaction).await?;
+    let suspect = previous.as_ref().and_then(PreviousBoot::suspect_now);
+    let sql = "INSERT INTO boot (started_at, suspect_batch, suspect_line, suspect_deaths) \
+               VALUES ($1, $2, $3, $4) RETURNING id";
+    let (batch, line) = (suspect.map(|(batch, _, _)| batch.0), suspect.map(|(_, line, _)| i64::from(line)));
+    let deaths = suspect.map_or(0, |(_, _, deaths)| i64::from(deaths));
+    let row = transaction.row(sql, &arguments![now.micros(), batch, line, deaths]).await?;
+    let boot: i64 = Columns::of(&row.ok_or_else(|| damaged("a new boot has no number"))?).take()?;
+    transaction.execute("DELETE FROM boot WHERE id <= $1", &arguments![boot - REMEMBERED]).await?;
+    transaction.commit().await?;
+    Ok(BootReport {
+        boot,
+        clean: previous.as_ref().is_none_or(|previous| previous.clean),
+        recorded_before: previous.as_ref().is_none_or(|previous| previous.recorded),
+        alone: suspect,
+    })
+}
+
+async fn last(transaction: &Transaction) -> Attempt<Option<PreviousBoot>> {
+    let sql = "SELECT ended_at IS NOT NULL, recorded <> 0, alone_batch, alone_line, \
+                      suspect_batch, suspect_line, suspect_deaths \
+               FROM boot ORDER BY id DESC LIMIT 1";
+    let Some(row) = transaction.row(sql, &[]).await? else { return Ok(None) };
+    let mut columns = Columns::of(&row);
+    let (clean, recorded) = (columns.take()?, columns.take()?);
+    let alone = item(&mut columns)?;
+    let suspect = item(&mut columns)?;
+    let deaths = columns.uint()?;
+    let suspect = suspect.map(|(batch, line)| (batch, line, deaths));
+    Ok(Some(PreviousBoot { clean, recorded, alone, suspect }))
+}
+
+fn item(columns: &mut Columns<'_>) -> Attempt<Option<(BatchKey, u32)>> {
+    let batch: Option<i64> = columns.take()?;
+    let line: Option<u32> = columns.optional_uint()?;
+    Ok(batch.map(BatchKey).zip(line))
+}
+
+/// Names the item that is about to run alone.
+pub(crate) async fn name_alone(database: &Database, batch: BatchKey, line: u32) -> Result<()> {
+    let transaction = database.begin(Lane::Control).await?;
+    let sql = "UPDATE boot SET alone_batch = $1, alone_line = $2 WHERE id = (SELECT max(id) FROM boot)";
+    transaction.execute(sql, &arguments![batch.0, i64::from(line)]).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Notes a clean end.
+pub(crate) async fn end(database: &Database) -> Result<()> {
+    let transaction = database.begin(Lane::Control).await?;
+    let sql = "UPDATE boot SET ended_at = $1 WHERE id = (SELECT max(id) FROM boot)";
+    transaction.execute(sql, &arguments![transaction.now.micros()]).await?;
+    Ok(transaction.commit().await?)
+}

@@ -1,0 +1,234 @@
+//! The way to the server: pools for what must not wait for each other, and how long anything may take.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolConfig, QueueMode, RecyclingMethod, Runtime, Timeouts,
+};
+use futures_util::future::{join, join3};
+use tokio_postgres::Row;
+
+use super::arguments::Argument;
+use super::columns::Columns;
+use super::fault::{Attempt, Fault};
+use super::server::Server;
+use super::transaction::Transaction;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::shared::Shared;
+
+/// How long this side waits for an answer. Longer than the server's own limits, which say why: it counts where the
+/// server is gone without a word.
+pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+/// How long anyone waits for a connection.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a connection is for. One kind's waiting never holds another's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Creates, cancels and the like: small, somebody waits.
+    Control,
+    /// Uploads and erasing.
+    Bulk,
+    /// Results.
+    Flush,
+}
+
+/// Every connection of a store but the one that holds its schema.
+pub(super) struct Connections {
+    control: Pool,
+    bulk: Pool,
+    flush: Pool,
+    read: Pool,
+    begin_write: String,
+    begin_read: String,
+    begin_snapshot: String,
+    /// Whether the schema is this process's at the moment.
+    held: AtomicBool,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Connections {
+    pub(super) fn new(server: &Server, schema: &str, shared: Arc<Shared>) -> Attempt<Self> {
+        // With each transaction, not once per connection: behind a proxy the next transaction may run on another one.
+        // Plans are made for the values at hand, so compiling them never pays.
+        let settings = format!(
+            "SET LOCAL search_path = \"{schema}\"; SET LOCAL statement_timeout = 5000; SET LOCAL lock_timeout = 2000; \
+             SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL jit = off"
+        );
+        Ok(Self {
+            control: pool(server, 4)?,
+            bulk: pool(server, 2)?,
+            flush: pool(server, 2)?,
+            read: pool(server, 4)?,
+            // What was acknowledged must survive the server's crash, whatever its administrator set for others.
+            begin_write: format!(
+                "BEGIN; {settings}; SET LOCAL synchronous_commit = {}",
+                server.commit_mode()
+            ),
+            begin_read: format!("BEGIN READ ONLY; {settings}"),
+            begin_snapshot: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}"),
+            held: AtomicBool::new(true),
+            shared,
+        })
+    }
+
+    /// Begins to write, on a connection of that kind.
+    pub(super) async fn begin(self: &Arc<Self>, lane: Lane) -> Attempt<Transaction> {
+        if !self.held.load(Ordering::Relaxed) {
+            return Err(Fault::Away("the hold on the schema was lost and is not back yet".to_owned()));
+        }
+        let pool = match lane {
+            Lane::Control => &self.control,
+            Lane::Bulk => &self.bulk,
+            Lane::Flush => &self.flush,
+        };
+        match self.begin_once(pool).await {
+            // A connection that broke while it was idle shows that only when used.
+            Err(fault) if fault.is_lost() => self.begin_once(pool).await,
+            begun => begun,
+        }
+    }
+
+    async fn begin_once(self: &Arc<Self>, pool: &Pool) -> Attempt<Transaction> {
+        let mut transaction = Transaction::on(pool.get().await?, Arc::clone(self));
+        let client = transaction.client()?;
+        let asked = join(client.batch_execute(&self.begin_write), client.query_typed(FACTS, &[]));
+        let (begun, facts) = transaction.bounded(async { Ok(asked.await) }).await?;
+        begun?;
+        let facts = facts?;
+        let row = facts.first().ok_or_else(|| Fault::Away("the server told no time".to_owned()))?;
+        let mut columns = Columns::of(row);
+        transaction.id = columns.take()?;
+        transaction.now = columns.moment()?;
+        Ok(transaction)
+    }
+
+    /// Begins to read one state of the database by several statements.
+    pub(super) async fn snapshot(self: &Arc<Self>) -> Attempt<Transaction> {
+        let transaction = Transaction::on(self.read.get().await?, Arc::clone(self));
+        let client = transaction.client()?;
+        transaction.bounded(async { Ok(client.batch_execute(&self.begin_snapshot).await?) }).await?;
+        Ok(transaction)
+    }
+
+    /// One statement in a transaction of its own, in one round trip.
+    pub(super) async fn read(&self, sql: &str, arguments: &[Argument<'_>]) -> Attempt<Vec<Row>> {
+        match self.read_once(sql, arguments).await {
+            Err(fault) if fault.is_lost() => self.read_once(sql, arguments).await,
+            rows => rows,
+        }
+    }
+
+    async fn read_once(&self, sql: &str, arguments: &[Argument<'_>]) -> Attempt<Vec<Row>> {
+        let client = self.read.get().await?;
+        // Sent together: the answers of all three come back in one go.
+        let (begin, query) = (client.batch_execute(&self.begin_read), client.query_typed(sql, arguments));
+        match tokio::time::timeout(PATIENCE, join3(begin, query, client.batch_execute("COMMIT"))).await {
+            Ok((begun, rows, _)) => {
+                begun?;
+                Ok(rows?)
+            }
+            Err(_) => {
+                drop(Object::take(client));
+                Err(no_answer())
+            }
+        }
+    }
+
+    /// What became of a transaction whose commit got no answer; [`Fault::Unknown`] if that can't be told in time.
+    ///
+    /// The server keeps the outcome of every transaction, so nothing need be done twice to be sure.
+    pub(super) async fn fate(&self, id: &str) -> Attempt<Fate> {
+        let asked = async {
+            loop {
+                let sql = "SELECT pg_xact_status($1::text::xid8)";
+                match self.read(sql, &[super::arguments::argument(&id)]).await {
+                    Ok(rows) => match rows.first().map(|row| row.try_get::<_, Option<&str>>(0)) {
+                        Some(Ok(Some("committed"))) => return Fate::Committed,
+                        // Its server process has not noticed yet that nobody is there any more.
+                        Some(Ok(Some("in progress"))) => {}
+                        _ => return Fate::Aborted,
+                    },
+                    Err(Fault::Refused(StoreError::Closed)) => std::future::pending().await,
+                    Err(fault) => {
+                        tracing::debug!(error = %fault.answer(), "a commit's outcome is asked for again")
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(FATE_PATIENCE, asked).await.map_err(|_| Fault::Unknown(id.to_owned()))
+    }
+
+    /// Tells whether the schema is this process's.
+    pub(super) fn tell_held(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    /// Lets nobody in any more.
+    pub(super) fn close(&self) {
+        for pool in [&self.control, &self.bulk, &self.flush, &self.read] {
+            pool.close();
+        }
+    }
+}
+
+/// The transaction's number, which makes it one that its outcome can be asked for, and the database's time.
+const FACTS: &str =
+    "SELECT pg_current_xact_id()::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+/// How long a commit's outcome is asked for. The server ends a transaction that nobody goes on with after 10 s.
+const FATE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is durable.
+    Committed,
+    /// Nothing of it is there.
+    Aborted,
+}
+
+/// The fault of an answer that does not come.
+pub(super) fn no_answer() -> Fault {
+    Fault::Away(format!("the database did not answer within {} s", PATIENCE.as_secs()))
+}
+
+/// A server's answer, unless it takes too long.
+pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Attempt<T> {
+    Ok(tokio::time::timeout(PATIENCE, answer).await.map_err(|_| no_answer())??)
+}
+
+fn pool(server: &Server, most: usize) -> Attempt<Pool> {
+    // Checked by use: a test query with each checkout would double the round trips.
+    let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(server.config().clone(), server.tls().clone(), config);
+    let wait = Some(CONNECTION_PATIENCE);
+    let config = PoolConfig {
+        max_size: most,
+        timeouts: Timeouts { wait, create: wait, recycle: wait },
+        queue_mode: QueueMode::Fifo,
+    };
+    let pool = Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build();
+    pool.map_err(|error| Fault::Away(error.to_string()))
+}
+
+/// Statements that read, each by itself or within a transaction.
+pub(crate) trait Queries {
+    /// The rows of a statement.
+    fn rows(&self, sql: &str, arguments: &[Argument<'_>]) -> impl Future<Output = Attempt<Vec<Row>>> + Send;
+
+    /// Its first row.
+    fn row(&self, sql: &str, arguments: &[Argument<'_>]) -> impl Future<Output = Attempt<Option<Row>>> + Send
+    where
+        Self: Sync,
+    {
+        async move { Ok(self.rows(sql, arguments).await?.into_iter().next()) }
+    }
+}
+
+/// The time of a transaction that did not begin.
+pub(super) const NO_TIME: Timestamp = Timestamp::ZERO;

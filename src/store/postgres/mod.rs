@@ -1,0 +1,196 @@
+//! The store on `PostgreSQL`: one schema, a flusher that groups what must not be lost, pools for the rest.
+//!
+//! Every transaction brings its own settings and every statement its own types, so that nothing depends on
+//! which session of a proxy runs it. Locks are taken in one order everywhere: app, batch, `batch_segment`, result,
+//! file.
+
+pub(super) mod api_keys;
+pub(super) mod apps;
+mod arguments;
+pub(super) mod batch_lists;
+pub(super) mod batch_rows;
+pub(super) mod batches;
+pub(super) mod boots;
+mod columns;
+mod connections;
+pub(super) mod content;
+mod fault;
+pub(super) mod files;
+mod flush;
+mod flusher;
+pub(super) mod frontier;
+mod hold;
+pub(super) mod keys;
+mod result_rows;
+pub(super) mod results;
+pub(super) mod retention;
+mod schema;
+mod server;
+mod tls;
+mod transaction;
+pub(super) mod usage;
+mod views;
+pub(super) mod work;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio_postgres::Row;
+use tokio_util::task::TaskTracker;
+
+use self::arguments::Argument;
+use self::connections::{Connections, Lane, Queries};
+use self::fault::{Attempt, Fault};
+use self::flusher::Flusher;
+use self::hold::Hold;
+use self::server::Server;
+use self::transaction::Transaction;
+use crate::config::Secret;
+use crate::domain::ids::BatchKey;
+use crate::domain::segment::SegmentHead;
+use crate::store::kept::{Kept, Lease, PendingFlush};
+use crate::store::shared::Shared;
+use crate::store::{Flush, Recorded, Result, StoreError, StoreHealth};
+
+/// How long a clean end waits for what is queued.
+const LAST_COMMITS: Duration = Duration::from_secs(20);
+
+/// An open database and its tasks.
+pub(super) struct Database {
+    connections: Arc<Connections>,
+    /// To the flusher; none once closed.
+    queue: Mutex<Option<mpsc::UnboundedSender<Kept>>>,
+    flusher: Mutex<Option<JoinHandle<()>>>,
+    /// Writes that nobody waits for.
+    unanswered: TaskTracker,
+    /// The other tasks.
+    tasks: [AbortHandle; 2],
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Database").finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Looks at the server, holds the schema, brings it up to date and starts the tasks.
+    pub(super) async fn open(url: &Secret, schema: &str, shared: Arc<Shared>) -> Result<Self> {
+        let mut server = Server::of(url.expose())?;
+        server.check().await?;
+        let hold = Hold::take(&server, schema).await?;
+        schema::migrate(&server, schema).await?;
+        let connections = Arc::new(Connections::new(&server, schema, shared)?);
+        retention::give_up_unfinished(&connections).await?;
+        let (queue, queued) = mpsc::unbounded_channel();
+        let flusher = tokio::spawn(Flusher::new(Arc::clone(&connections), queued).run());
+        let keep = hold.keep(server, schema.to_owned(), Arc::clone(&connections));
+        let measure = flusher::measure(Arc::clone(&connections), schema.to_owned());
+        let tasks = [tokio::spawn(keep).abort_handle(), tokio::spawn(measure).abort_handle()];
+        let (queue, flusher) = (Mutex::new(Some(queue)), Mutex::new(Some(flusher)));
+        Ok(Self { connections, queue, flusher, unanswered: TaskTracker::new(), tasks })
+    }
+
+    /// Begins a command.
+    async fn begin(&self, lane: Lane) -> Attempt<Transaction> {
+        if self.connections.shared.is_away() {
+            // The flusher tries once a second; everyone else is told at once.
+            return Err(Fault::Away("the database was not reached lately".to_owned()));
+        }
+        self.connections.begin(lane).await
+    }
+
+    /// The same for what takes new room: refused while the server's disk has none.
+    async fn begin_new(&self, lane: Lane) -> Attempt<Transaction> {
+        if self.connections.shared.is_refusing() {
+            return Err(StoreError::Full.into());
+        }
+        self.begin(lane).await
+    }
+
+    /// Reads one state of the database by several statements.
+    async fn snapshot(&self) -> Attempt<Transaction> {
+        self.connections.snapshot().await
+    }
+
+    /// Runs a write that nobody waits for; a clean end does.
+    fn write_unanswered(&self, write: impl Future<Output = Attempt<()>> + Send + 'static) {
+        self.unanswered.spawn(async move {
+            if let Err(fault) = write.await {
+                tracing::warn!(error = %fault.answer(), "a note could not be written");
+            }
+        });
+    }
+
+    /// Queues a flush.
+    pub(super) fn record(&self, flush: Flush) -> oneshot::Receiver<Result<Recorded>> {
+        let (reply, answer) = oneshot::channel();
+        if let Err(Kept::Flush(refused)) = self.keep(Kept::Flush(PendingFlush { flush, reply })) {
+            let _ = refused.reply.send(Err(StoreError::Closed));
+        }
+        answer
+    }
+
+    /// Queues a lease.
+    pub(super) fn lease(&self, batch: BatchKey, head: &SegmentHead) {
+        // Of a closed store nobody leases any more.
+        let _ = self.keep(Kept::Lease(Lease { batch, segment: head.no, model: Arc::clone(&head.model) }));
+    }
+
+    fn keep(&self, kept: Kept) -> std::result::Result<(), Kept> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = queue.as_ref() else { return Err(kept) };
+        self.connections.shared.metrics.writer_queue().inc();
+        queue.send(kept).map_err(|refused| refused.0)
+    }
+
+    pub(super) fn health(&self) -> StoreHealth {
+        let queued = self.connections.shared.metrics.writer_queue().get();
+        self.connections.shared.health(u64::try_from(queued).unwrap_or_default())
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.connections.shared
+    }
+
+    /// Commits what is queued and ends.
+    pub(super) async fn close(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let flusher = self.flusher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.unanswered.close();
+        let last = async {
+            self.unanswered.wait().await;
+            if let Some(flusher) = flusher {
+                // A panic in it was told of.
+                let _ = flusher.await;
+            }
+        };
+        if tokio::time::timeout(LAST_COMMITS, last).await.is_err() {
+            tracing::warn!("the database did not take the last commits in time");
+        }
+        self.connections.close();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Queries for Database {
+    async fn rows(&self, sql: &str, arguments: &[Argument<'_>]) -> Attempt<Vec<Row>> {
+        self.connections.read(sql, arguments).await
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Some(flusher) = self.flusher.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            flusher.abort();
+        }
+        self.connections.close();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}

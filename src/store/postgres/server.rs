@@ -1,0 +1,251 @@
+//! The server that `store.url` names: how it is reached, and whether it will do.
+
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+use tokio_postgres::config::{Config, Host, SslMode};
+use tokio_postgres::error::SqlState;
+
+use super::connections::in_time;
+use super::fault::told;
+use super::tls::{Roots, Tls, Trust};
+use crate::store::StoreError;
+
+/// The oldest server: the first that tells a transaction's outcome by its full number.
+const OLDEST: i32 = 130_000;
+
+/// A server and how to talk to it.
+#[derive(Clone)]
+pub(super) struct Server {
+    config: Config,
+    tls: Tls,
+    commit_mode: &'static str,
+}
+
+impl Server {
+    /// What a URL means. `sslmode` and `sslrootcert` are libpq's; without a file the system's authorities are
+    /// asked, where libpq would look for one in the home folder.
+    pub(super) fn of(url: &str) -> Result<Self, StoreError> {
+        let unusable = |reason: String| StoreError::Unavailable(format!("store.url can't be used: {reason}"));
+        let (rest, wanted) = without_tls(url).map_err(unusable)?;
+        let mut config: Config = rest.parse().map_err(|error| unusable(told(&error)))?;
+        // Like libpq: a socket of this machine needs no TLS, and its server offers none.
+        let is_local = !config.get_hosts().is_empty()
+            && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+        config.ssl_mode(if is_local { SslMode::Disable } else { wanted.mode });
+        config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(3));
+        config.keepalives_retries(3).tcp_user_timeout(Duration::from_secs(10));
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(5));
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("sluicegate");
+        }
+        let tls = Tls::new(wanted.trust, &wanted.roots).map_err(unusable)?;
+        Ok(Self { config, tls, commit_mode: "on" })
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// The `synchronous_commit` of what this process writes.
+    pub(super) fn commit_mode(&self) -> &'static str {
+        self.commit_mode
+    }
+
+    /// Connects once and looks whether this server, database and user will do.
+    pub(super) async fn check(&mut self) -> Result<(), StoreError> {
+        let alone = self.connect().await?;
+        let rows = in_time(alone.client.query_typed(FACTS, &[])).await?;
+        let rows = rows.into_iter().next().ok_or(StoreError::Closed)?;
+        let read = |error: tokio_postgres::Error| StoreError::Unavailable(told(&error));
+        let version: i32 = rows.try_get(0).map_err(read)?;
+        let shown: String = rows.try_get(1).map_err(read)?;
+        let encoding: String = rows.try_get(2).map_err(read)?;
+        let is_standby: bool = rows.try_get(3).map_err(read)?;
+        let commits: String = rows.try_get(4).map_err(read)?;
+        let syncs: String = rows.try_get(5).map_err(read)?;
+        let wrong = |what: String| Err(StoreError::Unavailable(what));
+        if version < OLDEST {
+            return wrong(format!("the server is PostgreSQL {shown}; version 13 or later is needed"));
+        }
+        if encoding != "UTF8" {
+            return wrong(format!("the database's encoding is {encoding}; UTF8 is needed"));
+        }
+        if is_standby {
+            return wrong("the server is a standby or read-only; store.url must name the primary".to_owned());
+        }
+        if syncs == "off" {
+            tracing::warn!(
+                "the server runs with fsync = off: what is acknowledged may be lost when its machine fails"
+            );
+        }
+        // A stricter mode than the usual one is the administrator's wish; a laxer one would break a promise.
+        self.commit_mode = match commits.as_str() {
+            "remote_apply" => "remote_apply",
+            "remote_write" => "remote_write",
+            _ => "on",
+        };
+        Ok(())
+    }
+
+    /// A connection outside of every pool.
+    pub(super) async fn connect(&self) -> Result<Alone, StoreError> {
+        let connecting = self.config.connect(self.tls.clone());
+        let connected = tokio::time::timeout(Duration::from_secs(10), connecting).await;
+        let late = |_| StoreError::Unavailable("the server did not answer within 10 s".to_owned());
+        let (client, connection) = connected.map_err(late)?.map_err(|error| self.refused(&error))?;
+        let connection = tokio::spawn(async move {
+            // Whoever uses it hears of its end.
+            let _ = connection.await;
+        });
+        Ok(Alone { client, connection })
+    }
+
+    /// Why the server let nobody in, with what can be done about it.
+    fn refused(&self, error: &tokio_postgres::Error) -> StoreError {
+        let user = self.config.get_user().unwrap_or("of the system");
+        let database = self.config.get_dbname().unwrap_or(user);
+        let said = told(error);
+        StoreError::Unavailable(match error.code() {
+            Some(&SqlState::INVALID_PASSWORD) => {
+                format!("the server refuses the password of user {user}; look at store.url: {said}")
+            }
+            Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+                format!("the server does not let user {user} in from here; look at its pg_hba.conf: {said}")
+            }
+            Some(&SqlState::INVALID_CATALOG_NAME) => {
+                format!("the server has no database {database}; make it first: {said}")
+            }
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                format!("user {user} may not connect to database {database}: {said}")
+            }
+            _ => said,
+        })
+    }
+}
+
+/// A connection with one use; it ends when dropped.
+pub(super) struct Alone {
+    pub(super) client: Client,
+    connection: JoinHandle<()>,
+}
+
+impl Alone {
+    /// Returns when it has ended.
+    pub(super) async fn ended(&mut self) {
+        // Its task neither panics nor is ended by anyone else.
+        let _ = (&mut self.connection).await;
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+const FACTS: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
+     current_setting('server_encoding'), pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on', \
+     current_setting('synchronous_commit'), current_setting('fsync')";
+
+/// What a URL says of TLS.
+#[derive(Debug, PartialEq, Eq)]
+struct WantedTls {
+    mode: SslMode,
+    trust: Trust,
+    roots: Roots,
+}
+
+/// Takes libpq's TLS parameters off a URL: the driver knows but some of them.
+fn without_tls(url: &str) -> Result<(String, WantedTls), String> {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let (mut mode, mut roots, mut rest) = (String::from("prefer"), None, Vec::new());
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = || percent_decode_str(value).decode_utf8_lossy().into_owned();
+        match name {
+            "sslmode" => mode = value(),
+            "sslrootcert" => roots = Some(value()),
+            _ => rest.push(pair),
+        }
+    }
+    let roots = match roots.as_deref() {
+        None => Roots::Unnamed,
+        // As libpq has it: no weaker check goes with the system's authorities.
+        Some("system") if mode != "verify-full" => {
+            return Err("sslrootcert=system goes with sslmode=verify-full only".to_owned());
+        }
+        Some("system") => Roots::System,
+        Some(path) => Roots::File(path.into()),
+    };
+    // With a file of authorities at hand libpq's `require` checks against it too.
+    let required = if matches!(roots, Roots::File(_)) { Trust::Authority } else { Trust::Anyone };
+    let (mode, trust) = match mode.as_str() {
+        "disable" => (SslMode::Disable, Trust::Anyone),
+        "allow" | "prefer" => (SslMode::Prefer, Trust::Anyone),
+        "require" => (SslMode::Require, required),
+        "verify-ca" => (SslMode::Require, Trust::Authority),
+        "verify-full" => (SslMode::Require, Trust::Name),
+        other => return Err(format!("unknown sslmode {other:?}")),
+    };
+    let url = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
+    Ok((url, WantedTls { mode, trust, roots }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(query: &str) -> (SslMode, Trust, Roots) {
+        let (_, WantedTls { mode, trust, roots }) = without_tls(&format!("postgres://h/d{query}")).unwrap();
+        (mode, trust, roots)
+    }
+
+    #[test]
+    fn tls_is_what_libpq_means_by_its_words() {
+        let file = || Roots::File("/c a.pem".into());
+        assert_eq!(wanted(""), (SslMode::Prefer, Trust::Anyone, Roots::Unnamed));
+        assert_eq!(wanted("?sslmode=disable"), (SslMode::Disable, Trust::Anyone, Roots::Unnamed));
+        assert_eq!(wanted("?sslmode=allow"), (SslMode::Prefer, Trust::Anyone, Roots::Unnamed));
+        assert_eq!(wanted("?sslmode=require"), (SslMode::Require, Trust::Anyone, Roots::Unnamed));
+        assert_eq!(
+            wanted("?sslmode=require&sslrootcert=/c%20a.pem"),
+            (SslMode::Require, Trust::Authority, file())
+        );
+        assert_eq!(wanted("?sslrootcert=/c%20a.pem"), (SslMode::Prefer, Trust::Anyone, file()));
+        assert_eq!(wanted("?sslmode=verify-ca"), (SslMode::Require, Trust::Authority, Roots::Unnamed));
+        assert_eq!(
+            wanted("?sslmode=verify-full&sslrootcert=system"),
+            (SslMode::Require, Trust::Name, Roots::System)
+        );
+        assert!(without_tls("postgres://h/d?sslmode=verify_full").is_err());
+        assert!(without_tls("postgres://h/d?sslmode=require&sslrootcert=system").is_err());
+    }
+
+    #[test]
+    fn the_other_parameters_stay() {
+        let (rest, _) = without_tls("postgres://h/d?a=1&sslmode=disable&b=%20").unwrap();
+        assert_eq!(rest, "postgres://h/d?a=1&b=%20");
+        assert_eq!(without_tls("postgres://h/d?sslmode=disable").unwrap().0, "postgres://h/d");
+    }
+
+    #[test]
+    fn an_unusable_url_is_told_without_its_password() {
+        for url in [
+            "postgres://u:secret@h:port/d",
+            "postgres://u:secret@h/d?sslcert=x",
+            "postgres://u:secret@h/d?sslmode=x",
+        ] {
+            let told = Server::of(url).err().unwrap().to_string();
+            assert!(told.contains("store.url") && !told.contains("secret"), "{told}");
+        }
+    }
+}

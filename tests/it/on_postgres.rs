@@ -1,0 +1,157 @@
+//! The service on PostgreSQL: one replica, end to end, through restarts, crashes and a database that goes away.
+
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::harness::{Client, PATIENCE, Process, Service, Settings, chats, eventually, postgres, upstream};
+
+/// The settings with the store in a schema of its own.
+fn on_postgres(settings: Settings, url: &str) -> Settings {
+    settings.with(&format!("store = {{ url = \"{url}\", schema = \"{}\" }}", postgres::new_schema()))
+}
+
+/// Every item has one result, all succeeded, in positions without gaps.
+async fn check_whole(service: &Client, id: &str, items: usize) {
+    let batch = service.ended(id).await;
+    assert_eq!(
+        batch["request_counts"],
+        json!({"total": items, "completed": items, "failed": 0}),
+        "{batch:#}"
+    );
+    let results = service.results(id, "order=completion").await;
+    let positions: Vec<u64> =
+        results.iter().map(|result| result["sluicegate"]["position"].as_u64().unwrap()).collect();
+    assert_eq!(positions, (1..=items as u64).collect::<Vec<_>>());
+    assert_eq!(service.by_id(id).await.len(), items);
+    assert_eq!(service.content(&batch["output_file_id"]).await.lines().len(), items);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_runs_and_outlasts_a_restart() {
+    let upstream = upstream("").await;
+    let settings = Settings::new(&upstream).with("limits = { max_concurrent = 16 }");
+    let service = Service::start(on_postgres(settings, &postgres::url())).await;
+    let id = service.submit(&chats(300, ""), json!({})).await;
+    check_whole(&service, &id, 300).await;
+    assert_eq!(service.get("/readyz").await.status, 200);
+    let service = service.restart().await;
+    check_whole(&service, &id, 300).await;
+    let again = service.submit(&chats(10, ""), json!({})).await;
+    check_whole(&service, &again, 10).await;
+    assert_eq!(upstream.log().arrived, 310);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_lose_nothing_and_repeat_only_what_was_in_flight() {
+    const ITEMS: usize = 300;
+    let upstream = upstream(r#"latency = "10ms..60ms""#).await;
+    let settings = Settings::new(&upstream).with("limits = { max_concurrent = 16 }");
+    let settings = on_postgres(settings, &postgres::url());
+    let mut process = Process::start(&settings);
+    let id = process.submit(&chats(ITEMS, ""), json!({})).await;
+    for more in [1, 60, 90] {
+        let until = upstream.log().arrived + more;
+        eventually("it goes on", || upstream.log().arrived >= until).await;
+        process.kill();
+        eventually("its calls are over", || upstream.oracle().in_flight == 0).await;
+        process = Process::start(&settings);
+    }
+    check_whole(&process, &id, ITEMS).await;
+    let log = upstream.log();
+    let extra = log.arrived - ITEMS as u64;
+    // In flight, and at most as many again on their way to the database.
+    assert!(extra <= 3 * 2 * 16, "{extra} extra calls");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_replica_on_the_schema_is_refused() {
+    let upstream = upstream("").await;
+    let settings = on_postgres(Settings::new(&upstream), &postgres::url());
+    let first = Process::start(&settings);
+    let (code, said) = Process::run_to_end(&settings);
+    assert_ne!(code, Some(0));
+    assert!(said.contains("is used by another process"), "{said}");
+    let id = first.submit(&chats(5, ""), json!({})).await;
+    check_whole(&first, &id, 5).await;
+}
+
+/// A way to the server that can be cut.
+struct Relay {
+    port: u16,
+    is_cut: watch::Sender<bool>,
+}
+
+impl Relay {
+    async fn start() -> Self {
+        let url = postgres::url();
+        let (_, server_port) = url.strip_suffix("/postgres").unwrap().rsplit_once(':').unwrap();
+        let server = format!("127.0.0.1:{server_port}");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, is_cut) = (listener.local_addr().unwrap().port(), watch::Sender::new(false));
+        let cut = is_cut.subscribe();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (mut cut, server) = (cut.clone(), server.clone());
+                tokio::spawn(async move {
+                    if *cut.borrow_and_update() {
+                        return;
+                    }
+                    let mut server = TcpStream::connect(server).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = cut.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { port, is_cut }
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable", self.port)
+    }
+
+    fn cut(&self, is_cut: bool) {
+        self.is_cut.send_replace(is_cut);
+    }
+}
+
+/// Waits until `/readyz` answers so; nothing else tells of it.
+async fn ready(service: &Client, status: u16) -> String {
+    let asked = async {
+        loop {
+            let answer = service.get("/readyz").await;
+            if answer.status == status {
+                return answer.text;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_holds_work_back_and_loses_nothing() {
+    let upstream = upstream(r#"latency = "5ms..20ms""#).await;
+    let relay = Relay::start().await;
+    let settings = Settings::new(&upstream).with("limits = { max_concurrent = 8 }");
+    let service = Service::start(on_postgres(settings, &relay.url())).await;
+    let id = service.submit(&chats(600, ""), json!({})).await;
+    eventually("it runs", || upstream.log().arrived >= 100).await;
+
+    relay.cut(true);
+    let before = upstream.log().arrived;
+    let red = ready(&service, 503).await;
+    assert!(red.contains("store_unavailable"), "{red}");
+    let refused = service.create(&chats(1, ""), json!({})).await;
+    assert_eq!(refused.refused(503)["code"], "store_unavailable");
+    assert_eq!(refused.header("retry-after"), "5");
+    eventually("what was in flight is over", || upstream.oracle().in_flight == 0).await;
+    let meanwhile = upstream.log().arrived - before;
+    assert!(meanwhile <= 4 * 8, "{meanwhile} calls that nobody could record");
+
+    relay.cut(false);
+    ready(&service, 200).await;
+    check_whole(&service, &id, 600).await;
+    assert_eq!(upstream.log().arrived, 600, "no call was made twice");
+}
