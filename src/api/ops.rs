@@ -50,8 +50,8 @@ pub(crate) async fn readyz(State(store): State<Store>, State(shutdown): State<Sh
     if store.health().disk_full {
         reasons.push("disk_full");
     }
-    // Any read tells whether the database answers.
-    if store.batch_by_key(crate::domain::ids::BatchKey(0)).await.is_err() {
+    // Any read tells whether the database answers; whether it takes writes, only the store's own writes do.
+    if store.health().is_away || store.batch_by_key(crate::domain::ids::BatchKey(0)).await.is_err() {
         reasons.push("store_unavailable");
     }
     if reasons.is_empty() {

@@ -4,7 +4,9 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::harness::{Client, PATIENCE, Process, Service, Settings, chats, eventually, postgres, upstream};
+use crate::harness::{
+    Client, PATIENCE, Process, Service, Settings, chats, eventually, jsonl, postgres, upstream,
+};
 
 /// The settings with the store in a schema of its own.
 fn on_postgres(settings: Settings, url: &str) -> Settings {
@@ -143,7 +145,7 @@ async fn a_database_that_goes_away_holds_work_back_and_loses_nothing() {
     let before = upstream.log().arrived;
     let red = ready(&service, 503).await;
     assert!(red.contains("store_unavailable"), "{red}");
-    let refused = service.create(&chats(1, ""), json!({})).await;
+    let refused = service.upload(jsonl(&chats(1, ""))).await;
     assert_eq!(refused.refused(503)["code"], "store_unavailable");
     assert_eq!(refused.header("retry-after"), "5");
     eventually("what was in flight is over", || upstream.oracle().in_flight == 0).await;

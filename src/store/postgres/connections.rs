@@ -88,7 +88,7 @@ impl Connections {
         };
         match self.begin_once(pool).await {
             // A connection that broke while it was idle shows that only when used.
-            Err(fault) if fault.is_lost() => self.begin_once(pool).await,
+            Err(fault @ Fault::Database(_)) if fault.is_lost() => self.begin_once(pool).await,
             begun => begun,
         }
     }
@@ -118,7 +118,7 @@ impl Connections {
     /// One statement in a transaction of its own, in one round trip.
     pub(super) async fn read(&self, sql: &str, arguments: &[Argument<'_>]) -> Attempt<Vec<Row>> {
         match self.read_once(sql, arguments).await {
-            Err(fault) if fault.is_lost() => self.read_once(sql, arguments).await,
+            Err(fault @ Fault::Database(_)) if fault.is_lost() => self.read_once(sql, arguments).await,
             rows => rows,
         }
     }

@@ -3,9 +3,11 @@
 //! It never lingers for company. Whatever arrives while a commit is under way makes up the next one, so that a
 //! slow server gets larger groups by itself and a fast one short waits.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::arguments::arguments;
@@ -52,15 +54,25 @@ impl Flusher {
     }
 
     /// Its life: returns once the store is closed and what was queued is durable, or can't be now.
-    pub(super) async fn run(mut self) {
-        let _guard = EndWithPanic;
+    ///
+    /// A panic ends the process: without its flusher every result would wait for ever.
+    pub(super) async fn run(self) {
+        if AssertUnwindSafe(self.serve()).catch_unwind().await.is_err() {
+            tracing::error!("the flusher panicked; exiting");
+            std::process::exit(1);
+        }
+    }
+
+    async fn serve(mut self) {
         loop {
             let is_idle =
                 self.kepts.is_empty() && self.usage.is_empty() && !self.connections.shared.has_usage();
             if is_idle {
                 match tokio::time::timeout(TICK, self.queued.recv()).await {
                     Ok(Some(kept)) => self.take([kept]),
-                    Ok(None) => return,
+                    // Usage may have been counted while this waited.
+                    Ok(None) if !self.connections.shared.has_usage() => return,
+                    Ok(None) => {}
                     Err(_) => {
                         self.look().await;
                         continue;
@@ -170,18 +182,6 @@ impl Flusher {
                 if error == StoreError::Full { shared.tell_disk(true, 0) } else { shared.tell_away(true) }
             }
             Err(_) => {}
-        }
-    }
-}
-
-/// Ends the process if the flusher panics: without it every result would wait for ever.
-struct EndWithPanic;
-
-impl Drop for EndWithPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the flusher panicked; exiting");
-            std::process::exit(1);
         }
     }
 }

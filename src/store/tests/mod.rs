@@ -12,6 +12,7 @@ mod model;
 mod opening;
 mod place;
 mod postgres_opening;
+mod postgres_outages;
 mod recording;
 mod results;
 mod retention;

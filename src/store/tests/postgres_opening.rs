@@ -58,3 +58,37 @@ async fn a_server_that_is_not_there_or_takes_no_writes_is_told() {
     let why = refused(&with_url(&place, |url| format!("{url}?{option}"))).await;
     assert!(why.contains("read-only"), "{why}");
 }
+
+#[tokio::test]
+async fn tls_is_as_strict_as_it_was_asked_to_be() {
+    let url = server::url();
+    let (socket, port) = url.strip_suffix("/postgres").unwrap().rsplit_once(':').unwrap();
+    let folder = socket.strip_prefix("postgres://postgres@").unwrap();
+    let place = Place::new(Dialect::Postgres);
+    let at = |host: &str, tls: &str| {
+        with_url(&place, |_| format!("postgres://postgres@{host}:{port}/postgres?{tls}"))
+    };
+    let trusted = format!("sslrootcert={folder}%2Fauthority.pem");
+    for (host, tls) in [
+        ("127.0.0.1", "sslmode=require".to_owned()),
+        ("127.0.0.1", format!("sslmode=verify-ca&{trusted}")),
+        ("localhost", format!("sslmode=verify-full&{trusted}")),
+    ] {
+        let place = at(host, &tls);
+        let store = place.open().await;
+        let sql = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                   WHERE ssl AND application_name = 'sluicegate'";
+        let encrypted: i64 = place.client().await.query_one(sql, &[]).await.unwrap().get(0);
+        assert!(encrypted > 0, "{tls}");
+        batch_of(&store, 1).await;
+        store.close().await;
+    }
+    for (host, tls) in [
+        ("127.0.0.1", format!("sslmode=verify-full&{trusted}")),
+        ("localhost", "sslmode=verify-full".to_owned()),
+        ("localhost", "sslmode=verify-ca".to_owned()),
+    ] {
+        let why = refused(&at(host, &tls)).await;
+        assert!(why.contains("certificate"), "{tls}: {why}");
+    }
+}
