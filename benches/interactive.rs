@@ -45,8 +45,10 @@ struct Arguments {
 enum What {
     /// A whole answer, to its last byte.
     Answer,
-    /// A stream, to its first byte.
+    /// A stream, to its answer's first byte: its head, as `curl` counts it.
     FirstByte,
+    /// A stream, to the first piece of its text.
+    FirstPiece,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -74,7 +76,7 @@ async fn latency(arguments: &Arguments) -> anyhow::Result<()> {
         format!("{}/v1/chat/completions", bare.root()),
         format!("{address}/v1/chat/completions"),
     ];
-    for what in [What::Answer, What::FirstByte] {
+    for what in [What::Answer, What::FirstByte, What::FirstPiece] {
         for url in &urls {
             // Connections and lanes are made by the first calls.
             for _ in 0..50 {
@@ -87,11 +89,15 @@ async fn latency(arguments: &Arguments) -> anyhow::Result<()> {
                 times.push(timed(&client, url, what).await?);
             }
         }
-        let name = if what == What::Answer { "answer" } else { "first byte" };
+        let name = match what {
+            What::Answer => "answer",
+            What::FirstByte => "first byte",
+            What::FirstPiece => "first piece",
+        };
         for (quantile_name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
             let [direct, bare, gate] = times.each_ref().map(|times| quantile(times, share) * 1e3);
             say(format!(
-                "{name:<10} {quantile_name:<6} direct {direct:>7.3} ms   through the gate {gate:>7.3} ms   added {:>6.3} ms   \
+                "{name:<11} {quantile_name:<6} direct {direct:>7.3} ms   through the gate {gate:>7.3} ms   added {:>6.3} ms   \
                  a bare proxy adds {:>6.3} ms",
                 gate - direct,
                 bare - direct,
@@ -118,15 +124,18 @@ async fn latency(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn timed(client: &Client, url: &str, what: What) -> anyhow::Result<f64> {
-    let stream = what == What::FirstByte;
+    let stream = what != What::Answer;
     let body = format!(
         r#"{{"model":"bench","stream":{stream},"messages":[{{"role":"user","content":"Say something of some length."}}]}}"#
     );
     let request = client.post(url).header("content-type", "application/json").body(body);
     let started = Instant::now();
     let mut answer = request.send().await?.error_for_status()?;
-    let first = answer.chunk().await?;
     let mut seconds = started.elapsed().as_secs_f64();
+    let first = answer.chunk().await?;
+    if what == What::FirstPiece {
+        seconds = started.elapsed().as_secs_f64();
+    }
     anyhow::ensure!(first.is_some(), "{url} answered nothing");
     while answer.chunk().await?.is_some() {}
     if what == What::Answer {
@@ -151,22 +160,22 @@ async fn memory(arguments: &Arguments) -> anyhow::Result<()> {
     let mut streams = tokio::task::JoinSet::new();
     for _ in 0..arguments.streams {
         let (client, url) = (client.clone(), url.clone());
-        streams.spawn(async move { timed(&client, &url, What::FirstByte).await });
+        streams.spawn(async move { timed(&client, &url, What::FirstPiece).await });
     }
-    let mut first_bytes = Vec::new();
+    let mut first_pieces = Vec::new();
     while let Some(ended) = streams.join_next().await {
-        first_bytes.push(ended??);
+        first_pieces.push(ended??);
     }
     let usage = Usage::of(process)?;
     say(format!(
-        "{} streams at once: resident {:.1} MB before, {:.1} MB at most, {:.1} KB a stream; first byte p50 {:.0} ms, \
+        "{} streams at once: resident {:.1} MB before, {:.1} MB at most, {:.1} KB a stream; first piece p50 {:.0} ms, \
          p99 {:.0} ms; {:.1} s in all",
         arguments.streams,
         before / 1e6,
         usage.peak_rss_bytes / 1e6,
         (usage.peak_rss_bytes - before) / 1e3 / arguments.streams as f64,
-        quantile(&first_bytes, 0.5) * 1e3,
-        quantile(&first_bytes, 0.99) * 1e3,
+        quantile(&first_pieces, 0.5) * 1e3,
+        quantile(&first_pieces, 0.99) * 1e3,
         started.elapsed().as_secs_f64()
     ));
     Ok(())
