@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::error::CliError;
 use crate::config::Override;
 
 /// One gate for an organisation's LLM budget: batches of requests over REST, run exactly within the limits.
@@ -59,6 +60,9 @@ pub enum Command {
     /// Checks or shows the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Moves what the service keeps
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Runs the scripted provider that the demo and the tests speak to
     #[command(hide = true)]
     Upstream(Upstream),
@@ -100,6 +104,31 @@ pub enum ConfigCommand {
     Show,
 }
 
+/// Moves what the service keeps.
+#[derive(Clone, Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Copies everything from an SQLite file into a schema of a PostgreSQL database, checks the copy, and goes on where
+    /// it stopped if started again. No service may run on either meanwhile; nothing is changed in the file
+    Copy(StoreCopy),
+}
+
+/// Copies everything from an `SQLite` file into a `PostgreSQL` database.
+#[derive(Clone, Debug, Args)]
+pub struct StoreCopy {
+    /// The file that is copied
+    #[arg(long, value_name = "sqlite:PATH", value_parser = sqlite_path)]
+    pub from: PathBuf,
+    /// The database that it is copied to, as in `store.url`, instead of the one that the configuration names
+    #[arg(long, value_name = "postgres://…")]
+    pub to: Option<String>,
+    /// A file that holds the URL, instead of `--to`: for one with a password
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    pub to_file: Option<PathBuf>,
+    /// The schema there: `store.schema`
+    #[arg(long, value_name = "NAME")]
+    pub schema: Option<String>,
+}
+
 /// Runs the scripted provider.
 #[derive(Clone, Debug, Args)]
 pub struct Upstream {
@@ -132,6 +161,42 @@ impl Serve {
             value: value.clone(),
         };
         self.listen.iter().map(listen).collect()
+    }
+}
+
+impl StoreCopy {
+    /// What its own flags set.
+    ///
+    /// # Errors
+    /// If the file that holds the URL can't be read.
+    pub(super) fn overrides(&self) -> Result<Vec<Override>, CliError> {
+        let set = |flag: &str, key: &str, value: &str| Override {
+            flag: flag.to_owned(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let mut overrides = vec![set("store copy", "log.level", "warn")];
+        if let Some(url) = &self.to {
+            overrides.push(set("--to", "store.url", url));
+        }
+        if let Some(path) = &self.to_file {
+            // Not by `store.url_file`: a configuration that still names the old store has `store.url`, and may have
+            // only one of the two.
+            let url = std::fs::read_to_string(path)
+                .map_err(|error| CliError::Local { path: path.clone(), error })?;
+            overrides.push(set("--to-file", "store.url", url.trim()));
+        }
+        if let Some(schema) = &self.schema {
+            overrides.push(set("--schema", "store.schema", schema));
+        }
+        Ok(overrides)
+    }
+}
+
+fn sqlite_path(text: &str) -> Result<PathBuf, String> {
+    match text.strip_prefix("sqlite:") {
+        Some(path) if !path.is_empty() => Ok(path.into()),
+        _ => Err("expected sqlite:PATH, such as sqlite:./sluicegate-data/store.db".to_owned()),
     }
 }
 

@@ -6,6 +6,8 @@ use super::exit::Exit;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::logs::LogError;
+use crate::store::StoreError;
+use crate::store::copy::CopyError;
 
 /// Why a command could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,12 @@ pub enum CliError {
     /// The service could not start.
     #[error(transparent)]
     App(#[from] AppError),
+    /// Nothing names the database that a store is copied to.
+    #[error("where to? Name a PostgreSQL database with --to, --to-file or the configuration's store.url")]
+    NoDestination,
+    /// A store can't be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The system refused a signal handler or threads.
     #[error("the process can't be set up: {0}")]
     Signals(io::Error),
@@ -50,13 +58,23 @@ impl CliError {
     /// The exit code that it ends with.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::App(AppError::NoKeys) => Exit::Usage,
+            Self::Config(_) | Self::NoDestination | Self::App(AppError::NoKeys) => Exit::Usage,
             Self::Output(_) | Self::Local { .. } => Exit::Local,
+            Self::Copy(error) => copy_exit(error),
             Self::Unreachable(_) => Exit::Unreachable,
             Self::Refused { status: 401 | 403, .. } => Exit::KeyRefused,
             Self::Refused { status: 400..500, .. } => Exit::Usage,
             Self::Refused { .. } => Exit::Unreachable,
             Self::App(_) | Self::Logs(_) | Self::Signals(_) => Exit::SomeFailed,
         }
+    }
+}
+
+/// The file or its disk, the server, or what is in them.
+fn copy_exit(error: &CopyError) -> Exit {
+    match error {
+        CopyError::Missing(_) | CopyError::Source(StoreError::Unavailable(_)) => Exit::Local,
+        CopyError::Lost(_) | CopyError::Destination(StoreError::Unavailable(_)) => Exit::Unreachable,
+        _ => Exit::SomeFailed,
     }
 }

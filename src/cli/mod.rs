@@ -11,6 +11,7 @@ mod progress;
 mod run;
 mod runtimes;
 mod serve;
+mod store_copy;
 mod upstream;
 
 use std::ffi::OsString;
@@ -19,7 +20,9 @@ use std::path::Path;
 
 use clap::Parser as _;
 
-pub use self::arguments::{Arguments, Command, ConfigCommand, Demo, Global, Run, Serve, Upstream};
+pub use self::arguments::{
+    Arguments, Command, ConfigCommand, Demo, Global, Run, Serve, StoreCommand, StoreCopy, Upstream,
+};
 pub use self::error::CliError;
 pub use self::exit::Exit;
 
@@ -52,6 +55,7 @@ fn dispatch(arguments: &Arguments, environment: Environment) -> Result<Exit, Cli
         Command::Run(run) => run::run(run, global, environment),
         Command::Config(ConfigCommand::Check) => config::check(global, environment),
         Command::Config(ConfigCommand::Show) => config::show(global, environment),
+        Command::Store(StoreCommand::Copy(copy)) => store_copy::store_copy(copy, global, environment),
         Command::Upstream(upstream) => upstream::upstream(upstream),
     }
 }

@@ -45,6 +45,11 @@ fn flags_of_serve_set_keys() {
 #[case("sluicegate serve", 2)]
 #[case("sluicegate config check --quiet --set providers.local.base_url=http://127.0.0.1:8000/v1", 0)]
 #[case("sluicegate config check --quiet --set server.listn=1", 2)]
+#[case("sluicegate store copy --from sqlite:/nonexistent/store.db", 2)]
+#[case("sluicegate store copy --from /nonexistent/store.db --to postgres://h/d", 2)]
+#[case("sluicegate store copy --from sqlite:/nonexistent/store.db --to sqlite:/nonexistent/other.db", 2)]
+#[case("sluicegate store copy --from sqlite:/nonexistent/store.db --to postgres://h/d --schema pg_x", 2)]
+#[case("sluicegate store copy --from sqlite:/nonexistent/store.db --to-file /nonexistent/url", 6)]
 #[case("sluicegate config check --config /nonexistent/sluicegate.toml", 2)]
 fn exit_codes(#[case] line: &str, #[case] code: u8) {
     let exit = main(line.split(' ').map(OsString::from), Environment::default());

@@ -23,6 +23,11 @@ pub enum StoreError {
         "the schema {0} is used by another process: several replicas on one schema are not supported yet"
     )]
     SchemaInUse(String),
+    /// A copy into this schema was begun and has not ended.
+    #[error(
+        "the schema {0} holds an unfinished copy of a store: finish it with `sluicegate store copy`, or drop the schema"
+    )]
+    UnfinishedCopy(String),
     /// A newer version of this program wrote the database.
     #[error("the database has schema {found}, this program knows up to {supported}; run a newer version")]
     NewerSchema {
@@ -49,6 +54,7 @@ impl StoreError {
             Self::Full => "full",
             Self::OverQuota(_) => "over_quota",
             Self::InUse(_) | Self::SchemaInUse(_) => "in_use",
+            Self::UnfinishedCopy(_) => "unfinished_copy",
             Self::NewerSchema { .. } => "newer_schema",
             Self::Damaged(_) => "damaged",
             Self::Unavailable(_) => "unavailable",

@@ -11,6 +11,7 @@
 mod api_keys;
 mod apps;
 mod batches;
+pub mod copy;
 mod error;
 mod files;
 mod health;

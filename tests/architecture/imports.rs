@@ -31,7 +31,7 @@ const UNITS: &[(&str, &[&str])] = &[
     // Its oracle judges the gate, so it shares no code with it.
     ("demo::upstream", &[]),
     ("demo", &["app", "demo::upstream"]),
-    ("cli", &["app", "demo", "demo::upstream", "logs"]),
+    ("cli", &["app", "demo", "demo::upstream", "logs", "store"]),
     ("main", &["cli"]),
 ];
 

@@ -51,6 +51,8 @@ mod shares;
 #[cfg(test)]
 mod stopped_lanes;
 #[cfg(test)]
+mod store_copy;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod token_kills;

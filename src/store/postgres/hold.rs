@@ -46,6 +46,11 @@ impl Hold {
         }
     }
 
+    /// Whether it is known to be lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.alone.client.is_closed()
+    }
+
     /// Returns when it is lost.
     async fn lost(&mut self) {
         loop {

@@ -22,6 +22,7 @@ mod readers;
 pub(super) mod results;
 pub(super) mod retention;
 mod schema;
+pub(super) mod source;
 pub(super) mod usage;
 mod values;
 mod views;

@@ -37,7 +37,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
 }
 
 /// (version, `min_compatible`) as stored; zeros for an empty database.
-fn marked(connection: &Connection) -> Result<(u32, u32), Fault> {
+pub(super) fn marked(connection: &Connection) -> Result<(u32, u32), Fault> {
     let exists: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'schema')",
         [],

@@ -74,6 +74,11 @@ impl Client {
         Self { key: Some(key.to_owned()), ..self.clone() }
     }
 
+    /// The key that it calls with.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// Makes a key with these fields and gives its text.
     pub(crate) async fn make_key(&self, fields: Value) -> String {
         self.post("/admin/v1/keys", &fields).await.ok()["key"].as_str().unwrap().to_owned()

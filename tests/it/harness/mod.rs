@@ -5,6 +5,7 @@ mod lines;
 pub(crate) mod postgres;
 mod process;
 mod recording;
+mod relay;
 mod service;
 mod settings;
 
@@ -12,6 +13,7 @@ pub(crate) use client::{Answer, Client, Metrics, id_of};
 pub(crate) use lines::{chat, chats, jsonl, line, sized};
 pub(crate) use process::Process;
 pub(crate) use recording::Recording;
+pub(crate) use relay::{Relay, Then};
 pub(crate) use service::Service;
 pub(crate) use settings::Settings;
 
