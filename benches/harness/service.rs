@@ -45,25 +45,25 @@ pub(crate) struct Service {
 impl Service {
     /// Writes the configuration; nothing runs yet.
     pub(crate) fn prepare(folder: &Path, providers: &[Provider]) -> anyhow::Result<Self> {
-        let mut text = String::new();
-        for Provider { name, base_url, max_concurrent, requests } in providers {
-            write!(
-                text,
-                "[providers.{name}]\nbase_url = \"{base_url}\"\nlimits.max_concurrent = {max_concurrent}\n\
-                 limits.requests = {requests:?}\n[[providers.{name}.lanes]]\nmatch = \"{name}\"\n\
-                 limits.max_concurrent = {max_concurrent}\n"
-            )?;
-        }
-        Self::configure(folder, &text)
+        Self::configure(folder, &tables(providers)?)
     }
 
     /// The same with the providers' tables written out.
     pub(crate) fn configure(folder: &Path, providers: &str) -> anyhow::Result<Self> {
+        let store = format!("sqlite:{}", folder.join("store.db").display());
+        Self::write(folder, &store, providers)
+    }
+
+    /// The same with the store at a URL.
+    pub(crate) fn prepare_on(folder: &Path, store: &str, providers: &[Provider]) -> anyhow::Result<Self> {
+        Self::write(folder, store, &tables(providers)?)
+    }
+
+    fn write(folder: &Path, store: &str, providers: &str) -> anyhow::Result<Self> {
         // Asked for and given back: the next process to bind it is the service.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let text = format!(
-            "server.listen = \"{address}\"\nstore.url = \"sqlite:{}\"\nlog.level = \"warn\"\n{providers}",
-            folder.join("store.db").display()
+            "server.listen = \"{address}\"\nstore.url = \"{store}\"\nlog.level = \"warn\"\n{providers}"
         );
         std::fs::write(folder.join("sluicegate.toml"), text)?;
         Ok(Self { folder: folder.to_owned(), address, process: None })
@@ -132,4 +132,18 @@ impl Service {
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.process.take().context("the service does not run")?.kill()
     }
+}
+
+/// The providers' tables in the configuration.
+fn tables(providers: &[Provider]) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for Provider { name, base_url, max_concurrent, requests } in providers {
+        write!(
+            text,
+            "[providers.{name}]\nbase_url = \"{base_url}\"\nlimits.max_concurrent = {max_concurrent}\n\
+             limits.requests = {requests:?}\n[[providers.{name}.lanes]]\nmatch = \"{name}\"\n\
+             limits.max_concurrent = {max_concurrent}\n"
+        )?;
+    }
+    Ok(text)
 }
