@@ -38,7 +38,11 @@ pub(super) const SELECT_BATCHES: &str = concat!(
      FROM batch JOIN batch_detail ON batch_detail.batch = batch.key WHERE deleted_at IS NULL AND "
 );
 
-/// The states of batches that are not deleted, locked in the order of their keys.
+/// The states of batches that are not deleted, locked in the order of their keys, which are sorted.
+///
+/// While anybody holds an old snapshot no version of a row can go, and each commit adds one. `key = ...` would visit
+/// them all; from the end of the index the newest one comes first, and the limit ends the search there. It is a
+/// range because the order by a constant would be dropped.
 pub(super) async fn lock(
     transaction: &Transaction,
     keys: Vec<i64>,
@@ -46,7 +50,10 @@ pub(super) async fn lock(
     let sql = concat!(
         "SELECT ",
         state_columns!(),
-        " FROM batch WHERE key = ANY($1) AND deleted_at IS NULL ORDER BY key FOR UPDATE"
+        " FROM unnest($1::bigint[]) AS wanted (wanted_key) CROSS JOIN LATERAL ( \
+             SELECT * FROM batch WHERE key BETWEEN wanted_key AND wanted_key AND deleted_at IS NULL \
+             ORDER BY key DESC LIMIT 1 FOR UPDATE \
+         ) AS found"
     );
     let rows = transaction.rows(sql, &arguments![keys]).await?;
     let states = rows.iter().map(|row| read_state(&mut Columns::of(row)));
@@ -88,7 +95,7 @@ pub(crate) async fn active(database: &Database) -> Result<Vec<BatchRecord>> {
     Ok(rows.iter().map(read_record).collect::<Attempt<_>>()?)
 }
 
-/// The statement that writes states back.
+/// The statement that writes states back: of rows that this transaction has locked, so that they stay in their place.
 pub(super) fn saving(states: &[&BatchState]) -> Statement {
     let ints =
         |of: fn(&BatchState) -> u64| -> Vec<i64> { states.iter().map(|state| int(of(state))).collect() };
@@ -149,7 +156,10 @@ const SAVE: &str = "UPDATE batch SET status = moved.status, succeeded = moved.su
      output_bytes, error_bytes, input_tokens, cached_tokens, output_tokens, reasoning_tokens, timed_items, \
      item_micros, min_item_micros, max_item_micros, in_progress_at, finalizing_at, completed_at, failed_at, \
      expired_at, cancelling_at, cancelled_at, started_at, last_result_at, ended_at, output_file_id, error_file_id) \
-     WHERE batch.key = moved.key";
+     CROSS JOIN LATERAL ( \
+         SELECT ctid AS place FROM batch AS locked WHERE locked.key BETWEEN moved.key AND moved.key \
+         ORDER BY locked.key DESC LIMIT 1 \
+     ) AS newest WHERE batch.ctid = newest.place";
 
 /// Reads [`state_columns`].
 fn read_state(columns: &mut Columns<'_>) -> Attempt<BatchState> {
