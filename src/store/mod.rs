@@ -17,6 +17,7 @@ mod files;
 mod health;
 mod json;
 mod kept;
+mod key_columns;
 mod large;
 mod packed_keys;
 mod payload;

@@ -179,7 +179,7 @@ impl Simulation {
     }
 }
 
-/// Figure 7: the truth is at most the p90 in at least 16 of 20 runs, and the range at most a fifth of what remains.
+/// The truth is at most the p90 in at least 16 of 20 runs, and the range at most a fifth of what remains.
 #[test]
 fn the_range_of_a_steady_batch_holds_at_a_tenth() {
     for scenario in SCENARIOS {

@@ -13,19 +13,8 @@ use crate::domain::api_key::{KeyHash, KeyRecord, Scope};
 use crate::domain::day::Day;
 use crate::domain::ids::{AppKey, KeyId};
 use crate::domain::time::Timestamp;
+use crate::store::key_columns::select_keys;
 use crate::store::{KeyOrigin, KeyQuery, LiveKeys, MOST_LIVE_KEYS, NewKey, NewKeyOutcome, Page, Result};
-
-/// Selects what [`read_record`] reads; conditions follow.
-macro_rules! select_keys {
-    ($conditions:literal) => {
-        concat!(
-            "SELECT api_key.id, api_key.app, app.name, api_key.name, scope, hash, api_key.created_at, \
-             expires_at, revoked_at, last_used, replaces \
-             FROM api_key JOIN app ON app.key = api_key.app WHERE ",
-            $conditions
-        )
-    };
-}
 
 /// Makes a key.
 pub(crate) async fn create(database: &Database, new: &NewKey) -> Result<NewKeyOutcome> {

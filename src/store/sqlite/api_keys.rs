@@ -11,19 +11,8 @@ use crate::domain::api_key::{KeyHash, KeyRecord, Scope};
 use crate::domain::day::Day;
 use crate::domain::ids::{AppKey, KeyId};
 use crate::domain::time::Timestamp;
+use crate::store::key_columns::select_keys;
 use crate::store::{KeyOrigin, KeyQuery, LiveKeys, MOST_LIVE_KEYS, NewKey, NewKeyOutcome, Page};
-
-/// The columns of a [`KeyRecord`], in the order [`read_record`] takes them.
-macro_rules! select_keys {
-    ($conditions:literal) => {
-        concat!(
-            "SELECT api_key.id, api_key.app, app.name, api_key.name, scope, hash, api_key.created_at, \
-             expires_at, revoked_at, last_used, replaces \
-             FROM api_key JOIN app ON app.key = api_key.app WHERE ",
-            $conditions
-        )
-    };
-}
 
 /// Makes a key.
 pub(crate) fn create(writing: &mut Writing<'_>, new: &NewKey) -> Result<NewKeyOutcome, Fault> {
