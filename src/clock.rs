@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::domain::time::Timestamp;
 
-/// Wall time anchored once, then moved by the monotonic clock.
+/// Wall time, or the time of a database, anchored once and then moved by the monotonic clock.
 ///
 /// A jump of the wall clock while the process runs neither opens a limit nor expires a batch
 /// early; reading the wall clock each time would do both.
@@ -21,6 +21,12 @@ impl Clock {
     pub fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { anchor: Timestamp::ZERO + wall, started: Instant::now() }
+    }
+
+    /// Showing `moment` at `at`, whatever the wall clock says. Where several processes work together they go by the
+    /// time of their database, so that they agree on deadlines.
+    pub const fn anchored(moment: Timestamp, at: Instant) -> Self {
+        Self { anchor: moment, started: at }
     }
 
     /// The present moment.

@@ -17,7 +17,7 @@ use super::event::Event;
 use super::item::FeedId;
 use super::loader::items_of;
 use super::rate::ResultRate;
-use super::refresh::{Found, Fresh, find};
+use super::refresh::{Found, Fresh, Refreshed, find};
 
 impl Dispatcher {
     /// Asks the store which batches there are; one question at a time.
@@ -30,15 +30,19 @@ impl Dispatcher {
         let known: HashSet<BatchKey> = self.batches.batches.keys().copied().collect();
         let (store, events) = (self.store.clone(), self.reporter.events.clone());
         tokio::spawn(async move {
-            if let Some(found) = find(&store, known).await {
-                let _ = events.send(Event::Refreshed(found));
+            if let Some(refreshed) = find(&store, known).await {
+                let _ = events.send(Event::Refreshed(refreshed));
             }
         });
     }
 
-    pub(super) fn refreshed(&mut self, found: Vec<Found>, now: Timestamp) {
+    pub(super) fn refreshed(&mut self, refreshed: Refreshed, now: Timestamp) {
         self.refreshing = false;
-        found.into_iter().for_each(|found| self.take_in(found, now));
+        refreshed.found.into_iter().for_each(|found| self.take_in(found, now));
+        refreshed.ended.into_iter().for_each(|batch| self.ended_elsewhere(batch, now));
+        for (batch, model) in refreshed.orphans {
+            self.orphaned(batch, &model);
+        }
         if std::mem::take(&mut self.refresh_again) {
             self.refresh();
         }
@@ -64,7 +68,11 @@ impl Dispatcher {
         let stopped = record.status != BatchStatus::InProgress;
         let limit_changed = batch.record.options.max_concurrency != record.options.max_concurrency;
         let pause_changed = batch.record.options.paused != record.options.paused;
+        let recorded = record.counts.recorded().saturating_sub(batch.record.counts.recorded());
         batch.record = record;
+        if self.sharing.is_on {
+            self.see_progress(key, recorded);
+        }
         if limit_changed {
             self.set_own_level(key, now);
         }
@@ -75,6 +83,34 @@ impl Dispatcher {
         }
         if self.batches.batches.get(&key).is_some_and(ActiveBatch::can_close) {
             self.close(key);
+        }
+    }
+
+    /// All workers together recorded so many results of a batch since the last look.
+    fn see_progress(&mut self, key: BatchKey, recorded: u64) {
+        let Some(batch) = self.batches.batches.get_mut(&key) else {
+            return;
+        };
+        batch.rate.count(recorded);
+        batch.remaining = batch.record.counts.total.saturating_sub(batch.record.counts.recorded());
+        for feed in &batch.feeds {
+            if let Some(feed) = self.batches.feeds.get_mut(feed) {
+                let others = if batch.feeds.len() == 1 { batch.remaining } else { feed.remaining };
+                feed.remaining = others.min(batch.remaining);
+                // Another worker ran it alone; nobody tells when it has let go of its last segment.
+                feed.exhausted &= batch.record.options.max_concurrency.is_none();
+            }
+        }
+    }
+
+    /// Another worker recorded a batch's last result.
+    fn ended_elsewhere(&mut self, key: BatchKey, now: Timestamp) {
+        let Some(batch) = self.batches.batches.get(&key) else {
+            return;
+        };
+        // What is under way here may be what ended it: its answer tells.
+        if batch.phase != Phase::Closing && batch.in_flight == 0 && batch.unrecorded == 0 {
+            self.forget(key, now);
         }
     }
 
@@ -166,7 +202,7 @@ impl Dispatcher {
                 leasable: resumed.remove(&model).unwrap_or_default(),
                 next_no,
                 exhausted: false,
-                loading_heads: false,
+                claiming: false,
                 loads: 0,
                 queue: VecDeque::new(),
                 heads: Vec::new(),

@@ -80,7 +80,7 @@ impl ActiveBatch {
 #[derive(Clone, Debug)]
 pub(super) struct Leasable {
     pub(super) head: SegmentHead,
-    /// Leased before this process started: some of its lines may be done.
+    /// Somebody ran it before: some of its lines may be done.
     pub(super) resumed: bool,
 }
 
@@ -93,11 +93,12 @@ pub(super) struct Feed {
     /// The lanes that serve it; `None`: its items fail with `model_not_found`.
     pub(super) route: Option<RouteId>,
     pub(super) leasable: VecDeque<Leasable>,
-    /// Where the next page of segment heads starts.
+    /// The next segment that nobody has claimed yet, where nobody else claims any.
     pub(super) next_no: u32,
-    /// No head beyond `leasable`.
+    /// Nothing to claim beyond `leasable`, as far as is known.
     pub(super) exhausted: bool,
-    pub(super) loading_heads: bool,
+    /// Whether segments are being claimed.
+    pub(super) claiming: bool,
     /// Segments being loaded.
     pub(super) loads: u32,
     /// Items ready to be sent, in order.

@@ -12,7 +12,7 @@ use crate::domain::ids::BatchKey;
 use crate::domain::result::{ErrorCode, ItemStatus, NewResult, Payload};
 use crate::domain::segment::SegmentHead;
 use crate::metrics::{LaneMetrics, Outcome};
-use crate::store::{Flush, Recorded, Store, StoreError};
+use crate::store::{Claim, Flush, Recorded, Store, StoreError};
 
 use super::attempt::unsent;
 use super::loader::{HEAD_PAGE, Wanted, load};
@@ -20,7 +20,10 @@ use super::loader::{HEAD_PAGE, Wanted, load};
 /// Flushes under way at once: enough to keep the writer busy, and what memory is bounded by.
 const AHEAD: usize = 4;
 
-/// Pause after the store did not answer.
+/// Segments that are claimed at once.
+const CLAIMED: usize = 8;
+
+/// Pause after the store did not answer, and before others are looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// What closers work with.
@@ -69,7 +72,7 @@ impl Closer {
         match self.store.batch_by_key(batch).await? {
             Some(record) if matches!(record.status, BatchStatus::Expiring | BatchStatus::Cancelling) => {
                 let run = Run { closer: self, record, sent: VecDeque::new(), ended: None };
-                run.through().await
+                if self.store.is_shared() { run.beside_others().await } else { run.through().await }
             }
             _ => Ok(None),
         }
@@ -103,6 +106,52 @@ impl Run<'_> {
             self.acknowledged().await?;
         }
         Ok(self.ended)
+    }
+
+    /// Claims what is left like a worker that runs it, so that several closers share the writing and none touches what
+    /// another one still runs.
+    async fn beside_others(mut self) -> Result<Option<BatchStatus>, StoreError> {
+        let (store, batch) = (&self.closer.store, self.record.key);
+        let mut work = store.work_wakeup().listen();
+        store.release(batch).await?;
+        loop {
+            for cursor in store.cursors(batch).await? {
+                self.close_claimed(cursor.model.into()).await?;
+            }
+            while !self.sent.is_empty() {
+                self.acknowledged().await?;
+            }
+            let status = store.batch_by_key(batch).await?.map(|record| record.status);
+            if self.ended.is_some() || status.is_none_or(BatchStatus::is_terminal) {
+                return Ok(self.ended);
+            }
+            // The rest is with other workers: they hand it back, record it themselves, or are found dead.
+            tokio::select! {
+                () = work.heard() => {}
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    async fn close_claimed(&mut self, model: Arc<str>) -> Result<(), StoreError> {
+        loop {
+            let claim = Claim {
+                batch: self.record.key,
+                file: self.record.file,
+                model: Arc::clone(&model),
+                from: 0,
+                most: CLAIMED,
+                alone: false,
+                closing: true,
+            };
+            let claimed = self.closer.store.claim(claim).await?;
+            if claimed.segments.is_empty() {
+                return Ok(());
+            }
+            for segment in claimed.segments {
+                self.close_segment(segment.head, true).await?;
+            }
+        }
     }
 
     async fn close_segment(&mut self, head: SegmentHead, leased: bool) -> Result<(), StoreError> {

@@ -31,6 +31,7 @@ use super::growth::Growth;
 use super::interactive::Desk;
 use super::lanes::Lanes;
 use super::recorder::{Carried, Recorder};
+use super::sharing::Sharing;
 
 /// Upkeep while there is work: rates, gauges, waiting reasons, a ledger that rode no flush.
 const TICK: Duration = Duration::from_millis(250);
@@ -92,6 +93,8 @@ pub(super) struct Dispatcher {
     pub(super) careful: bool,
     pub(super) suspect: Option<Suspect>,
     pub(super) disk_full: bool,
+    /// What it takes to work beside other workers.
+    pub(super) sharing: Sharing,
     pub(super) refreshing: bool,
     pub(super) refresh_again: bool,
     pub(super) next_tick: Timestamp,
@@ -105,6 +108,8 @@ impl Dispatcher {
         let mut work = self.store.work_wakeup().listen();
         let mut disk = self.store.disk_wakeup().listen();
         let mut apps = self.store.apps_wakeup().listen();
+        let mut levels = self.store.levels_wakeup().listen();
+        let mut ownership = self.store.ownership_wakeup().listen();
         let mut releases = self.gate.release_bell().listen();
         let mut heard = Vec::with_capacity(ROUND);
         let sleep = tokio::time::sleep_until(Instant::now());
@@ -112,6 +117,7 @@ impl Dispatcher {
         // The bells were hung up after the store opened: what rang before is looked at once.
         self.look_at_disk();
         self.refresh();
+        self.read_levels();
         loop {
             let now = self.clock.now();
             self.round(now);
@@ -147,6 +153,11 @@ impl Dispatcher {
                 }
                 () = work.heard() => self.refresh(),
                 () = apps.heard() => self.refresh_apps(),
+                () = levels.heard() => self.read_levels(),
+                () = ownership.heard() => {
+                    let now = self.clock.now();
+                    self.look_at_ownership(now);
+                }
                 () = disk.heard() => self.look_at_disk(),
                 () = releases.heard() => self.collect_releases(),
                 () = &mut sleep => {}
@@ -172,6 +183,8 @@ impl Dispatcher {
             self.admit(now);
         }
         self.attend_calls(now);
+        self.exchange(now);
+        self.look_at_others(now);
         self.growth.settle(&mut self.gate, self.memory, now);
         self.recorder.send(&self.store, &mut self.gate, ticked, now);
     }
@@ -182,11 +195,14 @@ impl Dispatcher {
             wake = wake.min(self.next_tick);
         }
         wake = self.interactive.next_due().map_or(wake, |due| wake.min(due));
+        wake = self.exchange_due(now).map_or(wake, |due| wake.min(due));
         if let Stage::Draining { until } = self.stage {
-            return wake.min(until);
+            return wake.min(until).max(now);
         }
-        // While the one item of a careful start runs, the gate has heads to let go that may not.
-        let admits = if self.must_wait_alone() { None } else { self.gate.next_at(now) };
+        // While the one item of a careful start runs, or while nothing may start, the gate has heads to let go that may
+        // not.
+        let held_back = self.must_wait_alone() || !self.store.may_start();
+        let admits = if held_back { None } else { self.gate.next_at(now) };
         let times = [admits, self.delayed.next_due(), self.batches.next_deadline()];
         times.into_iter().flatten().fold(wake, Timestamp::min).max(now)
     }
@@ -203,8 +219,11 @@ impl Dispatcher {
             Event::Ended(ended) => self.ended(*ended, now),
             Event::Lost(lost) => self.lost(lost, now),
             Event::Loaded { lease, loaded } => self.loaded(lease, *loaded, now),
-            Event::Heads { feed, heads } => self.heads(feed, heads),
-            Event::Refreshed(found) => self.refreshed(found, now),
+            Event::Claimed { feed, batch, claimed } => self.claimed(feed, batch, claimed),
+            Event::Refreshed(refreshed) => self.refreshed(refreshed, now),
+            Event::Exchanged(exchanged) => self.exchanged(*exchanged, now),
+            Event::LevelsRead(read) => self.levels_read(*read, now),
+            Event::Rejoined => self.rejoined(),
             Event::StopRecorded { batch } => self.stop_recorded(batch),
             Event::Closed { batch, ended } => self.closed(batch, ended, now),
             Event::Grow { call, bytes, reply } => self.growth.ask(call, bytes, reply),
@@ -235,8 +254,11 @@ impl Dispatcher {
         }
         for key in carried.batches {
             if let Some(batch) = self.batches.batches.get_mut(&key) {
-                batch.unrecorded -= 1;
-                batch.rate.count(1);
+                // Of one that was given up and taken up again, what was under way is not counted any more.
+                batch.unrecorded = batch.unrecorded.saturating_sub(1);
+                if !self.sharing.is_on {
+                    batch.rate.count(1);
+                }
                 if batch.can_close() {
                     self.close(key);
                 }
@@ -269,6 +291,7 @@ impl Dispatcher {
     fn begin_drain(&mut self) {
         let now = self.clock.now();
         self.stage = Stage::Draining { until: now + self.drain_timeout };
+        self.gate.give_back_all(now);
         let in_flight = self.in_flight + self.interactive.in_flight();
         tracing::info!(in_flight, "draining: nothing new starts");
     }
@@ -277,7 +300,10 @@ impl Dispatcher {
         let Stage::Draining { until } = self.stage else {
             return false;
         };
-        let idle = self.in_flight == 0 && self.interactive.in_flight() == 0 && self.recorder.is_idle();
+        let idle = self.in_flight == 0
+            && self.interactive.in_flight() == 0
+            && self.recorder.is_idle()
+            && self.has_given_back(now);
         if !idle && now >= until {
             tracing::warn!(
                 in_flight = self.in_flight,

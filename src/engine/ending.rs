@@ -28,11 +28,17 @@ impl Dispatcher {
         self.growth.ended(ended.number);
         self.in_flight -= 1;
         let key = ended.item.lease;
+        self.count(ended.lane, &ended.judgement, ended.took);
+        if !self.is_current(&ended.item) {
+            return match ended.result {
+                Some(result) => self.recorder.late_result(result, grant),
+                None => self.gate.recorded(grant, now),
+            };
+        }
         self.running.remove(&(key.batch, ended.item.line));
         if let Some(batch) = self.batches.batches.get_mut(&key.batch) {
             batch.in_flight -= 1;
         }
-        self.count(ended.lane, &ended.judgement, ended.took);
         let mut item = ended.item;
         item.attempts += u32::from(ended.judgement.charged);
         item.started_at.get_or_insert(ended.started_at);
@@ -81,6 +87,11 @@ impl Dispatcher {
         }
     }
 
+    /// Whether an item's lease is the one that it was started for: others may have taken that over meanwhile.
+    fn is_current(&self, item: &ReadyItem) -> bool {
+        self.batches.leases.get(&item.lease).is_some_and(|lease| lease.feed == item.feed)
+    }
+
     /// The lane refused the item for its rate: the lane is closed for a while, the item goes first when one opens.
     fn refused(&mut self, lane_id: LaneId, mut item: ReadyItem, refusal: Refusal, now: Timestamp) {
         let lane = self.lanes.get(lane_id);
@@ -110,6 +121,9 @@ impl Dispatcher {
         self.in_flight -= 1;
         self.lanes.get(lane).metrics.in_flight().dec();
         let key = item.lease;
+        if !self.is_current(&item) {
+            return;
+        }
         self.running.remove(&(key.batch, item.line));
         let asked = self.batches.batches.get_mut(&key.batch).and_then(|batch| {
             batch.in_flight -= 1;

@@ -7,14 +7,15 @@ use crate::domain::batch::BatchStatus;
 use crate::domain::ids::{AppKey, BatchKey};
 use crate::domain::limit_status::LimitStatus;
 use crate::domain::progress::{ItemProgress, WindowQuestion, WouldFit};
-use crate::domain::segment::SegmentHead;
+use crate::store::Claimed;
 
 use super::attempt::Ended;
 use super::interactive::Note;
 use super::item::{FeedId, LeaseKey};
 use super::loader::Loaded;
 use super::lost::Lost;
-use super::refresh::Found;
+use super::refresh::Refreshed;
+use super::sharing::{Exchanged, LevelsRead};
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -24,10 +25,16 @@ pub(super) enum Event {
     Lost(Lost),
     /// A leased segment's bytes are here, for the first time or again.
     Loaded { lease: LeaseKey, loaded: Box<Loaded> },
-    /// A page of segment heads; shorter than a page: the last.
-    Heads { feed: FeedId, heads: Vec<SegmentHead> },
+    /// Segments of a feed were claimed.
+    Claimed { feed: FeedId, batch: BatchKey, claimed: Claimed },
     /// The batches that the store says are active.
-    Refreshed(Vec<Found>),
+    Refreshed(Refreshed),
+    /// An exchange with the shared ledger came to an end.
+    Exchanged(Box<Exchanged>),
+    /// What other workers saved of levels.
+    LevelsRead(Box<LevelsRead>),
+    /// This worker joined anew, after others had taken its work over.
+    Rejoined,
     /// A batch's stop is durable, or was not needed any more.
     StopRecorded { batch: BatchKey },
     /// The closer wrote the rest of a batch, which ended it unless something else did.

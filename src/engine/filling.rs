@@ -25,7 +25,7 @@ impl Dispatcher {
             let idle = self.batches.feeds.get(&feed).is_some_and(|feed| feed.loads == 0);
             if idle && self.unrecorded_of(feed) < UNSERVED_AHEAD {
                 // Nothing is sent of it, so no turn is waited for.
-                self.lease_next(feed, 0);
+                self.lease_next(feed, 0, MAX_ITEMS as usize);
             }
         }
     }
@@ -73,7 +73,7 @@ impl Dispatcher {
                 .min(window - ready);
             let mut have = feed.queue.len() + feed.loads as usize * MAX_ITEMS as usize;
             let standing = standing(batch, now);
-            while have < most && self.lease_next(feed_id, turn(&standing)) {
+            while have < most && self.lease_next(feed_id, turn(&standing), most - have) {
                 have += MAX_ITEMS as usize;
                 self.keep_floor(route, (app, place), &standing, now);
             }
@@ -120,7 +120,7 @@ impl Dispatcher {
             }
         }
         if items < MAX_ITEMS {
-            self.lease_next(feed_id, turn);
+            self.lease_next(feed_id, turn, MAX_ITEMS as usize);
         }
         // The head that stands for them has the turn of before.
         self.withdraw(feed_id, now);

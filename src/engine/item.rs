@@ -31,6 +31,8 @@ pub(super) struct ReadyItem {
     /// Its place among the segment's entries.
     pub(super) entry: usize,
     pub(super) line: u32,
+    /// The feed it came from: tells whether its lease is still the one that it was started for.
+    pub(super) feed: FeedId,
     /// Charged attempts so far.
     pub(super) attempts: u32,
     /// Its own rate refusals in a row, all by the lane it failed on last.

@@ -6,7 +6,6 @@ use crate::domain::result::{ErrorCode, ItemStatus, Payload};
 use crate::domain::segment::{Entry, EntryKind, OpenSegment, SegmentHead};
 use crate::domain::time::Timestamp;
 use crate::ingest::LineCheck;
-use crate::store::StoreError;
 
 use super::ahead::Holder;
 use super::attempt::unsent;
@@ -14,7 +13,7 @@ use super::dispatcher::Dispatcher;
 use super::event::Event;
 use super::item::{FeedId, LeaseKey, ReadyItem};
 use super::lease::Lease;
-use super::loader::{HEAD_PAGE, Loaded, Wanted, load};
+use super::loader::{Loaded, Wanted, load};
 use super::order::Standing;
 
 /// What a segment's index costs beside its bytes, about.
@@ -30,12 +29,13 @@ struct Entering {
 
 impl Dispatcher {
     /// Leases the feed's next segment, its items to go at a turn; false if there is none at hand or no memory for it.
-    pub(super) fn lease_next(&mut self, feed_id: FeedId, turn: u64) -> bool {
+    /// `items`: how many are wanted in all.
+    pub(super) fn lease_next(&mut self, feed_id: FeedId, turn: u64, items: usize) -> bool {
         let Some(feed) = self.batches.feeds.get_mut(&feed_id) else {
             return false;
         };
         let Some(next) = feed.leasable.front() else {
-            self.load_heads(feed_id);
+            self.claim(feed_id, items);
             return false;
         };
         let Some(batch) = self.batches.batches.get(&feed.batch) else {
@@ -77,47 +77,6 @@ impl Dispatcher {
                 let _ = events.send(Event::Loaded { lease, loaded: Box::new(loaded) });
             }
         });
-    }
-
-    fn load_heads(&mut self, feed_id: FeedId) {
-        let Some(feed) =
-            self.batches.feeds.get_mut(&feed_id).filter(|feed| !feed.exhausted && !feed.loading_heads)
-        else {
-            return;
-        };
-        let Some(batch) = self.batches.batches.get(&feed.batch) else {
-            return;
-        };
-        feed.loading_heads = true;
-        let (store, events) = (self.store.clone(), self.reporter.events.clone());
-        let (file, model, from) = (batch.record.file, feed.model.clone(), feed.next_no);
-        tokio::spawn(async move {
-            loop {
-                match store.segment_heads(file, Some(&model), from, HEAD_PAGE).await {
-                    Ok(heads) => {
-                        let _ = events.send(Event::Heads { feed: feed_id, heads });
-                        return;
-                    }
-                    Err(StoreError::Closed) => return,
-                    Err(error) => {
-                        tracing::error!(error = %error, "a file's segments could not be listed; trying again");
-                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                    }
-                }
-            }
-        });
-    }
-
-    pub(super) fn heads(&mut self, feed_id: FeedId, heads: Vec<SegmentHead>) {
-        let Some(feed) = self.batches.feeds.get_mut(&feed_id) else {
-            return;
-        };
-        feed.loading_heads = false;
-        feed.exhausted = heads.len() < HEAD_PAGE;
-        if let Some(last) = heads.last() {
-            feed.next_no = last.no + 1;
-        }
-        feed.leasable.extend(heads.into_iter().map(|head| super::batches::Leasable { head, resumed: false }));
     }
 
     /// A lease's bytes arrived.
@@ -175,6 +134,7 @@ impl Dispatcher {
                 lease: key,
                 entry: place,
                 line: entry.line,
+                feed: feed_id,
                 attempts: retry.map_or(0, |retry| retry.attempts),
                 refusals: 0,
                 successes_before: 0,

@@ -34,13 +34,14 @@ mod tests {
     use super::*;
     use crate::domain::ids::BatchKey;
     use crate::domain::time::Timestamp;
-    use crate::engine::item::LeaseKey;
+    use crate::engine::item::{FeedId, LeaseKey};
 
     fn lost() -> Lost {
         let item = ReadyItem {
             lease: LeaseKey { batch: BatchKey(1), segment: 0 },
             entry: 0,
             line: 7,
+            feed: FeedId(1),
             attempts: 0,
             refusals: 0,
             successes_before: 0,

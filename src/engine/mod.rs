@@ -2,7 +2,7 @@
 //!
 //! The path: [`refresh`] finds batches, [`filling`] and [`leasing`] fill each lane's window, [`starting`] admits heads,
 //! [`attempt`] calls and judges, [`ending`] and [`recorder`] turn verdicts into rows, [`stopping`] and
-//! [`closer`] end what was cancelled or expired, [`completion`] foresees when batches end. Calls of clients that wait
+//! [`closer`] end what was cancelled or expired, [`claiming`] and [`sharing`] divide the work with other workers, [`completion`] foresees when batches end. Calls of clients that wait
 //! go through [`interactive`]. [`dispatcher`] is the one task that does all but the waiting.
 
 mod activating;
@@ -11,8 +11,10 @@ mod apps;
 mod attempt;
 mod batches;
 mod board;
+mod claiming;
 mod closer;
 mod completion;
+mod database_clock;
 mod delayed;
 mod dispatcher;
 mod ending;
@@ -35,6 +37,7 @@ mod refresh;
 mod reserving;
 mod retrying;
 mod routes;
+mod sharing;
 mod showing;
 mod start;
 mod starting;

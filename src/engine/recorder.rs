@@ -43,6 +43,12 @@ impl Recorder {
         self.next.results.push(result);
     }
 
+    /// Adds a result of a batch that this worker does not run any more; it counts if no other worker was quicker.
+    pub(super) fn late_result(&mut self, result: NewResult, grant: Grant) {
+        self.carried.grants.push(grant);
+        self.next.results.push(result);
+    }
+
     /// Adds what a restart must know of a failed attempt.
     pub(super) fn retry(&mut self, retry: RetryRecord) {
         self.next.retries.push(retry);

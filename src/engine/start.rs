@@ -27,9 +27,13 @@ use super::growth::Growth;
 use super::interactive::{Calls, Desk};
 use super::lanes::{Lanes, ProviderSetup, RouteModel, Shared};
 use super::recorder::Recorder;
+use super::sharing::Sharing;
 
 /// Calls in flight over the whole service unless configured.
 const CEILING: u32 = 1_024;
+
+/// How much the time to a provider varies where a slot may be used some time after its moment.
+const SHARED_JITTER: Duration = Duration::from_millis(300);
 
 /// What the engine is made of.
 pub struct EngineParts {
@@ -82,6 +86,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
     let now = parts.clock.now();
     let boot = parts.store.begin_boot(now).await?;
     let mut gate = open_gate(&parts, &boot, now).await?;
+    let sharing = Sharing::new(parts.store.is_shared(), now);
     let ceiling = parts.limits.max_concurrent.unwrap_or(CEILING);
     let limits = Limits { max_concurrent: Some(ceiling), ..parts.limits };
     let service = gate.add_level(level(LevelKind::Service, "service", limits, None), now);
@@ -126,6 +131,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
         careful: needs_care(&boot),
         suspect: boot.alone.map(|(batch, line, deaths)| Suspect { batch, line, deaths }),
         disk_full: false,
+        sharing,
         refreshing: false,
         refresh_again: false,
         next_tick: now,
@@ -142,8 +148,9 @@ async fn open_gate(parts: &EngineParts, boot: &BootReport, now: Timestamp) -> Re
         saved.iter().filter_map(|entry| serde_json::from_slice(&entry.state).ok()).collect();
     let first = boot.boot <= 1 && states.is_empty();
     let boot = if first { Boot::First } else { Boot::Again(states) };
-    let interactive_share = parts.interactive_share;
-    Ok(Gate::new(GateOptions { ledger: true, interactive_share, boot, ..GateOptions::default() }, now))
+    let (interactive_share, shared) = (parts.interactive_share, parts.store.is_shared());
+    let jitter = if shared { SHARED_JITTER } else { GateOptions::default().jitter };
+    Ok(Gate::new(GateOptions { jitter, ledger: true, shared, interactive_share, boot }, now))
 }
 
 fn level(kind: LevelKind, name: &str, limits: Limits, memory: Option<u64>) -> LevelSpec {

@@ -84,7 +84,8 @@ impl Dispatcher {
     /// Starts whatever the gate lets go.
     pub(super) fn admit(&mut self, now: Timestamp) {
         loop {
-            if self.must_wait_alone() {
+            // Looked at before each start: a process that was frozen must not send what it held.
+            if self.must_wait_alone() || !self.store.may_start() {
                 return;
             }
             let Some(admitted) = self.gate.poll(now) else {

@@ -194,6 +194,8 @@ impl Dispatcher {
         for lease in leases {
             self.drop_lease(lease, now);
         }
+        // Of those that were given up while they ran.
+        self.running.retain(|(batch, _), _| *batch != key);
         if let Some(batch) = self.batches.batches.remove(&key)
             && let Some(level) = batch.own_level
         {
