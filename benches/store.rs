@@ -18,7 +18,7 @@ use sluicegate::domain::ids::{AppKey, BatchId, BatchKey, FileId};
 use sluicegate::domain::result::{ItemStatus, NewResult, Payload};
 use sluicegate::domain::time::Timestamp;
 use sluicegate::metrics::Metrics;
-use sluicegate::store::{CreateOutcome, Flush, NewBatch, NewFile, Store, StoreLocation, StoreSettings};
+use sluicegate::store::{CreateOutcome, Flush, NewBatch, NewFile, Store, StoreLocation, StoreSettings, WorkerSettings};
 
 const PAYLOAD_BYTES: usize = 1_024;
 const LONGEST: Duration = Duration::from_secs(5);
@@ -48,6 +48,7 @@ async fn measure(folder: &PathBuf, group: u32, flushes: usize) -> Result<String>
     }
     let settings = StoreSettings {
         location: StoreLocation::Sqlite(folder.join("store.db")),
+        worker: WorkerSettings::default(),
         min_free: 0,
         files_retention: None,
         results_retention: None,

@@ -19,6 +19,8 @@ use crate::wakeup::Listener;
 const PACE: Duration = Duration::from_millis(250);
 /// Asked without a wakeup after this long, in case one was missed.
 const FALLBACK: Duration = Duration::from_secs(5);
+/// The same while other processes' wakeups don't arrive.
+const UNHEARD: Duration = Duration::from_secs(1);
 
 /// A batch's latest row; closed when the batch is gone or the process ends.
 pub(crate) type Latest = watch::Receiver<Arc<BatchRecord>>;
@@ -69,11 +71,12 @@ impl Followers {
         // Asked once without a wakeup: the row that was handed in may be older than the bell.
         let mut moving = self.ask(key, &latest).await;
         while moving {
+            let fallback = if self.store.hears_others() { FALLBACK } else { UNHEARD };
             tokio::select! {
                 () = latest.closed() => if self.forget_unless_followed(key, &latest) { return },
                 () = self.shutdown.begun() => break,
                 () = bell.heard() => moving = self.ask(key, &latest).await,
-                () = tokio::time::sleep(FALLBACK) => moving = self.ask(key, &latest).await,
+                () = tokio::time::sleep(fallback) => moving = self.ask(key, &latest).await,
             }
         }
         // With the last sender gone its followers hear that nothing more comes.

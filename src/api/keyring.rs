@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -18,12 +19,16 @@ use crate::domain::api_key::{KeyHash, KeyRecord, KeyText, Scope};
 use crate::domain::day::Day;
 use crate::domain::ids::AppKey;
 use crate::domain::time::Timestamp;
+use crate::shutdown::Shutdown;
 use crate::store::{Result, Store};
 
 use super::caller::Caller;
 
 /// Longer texts are no keys; hashing them would be work for nothing.
 const LONGEST: usize = 512;
+
+/// Pause after the store did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Who may call without a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +146,24 @@ impl Keyring {
         };
         *self.shared.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
         Ok(())
+    }
+
+    /// Reads keys and apps again whenever they change, by other processes too.
+    pub async fn follow(self, shutdown: Shutdown) {
+        let mut changes = self.shared.store.apps_wakeup().listen();
+        loop {
+            tokio::select! {
+                () = changes.heard() => {}
+                () = shutdown.begun() => return,
+            }
+            while let Err(error) = self.reload().await {
+                tracing::warn!(error = %error, "keys could not be read again; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    () = shutdown.begun() => return,
+                }
+            }
+        }
     }
 
     /// Who sends a call with these headers; `None`: nobody who may.

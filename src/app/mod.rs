@@ -3,6 +3,7 @@
 mod admin_keys;
 mod providers;
 mod upkeep;
+mod worker_name;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::domain::interactive::Interactive;
 use crate::engine::{self, EngineError, EngineParts};
 use crate::metrics::{Metrics, MetricsError};
 use crate::shutdown::Shutdown;
-use crate::store::{Store, StoreError, StoreSettings};
+use crate::store::{Store, StoreError, StoreSettings, WorkerSettings};
 
 /// How long open connections may take to end once the engine has drained.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
@@ -92,7 +93,7 @@ impl App {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let store = open_store(&config, clock, &metrics).await?;
+        let store = open_store(&config, address, clock, &metrics).await?;
         let keyring = open_keyring(&config, &store, clock, &shutdown).await?;
         let engine = engine::spawn(EngineParts {
             store: store.clone(),
@@ -168,12 +169,23 @@ async fn open_keyring(
         return Err(AppError::NoKeys);
     }
     admin_keys::follow(&config.admin_keys, &keyring, shutdown).await;
+    shutdown.spawn(keyring.clone().follow(shutdown.clone()));
     Ok(keyring)
 }
 
-async fn open_store(config: &Config, clock: Clock, metrics: &Metrics) -> Result<Store, StoreError> {
+async fn open_store(
+    config: &Config,
+    address: SocketAddr,
+    clock: Clock,
+    metrics: &Metrics,
+) -> Result<Store, StoreError> {
+    let worker = WorkerSettings {
+        name: worker_name::worker_name(address),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
     let settings = StoreSettings {
         location: config.store.location.clone(),
+        worker,
         min_free: config.store.min_free.0,
         files_retention: Some(config.retention.files),
         results_retention: Some(config.retention.results),

@@ -60,6 +60,9 @@ pub enum Command {
     /// Checks or shows the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Brings the store's database up to date and ends. A service does so itself when it starts; this is for a step
+    /// before the services of a new version
+    Migrate,
     /// Moves what the service keeps
     #[command(subcommand)]
     Store(StoreCommand),

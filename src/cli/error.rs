@@ -27,6 +27,9 @@ pub enum CliError {
     /// Nothing names the database that a store is copied to.
     #[error("where to? Name a PostgreSQL database with --to, --to-file or the configuration's store.url")]
     NoDestination,
+    /// The store's database can't be used.
+    #[error(transparent)]
+    Store(StoreError),
     /// A store can't be copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -65,7 +68,7 @@ impl CliError {
             Self::Refused { status: 401 | 403, .. } => Exit::KeyRefused,
             Self::Refused { status: 400..500, .. } => Exit::Usage,
             Self::Refused { .. } => Exit::Unreachable,
-            Self::App(_) | Self::Logs(_) | Self::Signals(_) => Exit::SomeFailed,
+            Self::App(_) | Self::Store(_) | Self::Logs(_) | Self::Signals(_) => Exit::SomeFailed,
         }
     }
 }

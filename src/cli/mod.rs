@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod error;
 mod exit;
+mod migrate;
 mod open_files;
 mod progress;
 mod run;
@@ -55,6 +56,7 @@ fn dispatch(arguments: &Arguments, environment: Environment) -> Result<Exit, Cli
         Command::Run(run) => run::run(run, global, environment),
         Command::Config(ConfigCommand::Check) => config::check(global, environment),
         Command::Config(ConfigCommand::Show) => config::show(global, environment),
+        Command::Migrate => migrate::migrate(global, environment),
         Command::Store(StoreCommand::Copy(copy)) => store_copy::store_copy(copy, global, environment),
         Command::Upstream(upstream) => upstream::upstream(upstream),
     }

@@ -18,11 +18,12 @@ pub enum StoreError {
     /// Another process runs on this data folder.
     #[error("the data folder {} is used by another process", .0.display())]
     InUse(PathBuf),
-    /// Another process runs on this schema.
-    #[error(
-        "the schema {0} is used by another process: several replicas on one schema are not supported yet"
-    )]
+    /// A copy into this schema runs, or services run on the schema that is to be copied to.
+    #[error("the schema {0} is used by another process, or was until a moment ago")]
     SchemaInUse(String),
+    /// This worker was not heard of for too long, and others have taken its work over.
+    #[error("this worker was not heard of for too long: its work is others' now")]
+    Fenced,
     /// A copy into this schema was begun and has not ended.
     #[error(
         "the schema {0} holds an unfinished copy of a store: finish it with `sluicegate store copy`, or drop the schema"
@@ -54,6 +55,7 @@ impl StoreError {
             Self::Full => "full",
             Self::OverQuota(_) => "over_quota",
             Self::InUse(_) | Self::SchemaInUse(_) => "in_use",
+            Self::Fenced => "fenced",
             Self::UnfinishedCopy(_) => "unfinished_copy",
             Self::NewerSchema { .. } => "newer_schema",
             Self::Damaged(_) => "damaged",

@@ -11,6 +11,7 @@
 mod api_keys;
 mod apps;
 mod batches;
+mod bells;
 pub mod copy;
 mod error;
 mod files;
@@ -19,6 +20,8 @@ mod json;
 mod kept;
 mod key_columns;
 mod large;
+mod load;
+mod ownership;
 mod packed_keys;
 mod payload;
 mod postgres;
@@ -32,6 +35,7 @@ mod state;
 mod tests;
 mod usage_sums;
 mod work;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +58,7 @@ pub use self::health::StoreHealth;
 pub use self::results::{ResultFilter, ResultOrder, ResultQuery};
 pub use self::retention::Swept;
 pub use self::work::{BootReport, Cursor, Flush, LedgerEntry, Recorded};
+pub use self::workers::{Claim, Claimed, ClaimedSegment, WorkerSettings};
 pub use crate::config::StoreLocation;
 
 /// Where the store lies and how long it keeps things.
@@ -61,12 +66,28 @@ pub use crate::config::StoreLocation;
 pub struct StoreSettings {
     /// The database.
     pub location: StoreLocation,
+    /// This process among those that share it.
+    pub worker: WorkerSettings,
     /// Bytes that must stay free on the disk of a database file: below, nothing new is taken.
     pub min_free: u64,
     /// How long uploaded files are kept; `None`: until deleted.
     pub files_retention: Option<Duration>,
     /// How long ended batches and their results are kept; `None`: until deleted.
     pub results_retention: Option<Duration>,
+}
+
+/// Brings a database up to date and ends; makes it where there is none.
+///
+/// # Errors
+/// As of [`Store::open`].
+pub async fn migrate(location: StoreLocation) -> Result<()> {
+    match location {
+        StoreLocation::Sqlite(path) => {
+            let migrate = move || sqlite::migrate(&path);
+            tokio::task::spawn_blocking(migrate).await.map_err(|_| StoreError::Closed)?
+        }
+        StoreLocation::Postgres { url, schema } => postgres::migrate(&url, &schema).await,
+    }
 }
 
 /// One page of a list.
@@ -85,6 +106,7 @@ pub struct Page<T> {
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
+    clock: Clock,
     files_retention: Option<Duration>,
     results_retention: Option<Duration>,
 }
@@ -100,22 +122,22 @@ impl Store {
     /// Opens or makes the database and starts what serves it. Called once, at start.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] or [`StoreError::SchemaInUse`], [`StoreError::NewerSchema`],
-    /// [`StoreError::Damaged`], or [`StoreError::Unavailable`] when the folder or the server can't be used.
+    /// [`StoreError::InUse`] or [`StoreError::SchemaInUse`], [`StoreError::UnfinishedCopy`],
+    /// [`StoreError::NewerSchema`], [`StoreError::Damaged`], or [`StoreError::Unavailable`] when the folder or the server can't be used.
     pub async fn open(settings: StoreSettings, clock: Clock, metrics: StoreMetrics) -> Result<Self> {
-        let StoreSettings { location, min_free, files_retention, results_retention } = settings;
+        let StoreSettings { location, worker, min_free, files_retention, results_retention } = settings;
         let shared = Arc::new(Shared::new(metrics));
         let database = match location {
             StoreLocation::Sqlite(path) => {
-                let open = move || sqlite::Database::open(&path, min_free, clock, shared);
+                let open = move || sqlite::Database::open(&path, min_free, worker, clock, shared);
                 let opened = tokio::task::spawn_blocking(open).await;
                 Database::Sqlite(Arc::new(opened.map_err(|_| StoreError::Closed)??))
             }
             StoreLocation::Postgres { url, schema } => {
-                Database::Postgres(Arc::new(postgres::Database::open(&url, &schema, shared).await?))
+                Database::Postgres(Arc::new(postgres::Database::open(&url, &schema, worker, shared).await?))
             }
         };
-        Ok(Self { database, files_retention, results_retention })
+        Ok(Self { database, clock, files_retention, results_retention })
     }
 
     /// Bells and gauges.

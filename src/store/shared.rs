@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::StoreHealth;
+use super::bells::{Bells, Outgoing};
+use super::load::Load;
 use super::usage_sums::UsageSums;
 use crate::domain::day::{Day, DayUsage};
 use crate::domain::ids::AppKey;
@@ -19,6 +21,8 @@ pub(super) struct Effects {
     pub(super) progress: bool,
     /// An app was made or changed.
     pub(super) apps: bool,
+    /// Levels of the gate were saved.
+    pub(super) levels: bool,
     /// Rows written.
     pub(super) rows: u64,
 }
@@ -29,6 +33,12 @@ pub(super) struct Shared {
     pub(super) progress: Wakeup,
     pub(super) disk: Wakeup,
     pub(super) apps: Wakeup,
+    /// Rung by other workers only: who saves a level knows it.
+    pub(super) levels: Wakeup,
+    pub(super) ownership: Wakeup,
+    /// What other workers are to be told; nobody asks where there are none.
+    pub(super) outgoing: Outgoing,
+    pub(super) load: Load,
     pub(super) metrics: StoreMetrics,
     gauges: Gauges,
     /// What interactive calls used since the last commit: a commit for each would cost a sync.
@@ -39,6 +49,7 @@ pub(super) struct Shared {
 struct Gauges {
     refusing: AtomicBool,
     away: AtomicBool,
+    deaf: AtomicBool,
     free_bytes: AtomicU64,
     wal_bytes: AtomicU64,
     size_bytes: AtomicU64,
@@ -51,6 +62,10 @@ impl Shared {
             progress: Wakeup::default(),
             disk: Wakeup::default(),
             apps: Wakeup::default(),
+            levels: Wakeup::default(),
+            ownership: Wakeup::default(),
+            outgoing: Outgoing::default(),
+            load: Load::default(),
             metrics,
             gauges: Gauges::default(),
             usage: Mutex::default(),
@@ -59,12 +74,28 @@ impl Shared {
 
     /// A commit is durable: rings for what it changed.
     pub(super) fn ring(&self, effects: Effects) {
-        let Effects { work, progress, apps, rows: _ } = effects;
-        for (rings, bell) in [(work, &self.work), (progress, &self.progress), (apps, &self.apps)] {
-            if rings {
-                bell.ring();
-            }
+        let Effects { work, progress, apps, levels, rows: _ } = effects;
+        self.ring_here(Bells { work, progress, apps, levels: false });
+        self.outgoing.add(Bells { work, progress, apps, levels });
+    }
+
+    /// Rings the bells of this process.
+    pub(super) fn ring_here(&self, bells: Bells) {
+        let Bells { work, progress, apps, levels } = bells;
+        let bells = [(work, &self.work), (progress, &self.progress), (apps, &self.apps), (levels, &self.levels)];
+        for (_, bell) in bells.into_iter().filter(|(rings, _)| *rings) {
+            bell.ring();
         }
+    }
+
+    /// Whether other workers are heard as soon as they ring.
+    pub(super) fn hears_others(&self) -> bool {
+        !self.gauges.deaf.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether other workers are heard.
+    pub(super) fn tell_hears_others(&self, hears: bool) {
+        self.gauges.deaf.store(!hears, Ordering::Relaxed);
     }
 
     /// How the store is, with so many commands in its queue.

@@ -107,11 +107,12 @@ impl Store {
     }
 
     /// Notes that a segment runs and moves the cursor of its model past it. Not awaited: the row is
-    /// durable before any result recorded after this call.
+    /// durable before any result recorded after this call. Where the database is shared [`Store::claim`] has done
+    /// so, and this does nothing.
     pub fn lease(&self, batch: BatchKey, head: &SegmentHead) {
         match &self.database {
             Database::Sqlite(database) => database.lease(batch, head),
-            Database::Postgres(database) => database.lease(batch, head),
+            Database::Postgres(_) => {}
         }
     }
 
@@ -199,14 +200,16 @@ impl Store {
 
 /// # Boots
 impl Store {
-    /// Writes this boot's row, durable before the first dispatch, and tells of the boot before.
+    /// Makes this process a worker and writes its boot's row, durable before the first dispatch; tells of the
+    /// worker's boot before. What that one had leased and not finished is nobody's.
     ///
     /// # Errors
     /// What every write may answer.
     pub async fn begin_boot(&self, now: Timestamp) -> Result<BootReport> {
         match &self.database {
             Database::Sqlite(database) => {
-                database.write(Lane::Control, move |writing| boots::begin(writing, now)).await
+                let worker = database.worker.clone();
+                database.write(Lane::Control, move |writing| boots::begin(writing, &worker, now)).await
             }
             Database::Postgres(database) => postgres::boots::begin(database, now).await,
         }
@@ -226,7 +229,7 @@ impl Store {
         }
     }
 
-    /// Notes that this boot ended cleanly.
+    /// Notes that this boot ended cleanly, and lets others have what it leased and did not finish.
     pub async fn end_boot(&self) {
         // Without the note the next start is merely a careful one.
         let _ = match &self.database {

@@ -1,13 +1,15 @@
-//! Administration: keys, apps and lanes.
+//! Administration: keys, apps, lanes and workers.
 
 mod apps;
 mod keys;
 mod lanes;
 mod limits;
+mod workers;
 
 pub(super) use apps::{list_apps, put_app};
 pub(super) use keys::{create_key, list_keys, revoke_key};
 pub(super) use lanes::{pause_lane, resume_lane};
+pub(super) use workers::list_workers;
 
 /// Most bytes of a body.
 const MAX_BODY: usize = 64 << 10;

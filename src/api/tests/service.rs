@@ -19,7 +19,7 @@ use crate::domain::progress::{ItemProgress, Progress};
 use crate::domain::result::{ErrorCode, ItemStatus, NewResult, Payload};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::store::{Flush, Store, StoreLocation, StoreSettings};
+use crate::store::{Flush, Store, StoreLocation, StoreSettings, WorkerSettings};
 
 use super::super::{
     Api, ApiParts, ApiSettings, Board, Keyring, KeyringSettings, ModelEntry, Surface, routes,
@@ -58,6 +58,7 @@ impl Service {
         let shutdown = Shutdown::default();
         let store_settings = StoreSettings {
             location: StoreLocation::Sqlite(folder.path().join("store.db")),
+            worker: WorkerSettings::default(),
             min_free: 0,
             files_retention: None,
             results_retention: None,

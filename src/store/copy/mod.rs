@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub use self::error::CopyError;
 pub use self::rows::Tally;
 
-use self::rows::{Table, Tallying};
+use self::rows::{Table, Tallying, is_of_workers};
 use super::postgres::destination::Destination;
 use super::sqlite::source::Source;
 use crate::config::Secret;
@@ -107,6 +107,7 @@ pub async fn copy(
 /// The tables of the source, each with its place in the destination. What only the destination has stays empty.
 fn shared_tables(source: &Source, tables: Vec<Table>) -> Result<Vec<Arc<Table>>, CopyError> {
     let mut wanted = source.tables().map_err(CopyError::Source)?;
+    wanted.retain(|name, _| !is_of_workers(name));
     let mut shared = Vec::new();
     for table in tables {
         let Some(columns) = wanted.remove(&table.name) else { continue };

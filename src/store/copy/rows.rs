@@ -9,6 +9,11 @@ const GROUP_ROWS: usize = 512;
 /// A group takes no further row once it holds so many bytes.
 const GROUP_BYTES: usize = 1024 * 1024;
 
+/// Whether a table tells of processes that run on one database, and of nothing that is kept: it is not copied.
+pub(in crate::store) fn is_of_workers(table: &str) -> bool {
+    table == "worker" || table.starts_with("ledger_")
+}
+
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Cell {

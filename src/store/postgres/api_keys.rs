@@ -51,6 +51,7 @@ pub(crate) async fn create(database: &Database, new: &NewKey) -> Result<NewKeyOu
     let arguments = &arguments![id, app.0, new.name, scope, hash, now, expires_at, replaces];
     transaction.execute(sql, arguments).await?;
     transaction.effects.rows += 1;
+    transaction.effects.apps = true;
     let made = by_id(&transaction, &new.id).await?.ok_or_else(|| damaged("a key's row is gone"))?;
     transaction.commit().await?;
     Ok(NewKeyOutcome::Made(made))
@@ -62,6 +63,7 @@ pub(crate) async fn revoke(database: &Database, id: &KeyId) -> Result<bool> {
     let sql = "UPDATE api_key SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1";
     let found = transaction.execute(sql, &arguments![id.as_str(), transaction.now.micros()]).await?;
     transaction.effects.rows += found;
+    transaction.effects.apps |= found > 0;
     transaction.commit().await?;
     Ok(found == 1)
 }

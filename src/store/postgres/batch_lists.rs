@@ -44,8 +44,11 @@ pub(crate) async fn page(database: &Database, query: &BatchQuery) -> Result<Page
 
 /// How many batches there are of each status.
 pub(crate) async fn counts(database: &Database) -> Result<Vec<(BatchStatus, u64)>> {
-    let sql = "SELECT status, count(*) FROM batch WHERE deleted_at IS NULL GROUP BY status";
-    let rows = database.rows(sql, &arguments![]).await?;
+    let connections = &database.connections;
+    let schema = &connections.schema;
+    let sql =
+        format!("SELECT status, count(*) FROM \"{schema}\".batch WHERE deleted_at IS NULL GROUP BY status");
+    let rows = connections.read_plain(&sql, &arguments![]).await?;
     let read = |row| {
         let mut columns = Columns::of(row);
         Ok((columns.word(BatchStatus::from_stored)?, columns.uint()?))

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -14,10 +13,11 @@ use tokio_postgres::Row;
 use super::arguments::Argument;
 use super::columns::Columns;
 use super::fault::{Attempt, Fault};
+use super::membership::Membership;
 use super::server::Server;
 use super::transaction::Transaction;
 use crate::domain::time::Timestamp;
-use crate::store::StoreError;
+use crate::store::{StoreError, WorkerSettings};
 use crate::store::shared::Shared;
 
 /// How long this side waits for an answer. Longer than the server's own limits, which say why: it counts where the
@@ -37,7 +37,7 @@ pub(crate) enum Lane {
     Flush,
 }
 
-/// Every connection of a store but the one that holds its schema.
+/// Every connection of a store but those of its beats and its bells.
 pub(super) struct Connections {
     control: Pool,
     bulk: Pool,
@@ -46,13 +46,14 @@ pub(super) struct Connections {
     begin_write: String,
     begin_read: String,
     begin_snapshot: String,
-    /// Whether the schema is this process's at the moment.
-    held: AtomicBool,
+    /// The schema's name, for statements that go without their transaction's settings.
+    pub(super) schema: String,
+    pub(super) membership: Membership,
     pub(super) shared: Arc<Shared>,
 }
 
 impl Connections {
-    pub(super) fn new(server: &Server, schema: &str, shared: Arc<Shared>) -> Attempt<Self> {
+    pub(super) fn new(server: &Server, schema: &str, worker: WorkerSettings, shared: Arc<Shared>) -> Attempt<Self> {
         // With each transaction, not once per connection: behind a proxy the next transaction may run on another one.
         // Plans are made for the values at hand, so compiling them never pays.
         let settings = format!(
@@ -71,16 +72,14 @@ impl Connections {
             ),
             begin_read: format!("BEGIN READ ONLY; {settings}"),
             begin_snapshot: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}"),
-            held: AtomicBool::new(true),
+            schema: schema.to_owned(),
+            membership: Membership::new(worker, Arc::clone(&shared)),
             shared,
         })
     }
 
     /// Begins to write, on a connection of that kind.
     pub(super) async fn begin(self: &Arc<Self>, lane: Lane) -> Attempt<Transaction> {
-        if !self.held.load(Ordering::Relaxed) {
-            return Err(Fault::Away("the hold on the schema was lost and is not back yet".to_owned()));
-        }
         let pool = match lane {
             Lane::Control => &self.control,
             Lane::Bulk => &self.bulk,
@@ -123,6 +122,19 @@ impl Connections {
         }
     }
 
+    /// One statement by itself, which names the schema of what it reads: of those that run all the time, none should
+    /// cost three.
+    pub(super) async fn read_plain(&self, sql: &str, arguments: &[Argument<'_>]) -> Attempt<Vec<Row>> {
+        let client = self.read.get().await?;
+        match tokio::time::timeout(PATIENCE, client.query_typed(sql, arguments)).await {
+            Ok(rows) => Ok(rows?),
+            Err(_) => {
+                drop(Object::take(client));
+                Err(no_answer())
+            }
+        }
+    }
+
     async fn read_once(&self, sql: &str, arguments: &[Argument<'_>]) -> Attempt<Vec<Row>> {
         let client = self.read.get().await?;
         // Sent together: the answers of all three come back in one go.
@@ -162,11 +174,6 @@ impl Connections {
             }
         };
         tokio::time::timeout(FATE_PATIENCE, asked).await.map_err(|_| Fault::Unknown(id.to_owned()))
-    }
-
-    /// Tells whether the schema is this process's.
-    pub(super) fn tell_held(&self, held: bool) {
-        self.held.store(held, Ordering::Relaxed);
     }
 
     /// Lets nobody in any more.

@@ -132,7 +132,7 @@ fn read_segment(row: &Row) -> Attempt<Segment> {
     Ok(Segment { head, data })
 }
 
-fn read_head(columns: &mut Columns<'_>) -> Attempt<SegmentHead> {
+pub(super) fn read_head(columns: &mut Columns<'_>) -> Attempt<SegmentHead> {
     Ok(SegmentHead {
         no: columns.uint()?,
         model: columns.take::<&str>()?.into(),

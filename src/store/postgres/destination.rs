@@ -215,6 +215,11 @@ impl Destination {
                 let sql = "SELECT setval(pg_get_serial_sequence($1, $2), $3)";
                 self.client().query_typed(sql, &arguments![format!("\"{table}\""), *column, *last]).await?;
             }
+            // The worker that had these, and wrote those, is none of those to come.
+            let sql = "UPDATE batch_segment SET worker = 0; UPDATE boot SET worker = NULL; \
+                       UPDATE file SET deleted_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+                       WHERE status = 'uploading' AND deleted_at IS NULL";
+            self.client().batch_execute(sql).await?;
             // Or the first queries would be planned for empty tables.
             for table in tables {
                 self.client().batch_execute(&format!("ANALYZE \"{}\"", table.name)).await?;

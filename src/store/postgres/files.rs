@@ -36,8 +36,8 @@ pub(crate) async fn begin(database: &Database, new: &NewFile) -> Result<FileKey>
     }
     // The server's texts hold no NUL.
     let filename = new.filename.replace('\0', "");
-    let sql = "INSERT INTO file (id, app, source, status, filename, created_at, expires_at, salt) \
-               VALUES ($1, $2, $3, 'uploading', $4, $5, $6, $7) RETURNING key";
+    let sql = "INSERT INTO file (id, app, source, status, filename, created_at, expires_at, salt, worker) \
+               VALUES ($1, $2, $3, 'uploading', $4, $5, $6, $7, $8) RETURNING key";
     let row = transaction
         .row(
             sql,
@@ -49,6 +49,7 @@ pub(crate) async fn begin(database: &Database, new: &NewFile) -> Result<FileKey>
                 new.created_at.micros(),
                 micros(new.expires_at),
                 new.salt.cast_signed(),
+                database.membership().last_known().map(|known| known.key),
             ],
         )
         .await?
@@ -85,6 +86,7 @@ pub(crate) async fn finish(
     let sql = "INSERT INTO file_summary (file, summary) VALUES ($1, $2)";
     transaction.execute(sql, &arguments![file.0, json::summary_to_text(summary)?]).await?;
     let sql = "UPDATE file SET status = 'processed', bytes = $2, items = $3, \
+               worker = CASE source WHEN 'inline' THEN worker END, \
                expires_at = coalesce($4, expires_at) WHERE key = $1";
     let (bytes, items) = (int(summary.bytes), int(summary.items));
     transaction.execute(sql, &arguments![file.0, bytes, items, micros(expires_at)]).await?;

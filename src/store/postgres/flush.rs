@@ -14,6 +14,7 @@ use super::batch_rows;
 use super::columns::{Columns, int};
 use super::connections::{Connections, Lane, Queries};
 use super::fault::Attempt;
+use super::membership::Identity;
 use super::result_rows::{Body, ResultRows, pack};
 use super::transaction::Transaction;
 use super::usage;
@@ -33,6 +34,8 @@ type Item = (BatchKey, u32);
 pub(super) struct Group<'k> {
     kepts: &'k Kepts,
     usage: UsageSums,
+    /// Whose segments are finished.
+    worker: Identity,
     /// The payloads of the results, in their order; the last is the piece of a large one, if there is one.
     bodies: Vec<Body>,
 }
@@ -46,11 +49,12 @@ pub(super) struct Ready {
 
 impl<'k> Group<'k> {
     /// Takes what is kept and packs its payloads, before any lock is held.
-    pub(super) async fn of(kepts: &'k Kepts, usage: &UsageSums) -> Self {
+    pub(super) async fn of(kepts: &'k Kepts, usage: &UsageSums, worker: Option<Identity>) -> Self {
         let results = kepts.flushes().flat_map(|flush| &flush.results);
         let mut payloads: Vec<_> = results.map(|result| stored_payload(&result.payload)).collect();
         payloads.extend(kepts.piece().map(|piece| piece.data));
-        Self { kepts, usage: usage.clone(), bodies: pack(payloads).await }
+        let worker = worker.unwrap_or(Identity::NOBODY);
+        Self { kepts, usage: usage.clone(), worker, bodies: pack(payloads).await }
     }
 
     /// Begins the transaction and works out what to write.
@@ -120,37 +124,31 @@ impl<'k> Group<'k> {
             }
         }
         let moved: Vec<&BatchState> = moved.iter().filter_map(|key| states.get(key)).collect();
-        let leases = self.kepts.leases();
         let effects = &mut transaction.effects;
         effects.work |= !ended.is_empty();
         effects.progress |= has_results;
-        effects.rows += (moved.len() + 2 * leases.len() + finished.len() + rows.len() + pieces.len()) as u64;
+        effects.levels |= !ledger.is_empty();
+        effects.rows += (moved.len() + finished.len() + rows.len() + pieces.len()) as u64;
         effects.rows += (retries.len() + ledger.len()) as u64;
         let mut statements = Vec::new();
         if !moved.is_empty() {
             statements.push(batch_rows::saving(&moved));
         }
-        if !leases.is_empty() {
-            let batches: Vec<i64> = leases.iter().map(|lease| lease.batch.0).collect();
-            let segments: Vec<i64> = leases.iter().map(|lease| i64::from(lease.segment)).collect();
-            let models: Vec<String> = leases.iter().map(|lease| lease.model.to_string()).collect();
-            statements.push(Statement::new(LEASE).with(batches.clone()).with(segments.clone()));
-            statements.push(Statement::new(MOVE_CURSORS).with(batches).with(models).with(segments));
-        }
         if !finished.is_empty() {
             let (batches, segments): (Vec<i64>, Vec<i64>) =
                 finished.iter().map(|(batch, segment)| (batch.0, i64::from(*segment))).unzip();
-            statements.push(Statement::new(FINISH).with(batches).with(segments));
+            let finish = Statement::new(FINISH).with(batches).with(segments);
+            statements.push(finish.with(self.worker.key).with(self.worker.epoch));
         }
         statements.extend(pieces);
         if has_results {
             let (batches, lines) = rows.items();
             statements.push(rows.inserting());
             statements.push(Statement::new(FORGET_RETRIES).with(batches).with(lines));
-            statements.push(Statement::new(RECORDED_SOMETHING));
+            statements.push(Statement::new(RECORDED_SOMETHING).with(self.worker.boot));
         }
         statements.extend(noting_retries(retries));
-        statements.extend(saving_ledger(ledger));
+        statements.extend(saving_ledger(ledger, self.worker.key));
         statements.extend(usage::moving(&mut self.usage, effects));
         statements.extend(views.statements());
         statements
@@ -255,27 +253,14 @@ fn stored_payload(payload: &Payload) -> bytes::Bytes {
     }
 }
 
-const LEASE: &str = "INSERT INTO batch_segment (batch, segment, worker, epoch) \
-     SELECT DISTINCT leased.batch, leased.segment, 1, (SELECT coalesce(max(id), 0) FROM boot) \
-     FROM unnest($1::bigint[], $2::bigint[]) AS leased (batch, segment) \
-     JOIN batch ON batch.key = leased.batch AND batch.ended_at IS NULL AND batch.deleted_at IS NULL \
-     ON CONFLICT (batch, segment) DO UPDATE SET worker = excluded.worker, epoch = excluded.epoch";
-
-const MOVE_CURSORS: &str = "UPDATE cursor SET next_segment = moved.next_segment \
-     FROM (SELECT batch, model, max(segment) + 1 AS next_segment \
-           FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS leased (batch, model, segment) \
-           GROUP BY batch, model) AS moved \
-     WHERE cursor.batch = moved.batch AND cursor.model = moved.model \
-     AND cursor.next_segment < moved.next_segment";
-
+/// What is another's by now, because this worker lost its part, is the other's to finish.
 const FINISH: &str = "DELETE FROM batch_segment \
-     WHERE (batch, segment) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[]))";
+     WHERE (batch, segment) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[])) AND worker = $3 AND epoch = $4";
 
 const FORGET_RETRIES: &str =
     "DELETE FROM retry WHERE (batch, line) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[]))";
 
-const RECORDED_SOMETHING: &str =
-    "UPDATE boot SET recorded = 1 WHERE id = (SELECT max(id) FROM boot) AND recorded = 0";
+const RECORDED_SOMETHING: &str = "UPDATE boot SET recorded = 1 WHERE id = $1 AND recorded = 0";
 
 fn noting_retries(retries: BTreeMap<Item, RetryRecord>) -> Option<Statement> {
     let sql = "INSERT INTO retry (batch, line, attempts, not_before, started_at, last_error) \
@@ -296,9 +281,13 @@ fn noting_retries(retries: BTreeMap<Item, RetryRecord>) -> Option<Statement> {
     Some(statement.with(errors))
 }
 
-fn saving_ledger(ledger: BTreeMap<String, Vec<u8>>) -> Option<Statement> {
-    let sql = "INSERT INTO ledger (name, state) SELECT * FROM unnest($1::text[], $2::bytea[]) \
-               ON CONFLICT (name) DO UPDATE SET state = excluded.state";
+/// In the order of their names, as other workers do.
+fn saving_ledger(ledger: BTreeMap<String, Vec<u8>>, worker: i64) -> Option<Statement> {
+    let sql = "INSERT INTO ledger (name, state, version, worker) \
+               SELECT name, state, pg_current_xact_id()::text::bigint, $3 \
+               FROM unnest($1::text[], $2::bytea[]) AS saved (name, state) \
+               ON CONFLICT (name) DO UPDATE SET state = excluded.state, version = excluded.version, \
+               worker = excluded.worker";
     let (names, states): (Vec<String>, Vec<Vec<u8>>) = ledger.into_iter().unzip();
-    (!names.is_empty()).then(|| Statement::new(sql).with(names).with(states))
+    (!names.is_empty()).then(|| Statement::new(sql).with(names).with(states).with(worker))
 }

@@ -116,7 +116,7 @@ impl Flusher {
             }
         }
         self.collect();
-        let group = Group::of(&self.kepts, &self.usage).await;
+        let group = Group::of(&self.kepts, &self.usage, self.connections.membership.last_known()).await;
         let ready = group.prepare(&self.connections).await?;
         let (answers, effects) = (ready.answers, ready.transaction.effects);
         match ready.transaction.commit_with(&ready.statements).await {
@@ -194,13 +194,13 @@ fn bytes_of(payload: &Payload) -> usize {
 }
 
 /// Measures the schema now and then. Its disk can't be asked for: that is the server's own.
-pub(super) async fn measure(connections: Arc<Connections>, schema: String) {
+pub(super) async fn measure(connections: Arc<Connections>) {
     const EVERY: Duration = Duration::from_secs(60);
     connections.shared.tell_disk(false, u64::MAX);
     loop {
         let sql = "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::bigint FROM pg_class \
                    JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relkind = 'r'";
-        if let Ok(rows) = connections.read(sql, &arguments![schema]).await {
+        if let Ok(rows) = connections.read_plain(sql, &arguments![connections.schema]).await {
             let size: Option<i64> = rows.first().and_then(|row| row.try_get(0).ok());
             connections.shared.tell_size(size.unwrap_or_default().unsigned_abs());
         }

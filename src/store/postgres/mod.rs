@@ -1,8 +1,9 @@
-//! The store on `PostgreSQL`: one schema, a flusher that groups what must not be lost, pools for the rest.
+//! The store on `PostgreSQL`: one schema that several processes share, a flusher that groups what must not be lost, pools
+//! for the rest.
 //!
 //! Every transaction brings its own settings and every statement its own types, so that nothing depends on
-//! which session of a proxy runs it. Locks are taken in one order everywhere: app, batch, `batch_segment`, result,
-//! file.
+//! which session of a proxy runs it. Locks are taken in one order everywhere: worker, app, batch, cursor,
+//! `batch_segment`, result, ledger, file.
 
 pub(super) mod api_keys;
 pub(super) mod apps;
@@ -10,7 +11,10 @@ mod arguments;
 pub(super) mod batch_lists;
 pub(super) mod batch_rows;
 pub(super) mod batches;
+mod beats;
+mod bells;
 pub(super) mod boots;
+pub(super) mod claims;
 mod columns;
 mod connections;
 pub(super) mod content;
@@ -23,6 +27,7 @@ mod flusher;
 pub(super) mod frontier;
 mod hold;
 pub(super) mod keys;
+mod membership;
 mod result_rows;
 pub(super) mod results;
 pub(super) mod retention;
@@ -34,8 +39,9 @@ mod unfinished_copy;
 pub(super) mod usage;
 mod views;
 pub(super) mod work;
+pub(super) mod workers;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -44,18 +50,18 @@ use tokio_postgres::Row;
 use tokio_util::task::TaskTracker;
 
 use self::arguments::Argument;
+use self::beats::Beats;
+use self::bells::Bells;
 use self::connections::{Connections, Lane, Queries};
 use self::fault::{Attempt, Fault};
 use self::flusher::Flusher;
-use self::hold::Hold;
+use self::membership::{Identity, Membership};
 use self::server::Server;
 use self::transaction::Transaction;
 use crate::config::Secret;
-use crate::domain::ids::BatchKey;
-use crate::domain::segment::SegmentHead;
-use crate::store::kept::{Kept, Lease, PendingFlush};
+use crate::store::kept::{Kept, PendingFlush};
 use crate::store::shared::Shared;
-use crate::store::{Flush, Recorded, Result, StoreError, StoreHealth};
+use crate::store::{Flush, Recorded, Result, StoreError, StoreHealth, WorkerSettings};
 
 /// How long a clean end waits for what is queued.
 const LAST_COMMITS: Duration = Duration::from_secs(20);
@@ -68,8 +74,11 @@ pub(super) struct Database {
     flusher: Mutex<Option<JoinHandle<()>>>,
     /// Writes that nobody waits for.
     unanswered: TaskTracker,
-    /// The other tasks.
-    tasks: [AbortHandle; 2],
+    /// For the connections of its own that the worker's beats need.
+    server: Server,
+    /// The other tasks: more once this is a worker.
+    tasks: Mutex<Vec<AbortHandle>>,
+    beats: Once,
 }
 
 impl std::fmt::Debug for Database {
@@ -78,23 +87,59 @@ impl std::fmt::Debug for Database {
     }
 }
 
+/// Brings the schema up to date, on a server that will do.
+pub(super) async fn migrate(url: &Secret, schema: &str) -> Result<()> {
+    let mut server = Server::of(url.expose())?;
+    server.check().await?;
+    unfinished_copy::refuse(&server, schema).await?;
+    schema::migrate(&server, schema).await
+}
+
 impl Database {
-    /// Looks at the server, holds the schema, brings it up to date and starts the tasks.
-    pub(super) async fn open(url: &Secret, schema: &str, shared: Arc<Shared>) -> Result<Self> {
+    /// Looks at the server, brings the schema up to date and starts the tasks.
+    pub(super) async fn open(
+        url: &Secret,
+        schema: &str,
+        worker: WorkerSettings,
+        shared: Arc<Shared>,
+    ) -> Result<Self> {
         let mut server = Server::of(url.expose())?;
         server.check().await?;
-        let hold = Hold::take(&server, schema).await?;
         unfinished_copy::refuse(&server, schema).await?;
         schema::migrate(&server, schema).await?;
-        let connections = Arc::new(Connections::new(&server, schema, shared)?);
-        retention::give_up_unfinished(&connections).await?;
+        let connections = Arc::new(Connections::new(&server, schema, worker, shared)?);
         let (queue, queued) = mpsc::unbounded_channel();
         let flusher = tokio::spawn(Flusher::new(Arc::clone(&connections), queued).run());
-        let keep = hold.keep(server, schema.to_owned(), Arc::clone(&connections));
-        let measure = flusher::measure(Arc::clone(&connections), schema.to_owned());
-        let tasks = [tokio::spawn(keep).abort_handle(), tokio::spawn(measure).abort_handle()];
-        let (queue, flusher) = (Mutex::new(Some(queue)), Mutex::new(Some(flusher)));
-        Ok(Self { connections, queue, flusher, unanswered: TaskTracker::new(), tasks })
+        let bells = Bells::new(server.clone(), schema, Arc::clone(&connections.shared));
+        let measure = flusher::measure(Arc::clone(&connections));
+        let tasks = vec![tokio::spawn(bells.run()).abort_handle(), tokio::spawn(measure).abort_handle()];
+        let (queue, flusher, tasks) =
+            (Mutex::new(Some(queue)), Mutex::new(Some(flusher)), Mutex::new(tasks));
+        let (unanswered, beats) = (TaskTracker::new(), Once::new());
+        Ok(Self { connections, queue, flusher, unanswered, server, tasks, beats })
+    }
+
+    /// This process among the workers.
+    pub(super) fn membership(&self) -> &Membership {
+        &self.connections.membership
+    }
+
+    /// It is a worker from now on, and beats.
+    fn take_part(&self, identity: Identity, sent: Duration) {
+        self.membership().join(identity, sent);
+        self.beats.call_once(|| {
+            let connections = Arc::clone(&self.connections);
+            let beats = Beats::new(Arc::clone(&connections), self.server.clone());
+            let watch = async move { connections.membership.watch_fence().await };
+            let more = [tokio::spawn(beats.run()).abort_handle(), tokio::spawn(watch).abort_handle()];
+            self.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(more);
+        });
+    }
+
+    fn end_tasks(&self) {
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
     }
 
     /// Begins a command.
@@ -137,12 +182,6 @@ impl Database {
         answer
     }
 
-    /// Queues a lease.
-    pub(super) fn lease(&self, batch: BatchKey, head: &SegmentHead) {
-        // Of a closed store nobody leases any more.
-        let _ = self.keep(Kept::Lease(Lease { batch, segment: head.no, model: Arc::clone(&head.model) }));
-    }
-
     fn keep(&self, kept: Kept) -> std::result::Result<(), Kept> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(queue) = queue.as_ref() else { return Err(kept) };
@@ -175,9 +214,7 @@ impl Database {
             tracing::warn!("the database did not take the last commits in time");
         }
         self.connections.close();
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.end_tasks();
     }
 }
 
@@ -193,8 +230,6 @@ impl Drop for Database {
             flusher.abort();
         }
         self.connections.close();
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.end_tasks();
     }
 }

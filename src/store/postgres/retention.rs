@@ -2,18 +2,18 @@
 //!
 //! The room goes to what comes next; the server's own cleaning makes it free.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Database;
+use super::{Database, workers};
 use super::arguments::{Argument, arguments};
 use super::batches;
 use super::columns::Columns;
-use super::connections::{Connections, Lane, Queries};
+use super::connections::{Lane, Queries};
 use super::fault::Attempt;
 use super::result_rows::pair;
 use super::transaction::Transaction;
 use crate::domain::ids::BatchKey;
+use crate::domain::time::Timestamp;
 use crate::store::retention::Horizon;
 use crate::store::{Result, Swept};
 
@@ -24,27 +24,29 @@ const ROWS: i64 = 500;
 /// Things hidden by one command.
 const HIDDEN: i64 = 16;
 
-/// At open: hides what a boot before left behind half made. No upload outlives its process.
-pub(super) async fn give_up_unfinished(connections: &Arc<Connections>) -> Attempt<()> {
-    let transaction = connections.begin(Lane::Control).await?;
-    let now = transaction.now.micros();
-    for sql in [
-        "UPDATE file SET deleted_at = $1 WHERE status = 'uploading' AND deleted_at IS NULL",
-        "UPDATE file SET deleted_at = $1 WHERE source = 'inline' AND deleted_at IS NULL \
-         AND NOT EXISTS (SELECT 1 FROM batch WHERE batch.file = file.key AND batch.deleted_at IS NULL)",
-    ] {
-        transaction.execute(sql, &arguments![now]).await?;
-    }
-    transaction.commit().await
+/// Longest that anybody writes one file. What is older and was not completed is nobody's: the worker that wrote it is
+/// forgotten, or never was one.
+const LONGEST_UPLOAD: Duration = Duration::from_hours(24);
+
+/// Begins a command if no other worker erases at this moment.
+async fn begin_alone(database: &Database) -> Attempt<Option<Transaction>> {
+    let transaction = database.begin(Lane::Bulk).await?;
+    let sql = "SELECT pg_try_advisory_xact_lock(hashtextextended('sluicegate sweeps ' || $1, 0))";
+    let row = transaction.row(sql, &arguments![database.connections.schema]).await?;
+    let is_alone = row.map_or(Ok(false), |row| Columns::of(&row).take())?;
+    Ok(is_alone.then_some(transaction))
 }
 
-/// One command's worth: hides what is too old, then erases what is hidden.
+/// One command's worth: hides what is too old, then erases what is hidden. One worker at a time does so.
 pub(crate) async fn sweep(database: &Database, horizon: Horizon) -> Result<Swept> {
     let began = Instant::now();
+    if !has_work(database, horizon).await? {
+        return Ok(Swept::default());
+    }
     // Apart: files of a batch are locked after it, so none may be held when one is asked for.
     let mut swept = Swept { rows: hide_files(database, horizon).await?, more: false };
     swept.rows += hide_batches(database, horizon).await?;
-    let mut transaction = database.begin(Lane::Bulk).await?;
+    let Some(mut transaction) = begin_alone(database).await? else { return Ok(Swept::default()) };
     loop {
         let rows = erase_some(&transaction).await?;
         swept.rows += rows;
@@ -57,12 +59,40 @@ pub(crate) async fn sweep(database: &Database, horizon: Horizon) -> Result<Swept
     }
 }
 
+/// Whether there is anything to do: one statement, as every worker asks all the time.
+async fn has_work(database: &Database, horizon: Horizon) -> Attempt<bool> {
+    let connections = &database.connections;
+    let now = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+    let (upload, gone) = (LONGEST_UPLOAD.as_micros(), workers::REMEMBERED.as_micros());
+    let any = [
+        "file WHERE expires_at <= $1 AND deleted_at IS NULL AND status = 'processed'".to_owned(),
+        "file WHERE created_at <= $2 AND source = 'upload' AND status = 'processed' AND deleted_at IS NULL".to_owned(),
+        format!("file WHERE created_at <= {now} - {upload} AND status = 'uploading' AND deleted_at IS NULL"),
+        "batch WHERE ended_at <= $3 AND deleted_at IS NULL".to_owned(),
+        "batch WHERE deleted_at IS NOT NULL".to_owned(),
+        "file WHERE deleted_at IS NOT NULL".to_owned(),
+        format!("worker WHERE coalesce(ended_at, taken_at) < {now} - {gone}"),
+    ];
+    let any = any.map(|rows| format!("EXISTS (SELECT 1 FROM \"{}\".{rows})", connections.schema));
+    let (files, results) = (horizon.files.map(Timestamp::micros), horizon.results.map(Timestamp::micros));
+    let sql = format!("SELECT {}", any.join(" OR "));
+    let rows = connections.read_plain(&sql, &arguments![horizon.now.micros(), files, results]).await?;
+    rows.first().map_or(Ok(false), |row| Columns::of(row).take())
+}
+
 async fn hide_files(database: &Database, horizon: Horizon) -> Attempt<u64> {
-    let transaction = database.begin(Lane::Bulk).await?;
+    let Some(transaction) = begin_alone(database).await? else { return Ok(0) };
+    workers::forget_gone(&transaction).await?;
     let now = transaction.now.micros();
     let sql = "UPDATE file SET deleted_at = $1 WHERE key IN (SELECT key FROM file \
                WHERE expires_at <= $2 AND deleted_at IS NULL AND status = 'processed' LIMIT $3)";
     let mut hidden = transaction.execute(sql, &arguments![now, horizon.now.micros(), HIDDEN]).await?;
+    let sql = "UPDATE file SET deleted_at = $1 WHERE key IN (SELECT key FROM file \
+               WHERE created_at <= $2 AND status = 'uploading' AND deleted_at IS NULL \
+               AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.key = file.worker AND ended_at IS NULL \
+                               AND taken_at IS NULL) LIMIT $3)";
+    let written_before = (transaction.now - LONGEST_UPLOAD).micros();
+    hidden += transaction.execute(sql, &arguments![now, written_before, HIDDEN]).await?;
     if let Some(before) = horizon.files {
         let sql = "UPDATE file SET deleted_at = $1 WHERE key IN (SELECT key FROM file \
                    WHERE created_at <= $2 AND source = 'upload' AND status = 'processed' \
@@ -75,7 +105,7 @@ async fn hide_files(database: &Database, horizon: Horizon) -> Attempt<u64> {
 
 async fn hide_batches(database: &Database, horizon: Horizon) -> Attempt<u64> {
     let Some(before) = horizon.results else { return Ok(0) };
-    let mut transaction = database.begin(Lane::Bulk).await?;
+    let Some(mut transaction) = begin_alone(database).await? else { return Ok(0) };
     let sql = "SELECT key FROM batch WHERE ended_at <= $1 AND deleted_at IS NULL ORDER BY ended_at LIMIT $2";
     let old = transaction.rows(sql, &arguments![before.micros(), HIDDEN]).await?;
     let mut keys = old.iter().map(|row| Columns::of(row).take()).collect::<Attempt<Vec<i64>>>()?;

@@ -1,10 +1,12 @@
 //! The server that `store.url` names: how it is reached, and whether it will do.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
+use tokio_postgres::{AsyncMessage, Client, Notification};
 use tokio_postgres::config::{Config, Host, SslMode};
 use tokio_postgres::error::SqlState;
 
@@ -109,6 +111,27 @@ impl Server {
         Ok(Alone { client, connection })
     }
 
+    /// The same, and what the server notifies it of.
+    pub(super) async fn connect_hearing(
+        &self,
+    ) -> Result<(Alone, UnboundedReceiver<Notification>), StoreError> {
+        let connecting = self.config.connect(self.tls.clone());
+        let connected = tokio::time::timeout(Duration::from_secs(10), connecting).await;
+        let late = |_| StoreError::Unavailable("the server did not answer within 10 s".to_owned());
+        let (client, mut connection) = connected.map_err(late)?.map_err(|error| self.refused(&error))?;
+        let (notifications, heard) = mpsc::unbounded_channel();
+        let connection = tokio::spawn(async move {
+            // Its end is heard of by the end of what it notifies of.
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(notification) = message {
+                    // Nobody listens any more if this fails; the connection ends with its user.
+                    let _ = notifications.send(notification);
+                }
+            }
+        });
+        Ok((Alone { client, connection }, heard))
+    }
+
     /// Why the server let nobody in, with what can be done about it.
     fn refused(&self, error: &tokio_postgres::Error) -> StoreError {
         let user = self.config.get_user().unwrap_or("of the system");
@@ -136,14 +159,6 @@ impl Server {
 pub(super) struct Alone {
     pub(super) client: Client,
     connection: JoinHandle<()>,
-}
-
-impl Alone {
-    /// Returns when it has ended.
-    pub(super) async fn ended(&mut self) {
-        // Its task neither panics nor is ended by anyone else.
-        let _ = (&mut self.connection).await;
-    }
 }
 
 impl Drop for Alone {

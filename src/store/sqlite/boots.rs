@@ -3,18 +3,25 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::Fault;
+use super::workers;
 use super::writing::Writing;
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
-use crate::store::BootReport;
+use crate::store::{BootReport, WorkerSettings};
 use crate::store::previous_boot::{PreviousBoot, REMEMBERED};
 
 /// Writes this boot's row and tells of the boot before.
-pub(crate) fn begin(writing: &mut Writing<'_>, now: Timestamp) -> Result<BootReport, Fault> {
+pub(crate) fn begin(
+    writing: &mut Writing<'_>,
+    worker: &WorkerSettings,
+    now: Timestamp,
+) -> Result<BootReport, Fault> {
+    workers::register(writing, worker, now)?;
     let previous = last(writing.connection)?;
     let suspect = previous.as_ref().and_then(PreviousBoot::suspect_now);
     writing.connection.execute(
-        "INSERT INTO boot (started_at, suspect_batch, suspect_line, suspect_deaths) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO boot (started_at, suspect_batch, suspect_line, suspect_deaths, worker) \
+         SELECT ?1, ?2, ?3, ?4, key FROM worker",
         params![
             now.micros(),
             suspect.map(|(batch, _, _)| batch.0),
@@ -70,5 +77,5 @@ pub(crate) fn end(writing: &mut Writing<'_>) -> Result<(), Fault> {
         "UPDATE boot SET ended_at = ?1 WHERE id = (SELECT max(id) FROM boot)",
         [writing.now.micros()],
     )?;
-    Ok(())
+    workers::end(writing)
 }

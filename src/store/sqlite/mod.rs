@@ -27,6 +27,7 @@ pub(super) mod usage;
 mod values;
 mod views;
 pub(super) mod work;
+pub(super) mod workers;
 mod writer;
 mod writing;
 
@@ -53,7 +54,7 @@ use crate::domain::segment::SegmentHead;
 use crate::store::kept::{Kept, Kepts, Lease, PendingFlush};
 use crate::store::payload::Packer;
 use crate::store::shared::Shared;
-use crate::store::{Flush, Recorded, Result, StoreError, StoreHealth};
+use crate::store::{Flush, Recorded, Result, StoreError, StoreHealth, WorkerSettings};
 
 pub(super) use self::queue::Lane;
 pub(super) use self::readers::Span;
@@ -63,6 +64,7 @@ type Attempt<T> = std::result::Result<T, Fault>;
 
 /// An open database and its threads.
 pub(super) struct Database {
+    pub(super) worker: WorkerSettings,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     readers: Arc<Readers>,
@@ -76,9 +78,21 @@ impl std::fmt::Debug for Database {
     }
 }
 
+/// Holds the data folder for as long as it takes to bring the schema up to date.
+pub(super) fn migrate(path: &Path) -> Result<()> {
+    let _folder = Folder::hold(path)?;
+    Ok(schema::migrate(&mut open_writer(path)?)?)
+}
+
 impl Database {
     /// Holds the data folder, brings the schema up to date, starts the threads.
-    pub(super) fn open(path: &Path, min_free: u64, clock: Clock, shared: Arc<Shared>) -> Result<Self> {
+    pub(super) fn open(
+        path: &Path,
+        min_free: u64,
+        worker: WorkerSettings,
+        clock: Clock,
+        shared: Arc<Shared>,
+    ) -> Result<Self> {
         let folder = Folder::hold(path)?;
         let mut connection = open_writer(path)?;
         schema::migrate(&mut connection)?;
@@ -103,7 +117,8 @@ impl Database {
         writer.measure();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         threads.push(thread.map_err(|error| StoreError::Unavailable(error.to_string()))?);
-        Ok(Self { shared, queue, readers, threads: Mutex::new(threads), folder: Mutex::new(Some(folder)) })
+        let (threads, folder) = (Mutex::new(threads), Mutex::new(Some(folder)));
+        Ok(Self { worker, shared, queue, readers, threads, folder })
     }
 
     /// Runs a command on the writer and returns once it is durable.

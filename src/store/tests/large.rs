@@ -79,12 +79,10 @@ async fn small_results_overtake_large_ones_but_segments_wait_for_all(
     #[values(Sqlite, Postgres)] dialect: Dialect,
 ) {
     let place = Place::new(dialect);
-    let store = place.open().await;
-    let (file, _) = items(&store, FileSource::Upload, 20).await;
-    let batch = create(&store, new_batch(file, 20)).await.key;
-    for head in store.segment_heads(file, None, 0, 9).await.unwrap() {
-        store.lease(batch, &head);
-    }
+    let store = place.start().await;
+    let running = batch_of(&store, 20).await;
+    let batch = running.key;
+    assert_eq!(take(&store, &running, 0, 9).await, [0, 1]);
     let retry = RetryRecord {
         batch,
         line: 9,

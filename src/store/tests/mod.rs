@@ -13,6 +13,7 @@ mod opening;
 mod place;
 mod postgres_opening;
 mod postgres_outages;
+mod postgres_workers;
 mod recording;
 mod results;
 mod retention;

@@ -18,7 +18,8 @@ use crate::domain::segment::{ItemLine, Segment, SegmentBuilder};
 use crate::domain::time::Timestamp;
 use crate::metrics::Metrics;
 use crate::store::{
-    CreateOutcome, Flush, NewBatch, NewFile, Recorded, Result, Store, StoreLocation, StoreSettings,
+    Claim, ClaimedSegment, CreateOutcome, Flush, NewBatch, NewFile, Recorded, Result, Store, StoreLocation, StoreSettings,
+    WorkerSettings,
 };
 
 /// Which database is behind a store.
@@ -44,8 +45,9 @@ impl Place {
                 StoreLocation::Postgres { url, schema }
             }
         };
+        let worker = WorkerSettings { name: "host:1".to_owned(), version: "1".to_owned() };
         let settings =
-            StoreSettings { location, min_free: 0, files_retention: None, results_retention: None };
+            StoreSettings { location, worker, min_free: 0, files_retention: None, results_retention: None };
         Self { folder, settings }
     }
 
@@ -56,6 +58,20 @@ impl Place {
 
     pub(super) async fn open(&self) -> Store {
         self.try_open().await.unwrap()
+    }
+
+    /// Opens a store and makes it a worker's.
+    pub(super) async fn start(&self) -> Store {
+        let store = self.open().await;
+        store.begin_boot(at(0)).await.unwrap();
+        store
+    }
+
+    /// The same place, as another worker sees it.
+    pub(super) fn beside(&self, worker: &str) -> Self {
+        let mut settings = self.settings.clone();
+        settings.worker.name = worker.to_owned();
+        Self { folder: tempfile::tempdir().unwrap(), settings }
     }
 
     /// What a crash does, as far as one process can: queued commands are gone, the log is not folded.
@@ -213,6 +229,22 @@ pub(super) async fn create(store: &Store, new: NewBatch) -> BatchRecord {
         CreateOutcome::Created(record) => record,
         other => panic!("not created: {other:?}"),
     }
+}
+
+/// What a worker asks for that has room for so many segments.
+pub(super) fn claim(batch: &BatchRecord, from: u32, most: usize) -> Claim {
+    let (model, file) = (Arc::from("m"), batch.file);
+    Claim { batch: batch.key, file, model, from, most, alone: false, closing: false }
+}
+
+/// Claims segments from that one on, and leases them where only that makes them one's own; their numbers.
+pub(super) async fn take(store: &Store, batch: &BatchRecord, from: u32, most: usize) -> Vec<u32> {
+    let claimed = store.claim(claim(batch, from, most)).await.unwrap();
+    let lease = |segment: ClaimedSegment| {
+        store.lease(batch.key, &segment.head);
+        segment.head.no
+    };
+    claimed.segments.into_iter().map(lease).collect()
 }
 
 /// A running batch over a fresh upload of `total` items.

@@ -16,23 +16,25 @@ use crate::domain::ids::AppKey;
 use crate::store::{CreateOutcome, Flush, Store, StoreError, StoreLocation};
 
 /// A way to the server on which the answer to one commit can be lost.
-struct Relay {
-    place: Place,
+pub(super) struct Relay {
+    pub(super) place: Place,
     /// The next commit gets to the server, and its answer to nobody.
     swallows: Arc<AtomicBool>,
     /// Nobody gets through.
     is_cut: Arc<AtomicBool>,
+    /// Who listens is told so and hears nothing.
+    pub(super) deafens: Arc<AtomicBool>,
 }
 
 impl Relay {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let url = server::url();
         let (_, server_port) = url.strip_suffix("/postgres").unwrap().rsplit_once(':').unwrap();
         let server = format!("127.0.0.1:{server_port}");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (swallows, is_cut) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let shared = (Arc::clone(&swallows), Arc::clone(&is_cut));
+        let [swallows, is_cut, deafens] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
+        let shared = [&swallows, &is_cut, &deafens].map(Arc::clone);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (server, shared) = (server.clone(), shared.clone());
@@ -42,16 +44,16 @@ impl Relay {
         let mut place = Place::new(Dialect::Postgres);
         let url = Secret::new(format!("postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable"));
         place.settings.location = StoreLocation::Postgres { url, schema: place.schema().to_owned() };
-        Self { place, swallows, is_cut }
+        Self { place, swallows, is_cut, deafens }
     }
 
-    async fn open(&self) -> Store {
+    pub(super) async fn open(&self) -> Store {
         self.place.open().await
     }
 }
 
 /// Carries bytes both ways until either side ends, or a commit's answer is to be lost.
-async fn relay(mut client: TcpStream, server: &str, (swallows, is_cut): &(Arc<AtomicBool>, Arc<AtomicBool>)) {
+async fn relay(mut client: TcpStream, server: &str, [swallows, is_cut, deafens]: &[Arc<AtomicBool>; 3]) {
     if is_cut.load(Ordering::Relaxed) {
         return;
     }
@@ -61,7 +63,11 @@ async fn relay(mut client: TcpStream, server: &str, (swallows, is_cut): &(Arc<At
         tokio::select! {
             read = client.read(&mut asked) => {
                 let Ok(length @ 1..) = read else { return };
-                let asked = &asked[..length];
+                let asked = &mut asked[..length];
+                let listens = asked.windows(8).position(|word| word == b"LISTEN \"");
+                if let Some(place) = listens.filter(|_| deafens.load(Ordering::Relaxed)) {
+                    asked[place..place + 6].copy_from_slice(b"NOTIFY");
+                }
                 let commits = asked.windows(6).any(|word| word == b"COMMIT");
                 if server.write_all(asked).await.is_err() {
                     return;

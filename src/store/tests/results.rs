@@ -102,14 +102,12 @@ async fn one_read_is_at_most_500_rows(#[values(Sqlite, Postgres)] dialect: Diale
 #[tokio::test]
 async fn the_frontier_is_the_first_item_without_a_result(#[values(Sqlite, Postgres)] dialect: Dialect) {
     let place = Place::new(dialect);
-    let store = place.open().await;
-    let (file, _) = items(&store, FileSource::Upload, 25).await;
-    let batch = create(&store, new_batch(file, 25)).await.key;
-    let heads = store.segment_heads(file, None, 0, 9).await.unwrap();
+    let store = place.start().await;
+    let running = batch_of(&store, 25).await;
+    let batch = running.key;
     let frontier = async || store.input_frontier(batch).await.unwrap();
     assert_eq!(frontier().await, 1);
-    store.lease(batch, &heads[0]);
-    store.lease(batch, &heads[1]);
+    assert_eq!(take(&store, &running, 0, 2).await, [0, 1]);
     record(&store, succeeded(batch, [1, 2, 4, 11])).await;
     assert_eq!(frontier().await, 3);
     record(&store, succeeded(batch, [3, 5, 6, 7, 8, 9, 10])).await;
@@ -118,7 +116,7 @@ async fn the_frontier_is_the_first_item_without_a_result(#[values(Sqlite, Postgr
     let results = succeeded(batch, 12..=20);
     flush(&store, Flush { results, finished_segments, ..Flush::default() }).await;
     assert_eq!(frontier().await, 21);
-    store.lease(batch, &heads[2]);
+    assert_eq!(take(&store, &running, 2, 2).await, [2]);
     record(&store, succeeded(batch, 21..=25)).await;
     assert_eq!(frontier().await, u32::MAX);
 }

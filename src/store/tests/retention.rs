@@ -68,13 +68,14 @@ async fn an_inline_input_goes_with_its_batch(#[values(Sqlite, Postgres)] dialect
 #[tokio::test]
 async fn unfinished_uploads_of_a_boot_before_are_erased(#[values(Sqlite, Postgres)] dialect: Dialect) {
     let place = Place::new(dialect);
-    let store = place.open().await;
+    let store = place.start().await;
     let file = store.begin_file(new_file(FileSource::Upload)).await.unwrap();
     store.append_segments(file, vec![segment(0, "m", 1..=9)]).await.unwrap();
     items(&store, FileSource::Inline, 5).await;
     sweep_all(&store, at(0)).await;
     assert_eq!(place.rows("file").await, 2, "they may still be going on");
     let store = place.crash_and_reopen(store).await;
+    store.begin_boot(at(0)).await.unwrap();
     sweep_all(&store, at(0)).await;
     for table in TABLES.iter().chain(&["file"]) {
         assert_eq!(place.rows(table).await, 0, "{table}");

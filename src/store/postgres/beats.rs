@@ -1,0 +1,118 @@
+//! The worker's beats: it tells the database that it lives, and hears whether others do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::arguments::arguments;
+use super::connections::{Connections, Lane, in_time};
+use super::fault::{Attempt, Fault};
+use super::membership::{Identity, since_start};
+use super::server::{Alone, Server};
+use super::workers;
+use crate::store::ownership::{BEAT, DEAD_AFTER, Health};
+
+/// How long a beat may take: one that takes longer is better sent again, on another connection.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The task's belongings.
+pub(super) struct Beats {
+    connections: Arc<Connections>,
+    server: Server,
+    /// One statement for all of it; it names the schema itself, so that nothing has to be set before it.
+    sql: String,
+    /// A connection of its own: a beat must not wait for what others do.
+    alone: Option<Alone>,
+    health: Health,
+    /// A takeover under way: no beat waits for it.
+    taking: Option<JoinHandle<()>>,
+}
+
+impl Beats {
+    pub(super) fn new(connections: Arc<Connections>, server: Server) -> Self {
+        let schema = &connections.schema;
+        let now = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        let dead_after = DEAD_AFTER.as_micros();
+        let sql = format!(
+            "WITH beat AS ( \
+                 UPDATE \"{schema}\".worker SET beat_at = {now}, running = $3, leases = $4 \
+                 WHERE key = $1 AND epoch = $2 AND taken_at IS NULL AND ended_at IS NULL RETURNING key \
+             ) \
+             SELECT EXISTS (SELECT 1 FROM beat), \
+                 ARRAY(SELECT key FROM \"{schema}\".worker WHERE key <> $1 AND ended_at IS NULL \
+                       AND taken_at IS NULL AND beat_at < {now} - {dead_after})"
+        );
+        Self { connections, server, sql, alone: None, health: Health::default(), taking: None }
+    }
+
+    /// Its life.
+    pub(super) async fn run(mut self) {
+        let mut beat = tokio::time::interval_at(Instant::now() + BEAT, BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            // Whoever lost its part is not heard of until it takes part again.
+            let Ok(identity) = self.connections.membership.identity() else { continue };
+            match self.beat(identity).await {
+                Ok(dead) => self.take_over(dead),
+                Err(fault) => {
+                    self.alone = None;
+                    tracing::warn!(error = %fault.answer(), "a beat did not arrive");
+                }
+            }
+        }
+    }
+
+    /// One beat; the workers that look dead.
+    async fn beat(&mut self, identity: Identity) -> Attempt<Vec<i64>> {
+        let late = |_| Fault::Away(format!("no answer within {} s", PATIENCE.as_secs()));
+        tokio::time::timeout(PATIENCE, self.beat_once(identity)).await.map_err(late)?
+    }
+
+    async fn beat_once(&mut self, identity: Identity) -> Attempt<Vec<i64>> {
+        let alone = match self.alone.take().filter(|alone| !alone.client.is_closed()) {
+            Some(alone) => alone,
+            None => self.server.connect().await?,
+        };
+        let (running, leases) = self.connections.shared.load.noted();
+        let (running, leases) = (i64::from(running), i64::from(leases));
+        let Identity { key, epoch, .. } = identity;
+        let sent = since_start();
+        let arguments = arguments![key, epoch, running, leases];
+        let row = in_time(alone.client.query_typed_one(&self.sql, &arguments)).await?;
+        self.alone = Some(alone);
+        let (arrived, dead): (bool, Vec<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        if arrived {
+            self.health.beat(sent);
+            self.connections.membership.beat_arrived(epoch, sent);
+        } else {
+            self.health = Health::default();
+            self.connections.membership.lose(epoch);
+        }
+        Ok(dead)
+    }
+
+    /// Takes over from the dead, once sure that they are not just unheard.
+    fn take_over(&mut self, dead: Vec<i64>) {
+        let is_sure = self.health.may_take_over(since_start()) && self.connections.membership.may_start();
+        let is_free = self.taking.as_ref().is_none_or(JoinHandle::is_finished);
+        if dead.is_empty() || !is_sure || !is_free {
+            return;
+        }
+        let connections = Arc::clone(&self.connections);
+        self.taking = Some(tokio::spawn(async move {
+            for worker in dead {
+                if let Err(fault) = take_over(&connections, worker).await {
+                    tracing::warn!(error = %fault.answer(), "a dead worker's work could not be taken over yet");
+                }
+            }
+        }));
+    }
+}
+
+async fn take_over(connections: &Arc<Connections>, worker: i64) -> Attempt<bool> {
+    let transaction = connections.begin(Lane::Control).await?;
+    workers::take_over(transaction, worker).await
+}
