@@ -58,10 +58,10 @@ enum Choice {
 async fn choose(transaction: &Transaction, claim: &Claim, identity: Identity) -> Attempt<Choice> {
     let Identity { key, epoch, .. } = identity;
     let own = "SELECT 1 FROM worker WHERE key = $1 AND epoch = $2 AND taken_at IS NULL FOR KEY SHARE";
-    let own_arguments = arguments![key, epoch];
+    let (own_arguments, model): (_, &str) = (arguments![key, epoch], &claim.model);
     let batch = "SELECT EXISTS (SELECT 1 FROM cursor WHERE batch = $1 AND model = $2) FROM batch \
                  WHERE key = $1 AND deleted_at IS NULL AND ended_at IS NULL AND (status = 'in_progress' OR $3)";
-    let batch_arguments = arguments![claim.batch.0, &*claim.model, claim.closing];
+    let batch_arguments = arguments![claim.batch.0, model, claim.closing];
     // Sent in this order in one go, and run one after the other.
     let (own, batch, cursor, (is_others, orphans)) = try_join4(
         transaction.row(own, &own_arguments),

@@ -57,7 +57,7 @@ async fn has_workers(server: &Server, schema: &str) -> Attempt<bool> {
     let alone = server.connect().await?;
     let asked = async {
         let sql = "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'worker')";
-        let has_table = alone.client.query_typed_one(sql, &arguments![schema]).await?.try_get(0)?;
+        let has_table: bool = alone.client.query_typed_one(sql, &arguments![schema]).await?.try_get(0)?;
         if !has_table {
             return Ok(false);
         }

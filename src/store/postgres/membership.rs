@@ -28,7 +28,7 @@ impl Identity {
 }
 
 /// What this process knows of its own part.
-pub(super) struct Membership {
+pub(in crate::store) struct Membership {
     pub(super) settings: WorkerSettings,
     shared: Arc<Shared>,
     /// Who it is, or was until it lost its part; none before its boot.
@@ -98,12 +98,12 @@ impl Membership {
     }
 
     /// Whether its part is lost.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(in crate::store) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 
     /// Whether calls may be started. A process that was stopped finds out here, before anything else runs.
-    pub(super) fn may_start(&self) -> bool {
+    pub(in crate::store) fn may_start(&self) -> bool {
         !self.time_left().is_zero()
     }
 
