@@ -14,6 +14,7 @@ mod batches;
 mod bells;
 pub mod copy;
 mod error;
+mod exchange;
 mod files;
 mod health;
 mod json;

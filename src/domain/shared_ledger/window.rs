@@ -94,7 +94,9 @@ impl Window {
     /// Forgets what does not count any more.
     pub(super) fn advance(&mut self, now: i64) {
         let oldest = self.layout.oldest(now);
-        if self.first > self.layout.part_at(now) {
+        if self.sum == 0 {
+            self.first = oldest;
+        } else if self.first > self.layout.part_at(now) {
             // The clock was set back by more than a span: what counted then counts from now on.
             let sum = self.sum;
             *self = Self::new(self.layout, now);

@@ -7,13 +7,13 @@ use super::fault::{Attempt, Fault, damaged};
 use crate::domain::time::Timestamp;
 
 /// Reads a row from its first column to its last.
-pub(super) struct Columns<'r> {
+pub(in crate::store) struct Columns<'r> {
     row: &'r Row,
     next: usize,
 }
 
 impl<'r> Columns<'r> {
-    pub(super) fn of(row: &'r Row) -> Self {
+    pub(in crate::store) fn of(row: &'r Row) -> Self {
         Self { row, next: 0 }
     }
 

@@ -43,6 +43,9 @@ pub(super) struct Connections {
     bulk: Pool,
     flush: Pool,
     read: Pool,
+    pub(super) exchange: Pool,
+    /// With its schema's name, so that it needs no transaction that sets a search path first.
+    pub(super) exchange_sql: String,
     begin_write: String,
     begin_read: String,
     begin_snapshot: String,
@@ -65,6 +68,9 @@ impl Connections {
             bulk: pool(server, 2)?,
             flush: pool(server, 2)?,
             read: pool(server, 4)?,
+            // One is enough, until an exchange gets no answer.
+            exchange: pool(server, 2)?,
+            exchange_sql: format!("SELECT * FROM \"{schema}\".ledger_exchange({EXCHANGE_ARGUMENTS})"),
             // What was acknowledged must survive the server's crash, whatever its administrator set for others.
             begin_write: format!(
                 "BEGIN; {settings}; SET LOCAL synchronous_commit = {}",
@@ -178,12 +184,14 @@ impl Connections {
 
     /// Lets nobody in any more.
     pub(super) fn close(&self) {
-        for pool in [&self.control, &self.bulk, &self.flush, &self.read] {
+        for pool in [&self.control, &self.bulk, &self.flush, &self.read, &self.exchange] {
             pool.close();
         }
     }
 }
 
+const EXCHANGE_ARGUMENTS: &str =
+    "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18";
 /// The transaction's number, which makes it one that its outcome can be asked for, and the database's time.
 const FACTS: &str =
     "SELECT pg_current_xact_id()::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";

@@ -11,6 +11,7 @@ mod large;
 mod model;
 mod opening;
 mod place;
+mod postgres_ledger;
 mod postgres_opening;
 mod postgres_outages;
 mod postgres_workers;
