@@ -94,6 +94,8 @@ impl App {
             None => None,
         };
         let store = open_store(&config, address, clock, &metrics).await?;
+        // Workers of one database go by its time: else they would not agree on deadlines.
+        let clock = store.shared_time().await?.map_or(clock, |(moment, at)| Clock::anchored(moment, at));
         let keyring = open_keyring(&config, &store, clock, &shutdown).await?;
         let engine = engine::spawn(EngineParts {
             store: store.clone(),

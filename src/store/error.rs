@@ -37,9 +37,6 @@ pub enum StoreError {
         /// The newest schema this program knows.
         supported: u32,
     },
-    /// Another took this worker's work over.
-    #[error("another took this worker's work over")]
-    Fenced,
     /// What is stored contradicts itself.
     #[error("the database is damaged: {0}")]
     Damaged(String),
@@ -61,7 +58,6 @@ impl StoreError {
             Self::Fenced => "fenced",
             Self::UnfinishedCopy(_) => "unfinished_copy",
             Self::NewerSchema { .. } => "newer_schema",
-            Self::Fenced => "fenced",
             Self::Damaged(_) => "damaged",
             Self::Unavailable(_) => "unavailable",
             Self::Closed => "closed",

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::domain::ids::{BatchKey, FileKey};
 use crate::domain::segment::SegmentHead;
+use crate::domain::time::Timestamp;
 use crate::domain::worker::WorkerRecord;
 use crate::wakeup::Wakeup;
 
@@ -168,6 +171,18 @@ impl Store {
 
 /// # What others tell
 impl Store {
+    /// The time of a database that several processes share, with the moment here at which it was so: what they all go
+    /// by. `None` where the process's own clock will do.
+    ///
+    /// # Errors
+    /// What every read may answer.
+    pub async fn shared_time(&self) -> Result<Option<(Timestamp, Instant)>> {
+        match &self.database {
+            Database::Sqlite(_) => Ok(None),
+            Database::Postgres(database) => postgres::workers::time(database).await.map(Some),
+        }
+    }
+
     /// Rung when another worker saved levels of the gate: [`Store::ledger_since`] tells which.
     pub fn levels_wakeup(&self) -> &Wakeup {
         &self.shared().levels

@@ -20,8 +20,22 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What the function says to a worker whose epoch is over.
 const FENCED: &str = "SG001";
 
-/// One exchange.
-pub(crate) async fn exchange(database: &Database, worker: (WorkerKey, i64), ask: &Ask) -> Result<Answer> {
+/// One exchange of this worker.
+pub(crate) async fn exchange(database: &Database, ask: &Ask) -> Result<Answer> {
+    let identity = database.membership().identity()?;
+    let answered = exchange_of(database, (WorkerKey(identity.key), identity.epoch), ask).await;
+    if answered == Err(StoreError::Fenced) {
+        database.membership().lose(identity.epoch);
+    }
+    answered
+}
+
+/// One exchange of a worker in one of its epochs.
+pub(in crate::store) async fn exchange_of(
+    database: &Database,
+    worker: (WorkerKey, i64),
+    ask: &Ask,
+) -> Result<Answer> {
     let connections = &database.connections;
     let told = Told::of(worker, ask);
     let arguments = told.arguments();

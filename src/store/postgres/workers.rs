@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Database;
 use super::arguments::{Statement, arguments};
 use super::columns::Columns;
@@ -13,6 +15,7 @@ use super::fault::{Attempt, damaged};
 use super::membership::{Identity, since_start};
 use super::transaction::Transaction;
 use super::unfinished_copy;
+use crate::domain::time::Timestamp;
 use crate::domain::worker::{WorkerKey, WorkerRecord};
 use crate::store::ownership::{self, DEAD_AFTER};
 use crate::store::{Result, WorkerSettings};
@@ -134,4 +137,15 @@ pub(crate) async fn all(database: &Database) -> Result<Vec<WorkerRecord>> {
         Ok(WorkerRecord { key, name, epoch, version, started_at, beat_at, state, running, leases })
     };
     Ok(rows.iter().map(read).collect::<Attempt<_>>()?)
+}
+
+/// The database's time, and the moment here at which it was so: exact to half of a round trip.
+pub(crate) async fn time(database: &Database) -> Result<(Timestamp, Instant)> {
+    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+    // The first question may have to connect first.
+    database.rows(sql, &[]).await?;
+    let asked = Instant::now();
+    let row = database.row(sql, &[]).await?.ok_or_else(|| damaged("the server told no time"))?;
+    let moment = Columns::of(&row).moment()?;
+    Ok((moment, asked + asked.elapsed() / 2))
 }

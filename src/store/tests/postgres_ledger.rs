@@ -16,7 +16,7 @@ use crate::domain::limits::Dimension;
 use crate::domain::shared_ledger::SharedLedger;
 use crate::domain::shared_ledger::script::{Habits, Script, Step, Subject, steps};
 use crate::domain::worker::WorkerKey;
-use crate::store::StoreError;
+use crate::store::{Database, Result, Store, StoreError, postgres};
 use crate::store::postgres::columns::Columns;
 use crate::store::postgres::told::{Told, answer};
 
@@ -126,6 +126,12 @@ fn budget(name: BudgetName, limit: u64, spending: Spending, need: u64) -> Budget
     BudgetAsk { name, limit, spending, need, want: need, unused: Vec::new(), settled: Vec::new() }
 }
 
+/// An exchange of any worker in its first epoch.
+async fn exchange_of(store: &Store, worker: WorkerKey, ask: &Ask) -> Result<Answer> {
+    let Database::Postgres(database) = &store.database else { panic!("not shared") };
+    postgres::exchange::exchange_of(database, (worker, 1), ask).await
+}
+
 async fn key_of(place: &Place, name: &str) -> WorkerKey {
     let sql = "SELECT key FROM worker WHERE name = $1";
     WorkerKey(place.client().await.query_one(sql, &[&name]).await.unwrap().get(0))
@@ -140,14 +146,14 @@ async fn an_exchange_is_one_statement_by_the_databases_clock() {
     let requests = budget(name("lane/a", Dimension::Requests, 60 * SECOND), 6_000, paced(60 * SECOND), 3);
     let places = vec![PlacesAsk { level: Arc::from("lane/a"), limit: 8, used: 0, want: 9 }];
     let asked = Ask { number: 1, budgets: vec![requests.clone()], places };
-    let answer = store.exchange((me, 1), &asked).await.unwrap();
+    let answer = exchange_of(&store, me, &asked).await.unwrap();
     assert_eq!(answer.places, [8]);
     assert_eq!(answer.budgets[0].slots, [Slots { at_us: answer.now_us, units: 3 }]);
     let unused = BudgetAsk { need: 0, want: 0, unused: answer.budgets[0].slots.clone(), ..requests };
-    let answer = store.exchange((me, 1), &ask(2, vec![unused.clone()])).await.unwrap();
+    let answer = exchange_of(&store, me, &ask(2, vec![unused.clone()])).await.unwrap();
     assert_eq!(answer.budgets[0].used, 0);
     store.close().await;
-    assert_eq!(store.exchange((me, 1), &asked).await, Err(StoreError::Closed));
+    assert_eq!(exchange_of(&store, me, &asked).await, Err(StoreError::Closed));
 }
 
 #[tokio::test]
@@ -159,9 +165,9 @@ async fn a_worker_whose_work_was_taken_over_gets_nothing() {
     let requests = budget(name("lane/a", Dimension::Requests, 60 * SECOND), 6_000, paced(60 * SECOND), 3);
     let unused = vec![Slots { at_us: START, units: 3 }];
     let asked = ask(1, vec![BudgetAsk { unused, ..requests }]);
-    assert!(store.exchange((me, 1), &asked).await.is_ok());
+    assert!(exchange_of(&store, me, &asked).await.is_ok());
     place.execute("UPDATE worker SET epoch = 2").await;
-    assert_eq!(store.exchange((me, 1), &asked).await, Err(StoreError::Fenced));
+    assert_eq!(exchange_of(&store, me, &asked).await, Err(StoreError::Fenced));
     assert_eq!(place.rows("ledger_budget").await, 1);
     store.close().await;
 }
@@ -178,7 +184,7 @@ async fn places_of_the_dead_and_the_ended_are_free() {
         ..Ask::default()
     };
     let held = async |worker, used, want| {
-        store.exchange((worker, 1), &places(used, want)).await.unwrap().places[0]
+        exchange_of(&store, worker, &places(used, want)).await.unwrap().places[0]
     };
     assert_eq!(held(one, 0, 20).await, 9);
     assert_eq!(held(two, 0, 20).await, 0, "not before the others hold less");
@@ -203,14 +209,14 @@ async fn a_lock_that_somebody_holds_is_not_waited_for_long() {
     let tokens = budget(name("lane/a", Dimension::Tokens, 60 * SECOND), 6_000, paced(60 * SECOND), 3);
     let settled = vec![Settled { at_us: START, change: 500 }];
     let asked = ask(1, vec![BudgetAsk { settled, ..tokens }]);
-    store.exchange((me, 1), &ask(1, Vec::new())).await.unwrap();
+    exchange_of(&store, me, &ask(1, Vec::new())).await.unwrap();
     let other = place.client().await;
     other.batch_execute("BEGIN; LOCK ledger_budget").await.unwrap();
-    let late = store.exchange((me, 1), &asked).await;
+    let late = exchange_of(&store, me, &asked).await;
     assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
     other.batch_execute("ROLLBACK").await.unwrap();
-    let used = store.exchange((me, 1), &asked).await.unwrap().budgets[0].used;
-    let again = store.exchange((me, 1), &asked).await.unwrap().budgets[0].used;
+    let used = exchange_of(&store, me, &asked).await.unwrap().budgets[0].used;
+    let again = exchange_of(&store, me, &asked).await.unwrap().budgets[0].used;
     assert!(again <= used, "the debt was charged once: {used}, {again}");
     store.close().await;
 }
@@ -247,6 +253,6 @@ async fn what_one_process_saved_is_gone_on_with() {
 async fn a_database_file_is_not_shared() {
     let place = Place::new(Dialect::Sqlite);
     let store = place.open().await;
-    let answer = store.exchange((WorkerKey(1), 1), &ask(1, Vec::new())).await;
+    let answer = store.exchange(&ask(1, Vec::new())).await;
     assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
 }
