@@ -18,7 +18,9 @@ use sluicegate::domain::ids::{AppKey, BatchId, BatchKey, FileId};
 use sluicegate::domain::result::{ItemStatus, NewResult, Payload};
 use sluicegate::domain::time::Timestamp;
 use sluicegate::metrics::Metrics;
-use sluicegate::store::{CreateOutcome, Flush, NewBatch, NewFile, Store, StoreLocation, StoreSettings, WorkerSettings};
+use sluicegate::store::{
+    CreateOutcome, Flush, NewBatch, NewFile, Store, StoreLocation, StoreSettings, WorkerSettings,
+};
 
 const PAYLOAD_BYTES: usize = 1_024;
 const LONGEST: Duration = Duration::from_secs(5);

@@ -116,7 +116,8 @@ mod tests {
     #[test]
     fn bells_wait_until_they_are_taken() {
         let outgoing = Outgoing::default();
-        let (work, progress) = (Bells { work: true, ..Bells::default() }, Bells { progress: true, ..Bells::default() });
+        let (work, progress) =
+            (Bells { work: true, ..Bells::default() }, Bells { progress: true, ..Bells::default() });
         outgoing.add(work);
         outgoing.add(progress);
         outgoing.add(work);

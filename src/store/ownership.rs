@@ -22,12 +22,7 @@ pub(super) fn fence(sent: Duration) -> Duration {
 }
 
 /// How a worker is, given its row.
-pub(super) fn state(
-    beat_at: Timestamp,
-    ended: bool,
-    taken: bool,
-    now: Timestamp,
-) -> WorkerState {
+pub(super) fn state(beat_at: Timestamp, ended: bool, taken: bool, now: Timestamp) -> WorkerState {
     if ended {
         WorkerState::Ended
     } else if taken || now.since(beat_at) > DEAD_AFTER {

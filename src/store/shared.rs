@@ -82,7 +82,8 @@ impl Shared {
     /// Rings the bells of this process.
     pub(super) fn ring_here(&self, bells: Bells) {
         let Bells { work, progress, apps, levels } = bells;
-        let bells = [(work, &self.work), (progress, &self.progress), (apps, &self.apps), (levels, &self.levels)];
+        let bells =
+            [(work, &self.work), (progress, &self.progress), (apps, &self.apps), (levels, &self.levels)];
         for (_, bell) in bells.into_iter().filter(|(rings, _)| *rings) {
             bell.ring();
         }

@@ -67,15 +67,16 @@ async fn kills_lose_nothing_and_repeat_only_what_was_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_replica_on_the_schema_is_refused() {
+async fn two_replicas_share_a_schema_and_see_each_other() {
     let upstream = upstream("").await;
     let settings = on_postgres(Settings::new(&upstream), &postgres::url());
-    let first = Process::start(&settings);
-    let (code, said) = Process::run_to_end(&settings);
-    assert_ne!(code, Some(0));
-    assert!(said.contains("is used by another process"), "{said}");
+    let (first, second) = (Process::start(&settings), Process::start(&settings));
     let id = first.submit(&chats(5, ""), json!({})).await;
-    check_whole(&first, &id, 5).await;
+    check_whole(&second, &id, 5).await;
+    let workers = second.get("/admin/v1/workers").await.ok();
+    let workers = workers["data"].as_array().unwrap();
+    assert_eq!(workers.len(), 2, "{workers:?}");
+    assert!(workers.iter().all(|worker| worker["state"] == "alive" && worker["epoch"] == 1), "{workers:?}");
 }
 
 /// A way to the server that can be cut.

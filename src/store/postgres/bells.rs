@@ -177,7 +177,10 @@ impl Bells {
     fn complain(&mut self, why: &str) {
         self.tell_hears(false);
         if !std::mem::replace(&mut self.complained, true) {
-            tracing::warn!(why, "what other workers do is not heard at once; looking every second or two instead");
+            tracing::warn!(
+                why,
+                "what other workers do is not heard at once; looking every second or two instead"
+            );
         }
     }
 

@@ -17,8 +17,8 @@ use super::membership::Membership;
 use super::server::Server;
 use super::transaction::Transaction;
 use crate::domain::time::Timestamp;
-use crate::store::{StoreError, WorkerSettings};
 use crate::store::shared::Shared;
+use crate::store::{StoreError, WorkerSettings};
 
 /// How long this side waits for an answer. Longer than the server's own limits, which say why: it counts where the
 /// server is gone without a word.
@@ -56,7 +56,12 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(server: &Server, schema: &str, worker: WorkerSettings, shared: Arc<Shared>) -> Attempt<Self> {
+    pub(super) fn new(
+        server: &Server,
+        schema: &str,
+        worker: WorkerSettings,
+        shared: Arc<Shared>,
+    ) -> Attempt<Self> {
         // With each transaction, not once per connection: behind a proxy the next transaction may run on another one.
         // Plans are made for the values at hand, so compiling them never pays.
         let settings = format!(

@@ -115,8 +115,7 @@ impl Database {
         let bells = Bells::new(server.clone(), schema, Arc::clone(&connections.shared));
         let measure = flusher::measure(Arc::clone(&connections));
         let tasks = vec![tokio::spawn(bells.run()).abort_handle(), tokio::spawn(measure).abort_handle()];
-        let (queue, flusher, tasks) =
-            (Mutex::new(Some(queue)), Mutex::new(Some(flusher)), Mutex::new(tasks));
+        let (queue, flusher, tasks) = (Mutex::new(Some(queue)), Mutex::new(Some(flusher)), Mutex::new(tasks));
         let (unanswered, beats) = (TaskTracker::new(), Once::new());
         Ok(Self { connections, queue, flusher, unanswered, server, tasks, beats })
     }

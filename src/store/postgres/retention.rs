@@ -4,7 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Database, workers};
 use super::arguments::{Argument, arguments};
 use super::batches;
 use super::columns::Columns;
@@ -12,6 +11,7 @@ use super::connections::{Lane, Queries};
 use super::fault::Attempt;
 use super::result_rows::pair;
 use super::transaction::Transaction;
+use super::{Database, workers};
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
 use crate::store::retention::Horizon;
@@ -66,7 +66,8 @@ async fn has_work(database: &Database, horizon: Horizon) -> Attempt<bool> {
     let (upload, gone) = (LONGEST_UPLOAD.as_micros(), workers::REMEMBERED.as_micros());
     let any = [
         "file WHERE expires_at <= $1 AND deleted_at IS NULL AND status = 'processed'".to_owned(),
-        "file WHERE created_at <= $2 AND source = 'upload' AND status = 'processed' AND deleted_at IS NULL".to_owned(),
+        "file WHERE created_at <= $2 AND source = 'upload' AND status = 'processed' AND deleted_at IS NULL"
+            .to_owned(),
         format!("file WHERE created_at <= {now} - {upload} AND status = 'uploading' AND deleted_at IS NULL"),
         "batch WHERE ended_at <= $3 AND deleted_at IS NULL".to_owned(),
         "batch WHERE deleted_at IS NOT NULL".to_owned(),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Client, Notification};
 use tokio_postgres::config::{Config, Host, SslMode};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, Client, Notification};
 
 use super::connections::in_time;
 use super::fault::told;

@@ -21,7 +21,10 @@ use crate::store::ownership::{self, DEAD_AFTER};
 use crate::store::{Result, WorkerSettings};
 
 /// Makes this process a worker, in the transaction that writes its boot's row; its key and epoch.
-pub(super) async fn register(transaction: &mut Transaction, settings: &WorkerSettings) -> Attempt<(i64, i64)> {
+pub(super) async fn register(
+    transaction: &mut Transaction,
+    settings: &WorkerSettings,
+) -> Attempt<(i64, i64)> {
     unfinished_copy::keep_out(transaction).await?;
     let sql = "SELECT key FROM worker WHERE name = $1 FOR UPDATE";
     transaction.row(sql, &arguments![settings.name]).await?;
@@ -114,7 +117,8 @@ pub(super) const REMEMBERED: Duration = Duration::from_hours(7 * 24);
 /// Forgets those that have been gone for long, and how they ran.
 pub(super) async fn forget_gone(transaction: &Transaction) -> Attempt<()> {
     let gone = (transaction.now - REMEMBERED).micros();
-    let sql = "DELETE FROM boot WHERE worker IN (SELECT key FROM worker WHERE coalesce(ended_at, taken_at) < $1)";
+    let sql =
+        "DELETE FROM boot WHERE worker IN (SELECT key FROM worker WHERE coalesce(ended_at, taken_at) < $1)";
     transaction.execute(sql, &arguments![gone]).await?;
     let sql = "DELETE FROM worker WHERE coalesce(ended_at, taken_at) < $1";
     transaction.execute(sql, &arguments![gone]).await?;

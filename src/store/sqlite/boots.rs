@@ -7,8 +7,8 @@ use super::workers;
 use super::writing::Writing;
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
-use crate::store::{BootReport, WorkerSettings};
 use crate::store::previous_boot::{PreviousBoot, REMEMBERED};
+use crate::store::{BootReport, WorkerSettings};
 
 /// Writes this boot's row and tells of the boot before.
 pub(crate) fn begin(

@@ -18,8 +18,8 @@ use crate::domain::segment::{ItemLine, Segment, SegmentBuilder};
 use crate::domain::time::Timestamp;
 use crate::metrics::Metrics;
 use crate::store::{
-    Claim, ClaimedSegment, CreateOutcome, Flush, NewBatch, NewFile, Recorded, Result, Store, StoreLocation, StoreSettings,
-    WorkerSettings,
+    Claim, ClaimedSegment, CreateOutcome, Flush, NewBatch, NewFile, Recorded, Result, Store, StoreLocation,
+    StoreSettings, WorkerSettings,
 };
 
 /// Which database is behind a store.

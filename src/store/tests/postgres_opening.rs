@@ -76,11 +76,11 @@ async fn tls_is_as_strict_as_it_was_asked_to_be() {
     ] {
         let place = at(host, &tls);
         let store = place.open().await;
+        batch_of(&store, 1).await;
         let sql = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
                    WHERE ssl AND application_name = 'sluicegate'";
         let encrypted: i64 = place.client().await.query_one(sql, &[]).await.unwrap().get(0);
         assert!(encrypted > 0, "{tls}");
-        batch_of(&store, 1).await;
         store.close().await;
     }
     for (host, tls) in [

@@ -1,8 +1,8 @@
 //! Several workers on one schema: what one has no other has, and what nobody has anyone may take.
 
 use super::place::*;
-use crate::domain::batch::BatchRecord;
 use crate::domain::app::{AppName, AppSettings};
+use crate::domain::batch::BatchRecord;
 use crate::domain::file::FileSource;
 use crate::domain::ids::AppKey;
 use crate::domain::result::ItemStatus;
@@ -227,7 +227,8 @@ async fn a_worker_hears_what_others_do() {
     let (_place, one, other) = two().await;
     listening(&other).await;
     let mut bells =
-        [other.work_wakeup(), other.progress_wakeup(), other.apps_wakeup(), other.levels_wakeup()].map(|bell| bell.listen());
+        [other.work_wakeup(), other.progress_wakeup(), other.apps_wakeup(), other.levels_wakeup()]
+            .map(|bell| bell.listen());
     let mut own = one.levels_wakeup().listen();
     listening(&one).await;
     let batch = batch_of(&one, 3).await;
@@ -268,7 +269,9 @@ async fn a_schema_at_work_is_not_copied_to_and_one_being_copied_to_is_not_served
     source.start().await.close().await;
     let place = Place::new(Dialect::Postgres);
     let store = place.start().await;
-    let crate::store::StoreLocation::Postgres { url, schema } = place.settings.location.clone() else { panic!() };
+    let crate::store::StoreLocation::Postgres { url, schema } = place.settings.location.clone() else {
+        panic!()
+    };
     let settings = CopySettings { from: source.path().to_owned(), url, schema: schema.clone() };
     match copy(&settings, &mut |_| {}).await {
         Err(CopyError::Destination(StoreError::SchemaInUse(used))) => assert_eq!(used, schema),
@@ -291,4 +294,3 @@ async fn listening(store: &Store) {
         levels.heard().await;
     }
 }
-

@@ -4,7 +4,6 @@ use rstest::rstest;
 
 use super::place::Dialect::{Postgres, Sqlite};
 use super::place::*;
-use crate::domain::file::FileSource;
 use crate::domain::ids::BatchKey;
 use crate::domain::result::{ItemStatus, NewResult, Payload};
 use crate::store::{Flush, ResultFilter, ResultOrder, ResultQuery, Store};
