@@ -11,7 +11,8 @@ prints the address it listens at, and ends with its input. Each line of the inpu
     half-open up            what clients send gets stuck; `down`: what the server answers
     black-hole              both get stuck; connections stay, and new ones are accepted
     strike {"word": "COMMIT", "where": "answered", "every": 20, "seed": 7, "most": 500}
-                            resets the connection of about one in 20 statements that hold the word, 500 times at most:
+                            resets the connection of about one in 20 statements that hold the word, or are of the kind
+                            that `counts` calls so, 500 times at most:
                             `half`: when half of the statement was sent; `sent`: when all of it was, whatever becomes of
                             it; `answered`: when the server has done it and before its answer gets back
     calm                    no more strikes
@@ -49,6 +50,7 @@ class Strike:
         self.dice, self.times = random.Random(seed), 0
 
     def hits(self, text):
+        text = f"{kind_of(text)}\n{text}"
         if self.word not in text.lower() or (self.most is not None and self.times >= self.most):
             return False
         if self.dice.random() * self.every >= 1:

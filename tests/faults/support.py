@@ -17,11 +17,11 @@ class Wrong(Exception):
     """What a point showed that must not be."""
 
 
-def http(method, url, body=None, headers=None):
+def http(method, url, body=None, headers=None, timeout=60):
     """The answer's bytes; raises OSError where no whole answer came, and Wrong where it is an error."""
     request = urllib.request.Request(url, data=body, method=method, headers=headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
             return answer.read()
     except urllib.error.HTTPError as error:
         raise Wrong(f"{method} {url}: {error.code} {error.read()[:300]}") from error
