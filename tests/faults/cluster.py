@@ -73,11 +73,11 @@ class Database:
     def number(self, sql):
         return float(self.rows(sql)[0][0] or 0)
 
-    def statements(self, ours="postgres"):
-        """Statements by role since the last reset, but for those of one role."""
-        asked = ("SELECT rolname, sum(calls) FROM pg_stat_statements JOIN pg_roles ON pg_roles.oid = userid "
-                 f"WHERE rolname <> '{ours}' GROUP BY 1 ORDER BY 1")
-        return {role: int(calls) for role, calls in self.rows(asked)}
+    def statements(self):
+        """Statements of each replica since the last reset; and those that ask for something, without BEGIN and the like."""
+        asked = ("SELECT rolname, sum(calls), coalesce(sum(calls) FILTER (WHERE query !~* '^(set|begin|commit|rollback)'), 0) "
+                 "FROM pg_stat_statements JOIN pg_roles ON pg_roles.oid = userid WHERE rolname LIKE 'replica%' GROUP BY 1")
+        return {role: (int(all_of_them), int(queries)) for role, all_of_them, queries in self.rows(asked)}
 
     def close(self):
         if self.session is not None:
