@@ -1,5 +1,6 @@
 """Several replicas of the service on one PostgreSQL server, in front of one scripted upstream."""
 
+import atexit
 import json
 import os
 import pathlib
@@ -164,6 +165,8 @@ class Cluster:
             Replica(number, arguments.binary, self.folder / f"r{number}", self.upstream, self.database, limits, top, proxied)
             for number in range(1, arguments.replicas + 1)
         ]
+        # Nothing outlives a run that ends early.
+        atexit.register(self.end)
         self.faults, self.key, self.dice = [], None, random.Random(arguments.seed)
         self.choice = random.Random(0)
 
@@ -214,17 +217,20 @@ class Cluster:
         found = self.database.rows(asked)
         return (int(found[0][0]), int(found[0][1])) if found else None
 
-    def close(self):
-        """Ends everything; the exit code. What was wrong stays to be looked at."""
+    def end(self):
+        """Ends every process."""
         for replica in self.replicas:
             if replica.runs():
-                if replica.stopped:
-                    replica.wake()
                 replica.kill()
             if replica.proxy:
                 replica.proxy.close()
         self.upstream.close()
         self.database.close()
+
+    def close(self):
+        """Ends everything; the exit code. What was wrong stays to be looked at."""
+        atexit.unregister(self.end)
+        self.end()
         for fault in self.faults:
             print(f"WRONG {fault}")
         if self.faults:

@@ -25,6 +25,7 @@ import argparse
 import asyncio
 import collections
 import json
+import os
 import pathlib
 import random
 import re
@@ -257,6 +258,9 @@ async def serve(host, port):
         print(json.dumps(await way.command(line.decode().strip())), flush=True)
     for link in list(way.links):
         link.reset()
+    sys.stdout.flush()
+    # At once: what connections were at is of no matter any more.
+    os._exit(0)
 
 
 class Proxy:

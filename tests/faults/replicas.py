@@ -17,6 +17,7 @@ Each line that is printed names the seed; the exit code is 1 if a promise did no
 
 import argparse
 import pathlib
+import signal
 import sys
 
 import database_faults
@@ -49,6 +50,7 @@ def main():
     parser.add_argument("--sdk", type=pathlib.Path, help="a folder for the environment with the OpenAI SDK")
     arguments = parser.parse_args()
     arguments.binary = arguments.binary.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sys.exit(PARTS[arguments.what](arguments))
 
 
