@@ -10,15 +10,12 @@ mod harness;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::Parser;
-use reqwest::Client;
-use serde_json::json;
-use tokio::task::JoinSet;
 
 use harness::api::Api;
 use harness::input::Input;
 use harness::law::{Law, limits};
+use harness::live::{Caller, chat_body};
 use harness::oracle::Reading;
 use harness::service::Service;
 use harness::setting::{self, Setting, sleep_until};
@@ -75,10 +72,9 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let start = Instant::now() + Duration::from_secs(arguments.skip);
     sleep_until(start).await;
     let (before, alone) = items_in(&api, &upstream, &batch, start + span).await?;
-    let (client, url) =
-        (Client::builder().no_proxy().build()?, format!("http://{}/v1/chat/completions", service.address()));
+    let caller = Caller::of(service.address(), chat_body())?;
     let per_second = limit as f64 / 60.0 * arguments.live;
-    let live = tokio::spawn(calls(client, url, per_second, start + span * 2));
+    let live = tokio::spawn(async move { caller.at_random(per_second, start + span * 2).await });
     let (between, beside) = items_in(&api, &upstream, &batch, start + span * 2).await?;
     let waits = live.await??;
     let after = Reading::of(&upstream).await?;
@@ -124,31 +120,4 @@ async fn items_in(
     let (reading, first) = (Reading::of(upstream).await?, api.completed(batch).await?);
     sleep_until(until).await;
     Ok((reading, api.completed(batch).await? - first))
-}
-
-/// Makes live calls at random moments until one: what each waited in the gate, in milliseconds.
-async fn calls(client: Client, url: String, per_second: f64, until: Instant) -> anyhow::Result<Vec<f64>> {
-    let mut under_way = JoinSet::new();
-    let mut next = Instant::now();
-    while next < until {
-        sleep_until(next).await;
-        let (client, url) = (client.clone(), url.clone());
-        under_way.spawn(async move { waited(&client, &url).await });
-        // Calls of many people come at random: the gaps are exponential.
-        next += Duration::from_secs_f64(-(1.0 - rand::random::<f64>()).ln() / per_second);
-    }
-    under_way.join_all().await.into_iter().collect()
-}
-
-async fn waited(client: &Client, url: &str) -> anyhow::Result<f64> {
-    let body = json!({"model": "bench", "messages": [{"role": "user", "content": "Say something."}]});
-    let answer = client.post(url).json(&body).send().await?.error_for_status()?;
-    let waited = answer
-        .headers()
-        .get("sluicegate-waited-ms")
-        .context("the answer names no wait")?
-        .to_str()?
-        .parse()?;
-    answer.bytes().await?;
-    Ok(waited)
 }

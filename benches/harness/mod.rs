@@ -2,8 +2,10 @@
 
 pub(crate) mod api;
 pub(crate) mod bare_proxy;
+pub(crate) mod database;
 pub(crate) mod input;
 pub(crate) mod law;
+pub(crate) mod live;
 pub(crate) mod measures;
 pub(crate) mod oracle;
 pub(crate) mod output;

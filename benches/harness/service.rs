@@ -1,5 +1,6 @@
 //! The service in a process of its own.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,11 @@ impl Service {
         Self::write(folder, &store, providers)
     }
 
+    /// The same with the providers' tables written out, after whatever keys of the top they begin with.
+    pub(crate) fn configure_on(folder: &Path, store: &str, providers: &str) -> anyhow::Result<Self> {
+        Self::write(folder, store, providers)
+    }
+
     /// The same with the store at a URL.
     pub(crate) fn prepare_on(folder: &Path, store: &str, providers: &[Provider]) -> anyhow::Result<Self> {
         Self::write(folder, store, &tables(providers)?)
@@ -87,7 +93,7 @@ impl Service {
     /// Starts the process, without waiting for it to be ready.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log"))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        let mut command = Command::new(program());
         command.arg("serve").arg("--config").arg(self.folder.join("sluicegate.toml"));
         // Nothing of the caller's environment: a key there would become a provider.
         command
@@ -132,6 +138,11 @@ impl Service {
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.process.take().context("the service does not run")?.kill()
     }
+}
+
+/// The program that is measured: the one built with the benchmark, unless another one is named.
+fn program() -> OsString {
+    std::env::var_os("BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_sluicegate").into())
 }
 
 /// The providers' tables in the configuration.

@@ -5,7 +5,6 @@
 //! cargo bench --bench throughput -- --items 100000 --latency 0ms --postgres --held-snapshot
 //! ```
 
-mod database;
 #[expect(dead_code, reason = "each benchmark uses a part of what they share")]
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::Arguments;
-use crate::database::{Server, Work};
+use crate::harness::database::{Server, Work};
 use crate::harness::input::Input;
 use crate::harness::measures::Usage;
 use crate::harness::service::{Provider, Service};

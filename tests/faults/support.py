@@ -17,11 +17,11 @@ class Wrong(Exception):
     """What a point showed that must not be."""
 
 
-def http(method, url, body=None, headers=None):
+def http(method, url, body=None, headers=None, timeout=60):
     """The answer's bytes; raises OSError where no whole answer came, and Wrong where it is an error."""
     request = urllib.request.Request(url, data=body, method=method, headers=headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
             return answer.read()
     except urllib.error.HTTPError as error:
         raise Wrong(f"{method} {url}: {error.code} {error.read()[:300]}") from error
@@ -56,16 +56,20 @@ class Upstream:
 
 
 class Service:
-    """The service on a store in a folder; started as often as a point needs."""
+    """The service on a store in a folder; started as often as a point needs.
 
-    def __init__(self, binary, folder, upstream, limits):
+    `limits` are keys of its provider; `store` the keys of a store elsewhere, and whatever else is not the provider's.
+    """
+
+    def __init__(self, binary, folder, upstream, limits, store=None):
         self.binary, self.folder, self.deaths = binary, folder, 0
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.root = f"http://127.0.0.1:{port}"
+        self.port, self.root = port, f"http://127.0.0.1:{port}"
+        store = store or f'store.url = "sqlite:{folder}/store.db"\nstore.min_free = "1MiB"'
         (folder / "sluicegate.toml").write_text(
-            f'server.listen = "127.0.0.1:{port}"\nstore.url = "sqlite:{folder}/store.db"\nstore.min_free = "1MiB"\n'
+            f'server.listen = "127.0.0.1:{port}"\n{store}\n'
             f'log.level = "warn"\n[providers.p]\nbase_url = "{upstream.base_url}"\n'
             f"{limits}\n"
         )
@@ -95,14 +99,14 @@ class Service:
             raise Wrong("it does not end within 20 s of SIGTERM") from error
 
 
-def lines(items):
-    """A batch's input: line n names itself to the upstream, which answers `Answer to n.`"""
+def lines(items, first=0, mark=""):
+    """A batch's input: line n names itself to the upstream, which answers `Answer to n.`; its id ends with the mark."""
     return "".join(
         json.dumps({
-            "custom_id": f"item-{item}", "method": "POST", "url": "/v1/chat/completions",
+            "custom_id": f"item-{item}{mark}", "method": "POST", "url": "/v1/chat/completions",
             "body": {"model": "m", "messages": [{"role": "user", "content": f"[[id={item}]] How deep is lock {item}?"}]},
         }) + "\n"
-        for item in range(items)
+        for item in range(first, first + items)
     ).encode()
 
 
@@ -114,8 +118,8 @@ def upload(ask, content):
     return json.loads(ask("POST", "/v1/files", head + content + b"\r\n--B--\r\n", kind))["id"]
 
 
-def create(ask, file):
-    """Creates a batch of a file; the same one however often it is asked for."""
+def create(ask, file, key="job"):
+    """Creates a batch of a file; the same one however often it is asked for with the same key."""
     options = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    kind = {"content-type": "application/json", "idempotency-key": "job"}
+    kind = {"content-type": "application/json", "idempotency-key": key}
     return json.loads(ask("POST", "/v1/batches", json.dumps(options).encode(), kind))

@@ -77,6 +77,8 @@ pub struct Entry {
     pub number: u64,
     /// When it arrived, unix seconds.
     pub at: f64,
+    /// What its header `x-caller` says.
+    pub caller: Option<Box<str>>,
     /// Its `[[id=…]]`.
     pub id: Option<Box<str>>,
     /// The how-many-eth call of its id it is, from 1; 0 without an id.
@@ -85,6 +87,8 @@ pub struct Entry {
     pub path: &'static str,
     /// How it ended; `None` while it runs.
     pub ending: Option<Ending>,
+    /// When it ended, unix seconds; `None` while it runs.
+    pub ended_at: Option<f64>,
 }
 
 /// The log itself.
@@ -110,6 +114,8 @@ pub(super) struct Arrival<'a> {
     pub(super) at: Duration,
     /// The path it was made to.
     pub(super) path: &'static str,
+    /// Who made it.
+    pub(super) caller: Option<&'a str>,
     /// Its id.
     pub(super) id: Option<&'a str>,
     /// Stands for the body; set if calls without an id need counting.
@@ -147,18 +153,20 @@ impl CallLog {
             self.entries.push(Entry {
                 number,
                 at: arrival.at.as_secs_f64(),
+                caller: arrival.caller.map(Into::into),
                 id: arrival.id.map(Into::into),
                 attempt: if arrival.id.is_some() { attempt } else { 0 },
                 path: arrival.path,
                 ending: None,
+                ended_at: None,
             });
             self.entries.len() - 1
         });
         Logged { number, attempt, entry }
     }
 
-    /// Notes how it ended.
-    pub(super) fn end(&mut self, logged: Logged, ending: Ending) {
+    /// Notes how it ended, and when since the unix epoch.
+    pub(super) fn end(&mut self, logged: Logged, ending: Ending, at: Duration) {
         let total = match ending {
             Ending::Status(status) => self.answered.entry(status).or_default(),
             Ending::Cut => &mut self.cut,
@@ -169,6 +177,7 @@ impl CallLog {
         let row = logged.entry.and_then(|entry| self.entries.get_mut(entry));
         if let Some(row) = row.filter(|row| row.number == logged.number) {
             row.ending = Some(ending);
+            row.ended_at = Some(at.as_secs_f64());
         }
     }
 
@@ -224,7 +233,8 @@ mod tests {
     use super::*;
 
     fn arrival(id: Option<&str>, seconds: u64) -> Arrival<'_> {
-        Arrival { at: Duration::from_secs(seconds), path: "/v1/embeddings", id, subject: None }
+        let at = Duration::from_secs(seconds);
+        Arrival { at, path: "/v1/embeddings", caller: Some("c"), id, subject: None }
     }
 
     #[test]
@@ -246,9 +256,10 @@ mod tests {
         let first = log.arrive(LogMode::Full, &arrival(Some("a"), 1));
         let second = log.arrive(LogMode::Full, &arrival(Some("a"), 2));
         assert_eq!((first.attempt, second.attempt), (1, 2));
-        log.end(second, Ending::Status(200));
+        log.end(second, Ending::Status(200), Duration::from_secs(3));
         let rows = log.entries(1, 10);
         assert_eq!((rows.len(), rows[0].attempt, rows[0].ending), (1, 2, Some(Ending::Status(200))));
+        assert_eq!((rows[0].ended_at, rows[0].caller.as_deref()), (Some(3.0), Some("c")));
         assert_eq!(log.entries(0, 1)[0].ending, None);
         assert_eq!(log.report().answered, [(200, 1)].into());
     }
@@ -260,7 +271,7 @@ mod tests {
         let before = log.arrive(LogMode::Full, &arrival(None, 1));
         log = CallLog::default();
         log.arrive(LogMode::Full, &arrival(None, 2));
-        log.end(before, Ending::Gone);
+        log.end(before, Ending::Gone, Duration::from_secs(3));
         assert_eq!(log.entries(0, 9)[0].ending, None);
     }
 

@@ -56,7 +56,13 @@ async fn turn(wire: &mut Wire, desk: &Arc<Desk>, head: &Head, body: &[u8]) -> io
     let path = head.target.split('?').next().unwrap_or_default();
     if let Some(endpoint) = Endpoint::from_path(path).filter(|_| head.method == "POST") {
         let prompt = Prompt::read(body);
-        let incoming = Incoming { endpoint, key: head.key.as_deref(), prompt: prompt.as_ref(), body };
+        let incoming = Incoming {
+            endpoint,
+            key: head.key.as_deref(),
+            caller: head.caller.as_deref(),
+            prompt: prompt.as_ref(),
+            body,
+        };
         let visit = desk.arrive(&incoming);
         return perform(wire, &Asked { endpoint, prompt, keep_alive: head.keep_alive }, visit).await;
     }

@@ -56,6 +56,7 @@ pub struct OracleReport {
 pub(super) struct Incoming<'a> {
     pub(super) endpoint: Endpoint,
     pub(super) key: Option<&'a str>,
+    pub(super) caller: Option<&'a str>,
     /// The body as read; `None` if it could not be.
     pub(super) prompt: Option<&'a Prompt>,
     pub(super) body: &'a [u8],
@@ -112,7 +113,8 @@ impl Drop for Visit {
     fn drop(&mut self) {
         let now = self.desk.now();
         let mut books = self.desk.books();
-        books.log.end(self.logged, self.ending);
+        let at = self.desk.started_unix + Duration::from_micros(now);
+        books.log.end(self.logged, self.ending, at);
         if self.holds_slot {
             books.slots.leave(now);
         }
@@ -247,7 +249,8 @@ impl Books {
         let counted = script.faults.is_some() || markers.is_some_and(|markers| markers.has_acts());
         let id = markers.and_then(|markers| markers.id.as_deref());
         let subject = counted.then(|| id.map_or_else(|| subject_of(incoming.body), |_| 0));
-        self.log.arrive(script.log, &Arrival { at, path: incoming.endpoint.path(), id, subject })
+        let (path, caller) = (incoming.endpoint.path(), incoming.caller);
+        self.log.arrive(script.log, &Arrival { at, path, caller, id, subject })
     }
 
     /// Whether the call is turned away, in the order in which providers look.

@@ -17,6 +17,8 @@ pub(super) struct Head {
     pub(super) target: String,
     /// The key, from `Authorization: Bearer`, `x-api-key` or `api-key`.
     pub(super) key: Option<String>,
+    /// Who calls, from `x-caller`: tells several clients of one upstream apart.
+    pub(super) caller: Option<String>,
     /// How the body is framed.
     pub(super) framing: Framing,
     /// Whether the client waits for `100 Continue`.
@@ -58,6 +60,7 @@ impl Head {
             method: method.to_owned(),
             target: target.to_owned(),
             key: None,
+            caller: None,
             framing: Framing::Length(0),
             expects: false,
             keep_alive: match version {
@@ -89,6 +92,8 @@ impl Head {
             self.key = value.strip_prefix("Bearer ").map(str::to_owned);
         } else if name.eq_ignore_ascii_case("x-api-key") || name.eq_ignore_ascii_case("api-key") {
             self.key = Some(value.to_owned());
+        } else if name.eq_ignore_ascii_case("x-caller") {
+            self.caller = Some(value.to_owned());
         } else if name.eq_ignore_ascii_case("expect") {
             self.expects = value.eq_ignore_ascii_case("100-continue");
         } else if name.eq_ignore_ascii_case("connection") {
@@ -109,11 +114,12 @@ mod tests {
     #[test]
     fn a_head_is_read() {
         let text = "POST /v1/x?a=b HTTP/1.1\r\nHost: h\r\ncontent-LENGTH: 12\r\nAuthorization: Bearer sk-1\r\n\
-                    Expect: 100-continue\r\nConnection: close\r\n\r\nbody";
+                    Expect: 100-continue\r\nX-Caller: r1\r\nConnection: close\r\n\r\nbody";
         let head = parse(text).unwrap().unwrap();
         assert_eq!((head.method.as_str(), head.target.as_str()), ("POST", "/v1/x?a=b"));
         assert_eq!((head.key.as_deref(), head.framing), (Some("sk-1"), Framing::Length(12)));
         assert!(head.expects && !head.keep_alive);
+        assert_eq!(head.caller.as_deref(), Some("r1"));
         assert_eq!(&text[head.bytes..], "body");
     }
 

@@ -1,4 +1,4 @@
-//! A way to the database's server that ends after so many bytes.
+//! A way to the database's server that ends after so many bytes, or when it is told to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +23,7 @@ pub(crate) enum Then {
 pub(crate) struct Relay {
     port: u16,
     is_over: watch::Receiver<bool>,
+    over: Arc<watch::Sender<bool>>,
     sent: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -37,7 +38,8 @@ impl Relay {
         let port = listener.local_addr().unwrap().port();
         let (over, is_over) = watch::channel(false);
         let sent = Arc::new(AtomicUsize::new(0));
-        let way = Way { limit: bytes, then, sent: Arc::clone(&sent), over: Arc::new(over) };
+        let over = Arc::new(over);
+        let way = Way { limit: bytes, then, sent: Arc::clone(&sent), over: Arc::clone(&over) };
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
@@ -45,7 +47,7 @@ impl Relay {
                 connections.spawn(way.clone().carry(client, server));
             }
         });
-        Self { port, is_over, sent, task }
+        Self { port, is_over, over, sent, task }
     }
 
     /// How it is reached.
@@ -56,6 +58,11 @@ impl Relay {
     /// Bytes that went to the server so far.
     pub(crate) fn sent(&self) -> usize {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Lets nothing through from now on.
+    pub(crate) fn cut(&self) {
+        self.over.send_replace(true);
     }
 
     /// Waits until nothing gets through any more.

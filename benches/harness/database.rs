@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use anyhow::Context as _;
 use tokio_postgres::{Client, NoTls};
 
-use crate::harness::say;
+use super::say;
 
 /// A server in a folder of its own.
 ///
@@ -81,6 +81,18 @@ impl Server {
         let row = self.client.query_one(sql, &[]).await?;
         let (statements, commits, full_pages) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         Ok(Work { log_bytes, statements, commits, full_pages })
+    }
+
+    /// Counts calls of functions from now on.
+    pub(crate) async fn count_functions(&self) -> anyhow::Result<()> {
+        self.client.batch_execute("ALTER SYSTEM SET track_functions = 'all'").await?;
+        Ok(self.client.batch_execute("SELECT pg_reload_conf()").await?)
+    }
+
+    /// How often a function was called since the start; servers tell about a second late.
+    pub(crate) async fn function_calls(&self, name: &str) -> anyhow::Result<f64> {
+        let sql = "SELECT coalesce(sum(calls), 0)::float8 FROM pg_stat_user_functions WHERE funcname = $1";
+        Ok(self.client.query_one(sql, &[&name]).await?.try_get(0)?)
     }
 
     /// Prints the statements that took longest.

@@ -1,0 +1,144 @@
+"""Faults of the replicas' processes: killed, or frozen and woken."""
+
+import threading
+import time
+
+from checker import Blow, Checker, arrived, figures, leased_items, undurable_items
+from cluster import Cluster
+from load import Load
+
+IN_FLIGHT = 128
+DEAD_AFTER, TAKEN_WITHIN, RESUMED_WITHIN = 15.0, 20.0, 10.0
+
+
+def script(rate, latency="300ms..1900ms"):
+    """An upstream that keeps every call and counts against laws of each kind."""
+    laws = "".join(
+        f'[[limits]]\nlaw = "{law}"\nlimit = {limit}\nperiod = "{period}"\nname = "{law} {limit}/{period}"\n'
+        for limit, period in ((rate, "60s"), (rate // 6, "10s")) for law in ("bucket", "fixed", "sliding")
+    )
+    return f'latency = "{latency}"\nlog = "full"\n{laws}'
+
+
+def limits(rate):
+    return f'limits.max_concurrent = {IN_FLIGHT}\nlimits.requests = ["{rate}/60s", "{rate // 6}/10s"]'
+
+
+def steady(cluster, seconds=8.0):
+    """Until calls come as fast as they may."""
+    time.sleep(seconds)
+    cluster.must(arrived(cluster.upstream) > 0, "nothing is called at the start")
+
+
+def kills(arguments):
+    cycles = arguments.cycles or 60
+    cluster = Cluster(arguments, script(arguments.rate), limits(arguments.rate), 'retry.min_delay = "50ms"')
+    cluster.start()
+    load = Load(cluster)
+    load.start()
+    steady(cluster)
+    blows = []
+    for cycle in range(cycles):
+        replica = cluster.dice.choice(cluster.replicas)
+        if cluster.dice.random() < 0.5:
+            blow = killed(cluster, load, replica)
+        else:
+            blow = frozen(cluster, load, replica, arguments.away)
+        blows.append(blow)
+        print(f"seed {arguments.seed}: cycle {cycle + 1} of {cycles}: {blow.kind} of {replica.caller}, "
+              f"{blow.until - blow.at:.1f} s, {len(blow.leased)} items leased", flush=True)
+        time.sleep(cluster.dice.uniform(2.0, 6.0))
+    load.finish()
+    report(Checker(cluster, load, blows, arguments.seed), arguments)
+    return cluster.close()
+
+
+def killed(cluster, load, replica):
+    """Kills a replica; it is started again at once, or long after its work was taken over."""
+    leased = leased_items(cluster, load, replica)
+    blow = Blow("kill", replica, time.time(), leased=leased)
+    replica.kill()
+    blow.until = time.time()
+    time.sleep(0.3)
+    blow.leased |= leased_items(cluster, load, replica)
+    blow.undurable = undurable_items(cluster, replica)
+    away = cluster.dice.choice((cluster.dice.uniform(0.0, 4.0), cluster.dice.uniform(21.0, 24.0)))
+    time.sleep(away if len(cluster.replicas) > 1 else 0.1)
+    blow.started_at = time.time()
+    replica.start()
+    replica.until_ready()
+    return blow
+
+
+def frozen(cluster, load, replica, seconds):
+    """Freezes a replica until it has been replaced, and wakes it."""
+    blow = Blow("freeze", replica, time.time(), leased=leased_items(cluster, load, replica))
+    replica.freeze()
+    time.sleep(0.2)
+    blow.leased |= leased_items(cluster, load, replica)
+    time.sleep(seconds)
+    before = cluster.worker(replica)
+    blow.until = time.time()
+    replica.wake()
+    until = time.monotonic() + 20.0
+    while before is not None and time.monotonic() < until:
+        if cluster.worker(replica) != before:
+            blow.rejoined_at = time.time()
+            break
+        time.sleep(0.02)
+    return blow
+
+
+def report(checker, arguments):
+    checker.check()
+    must, replicas = checker.cluster.must, checker.cluster.replicas
+    takeovers, resumed, first, woken, paces = [], [], [], [], []
+    for blow in checker.blows:
+        others = {replica.caller for replica in replicas if replica is not blow.replica}
+        own = {blow.replica.caller}
+        was_away = (blow.started_at or blow.until) - blow.at
+        if was_away > DEAD_AFTER and others and blow.leased:
+            takeovers.append(checker.first_call(blow.at, others, blow.leased))
+            before = checker.pace(blow.at - 5.0, blow.at)
+            paces.append(checker.pace(blow.at + 1.0, blow.at + DEAD_AFTER) / max(before, 1e-9))
+        if blow.kind == "kill":
+            first.append(checker.first_call(blow.started_at, own))
+            if was_away < DEAD_AFTER and blow.leased:
+                resumed.append(checker.first_call(blow.started_at, own | others, blow.leased))
+        elif blow.rejoined_at:
+            early = [row for row in checker.rows if row["caller"] in own and blow.until <= row["at"] < blow.rejoined_at]
+            woken.append(len(early))
+    checker.say(f"takeover, s after the blow: {figures(takeovers)}")
+    checker.say(f"own restart to the first call, s: {figures(first)}; to one of its own leased items: {figures(resumed)}")
+    checker.say(f"calls of a woken one before it knew: {woken}, rejoined in s "
+                f"{figures([blow.rejoined_at - blow.until for blow in checker.blows if blow.rejoined_at])}")
+    checker.say(f"pace while one is away, to that before: {figures(paces)}")
+    for took in takeovers:
+        must(took is not None and took <= TAKEN_WITHIN, f"work was taken over after {took} s")
+        must(took is None or took >= DEAD_AFTER - 3.0, f"work was taken over after {took} s, which is too soon")
+    for took in first + resumed:
+        must(took is not None and took < RESUMED_WITHIN, f"after its own restart it went on after {took} s")
+    # One dispatcher thread.
+    must(all(calls <= 1 for calls in woken), f"woken replicas started {woken} calls before they knew")
+    share = 1 - 1 / max(len(replicas), 2)
+    must(all(pace >= share - 0.1 for pace in paces), f"more throughput was lost than one replica's share: {paces}")
+
+
+class MemoryWatch:
+    """The most that all replicas together have resident, looked at twice a second."""
+
+    def __init__(self, cluster):
+        self.cluster, self.stop = cluster, threading.Event()
+        self.first = [replica.rss() for replica in cluster.replicas]
+        self.most = list(self.first)
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self):
+        while not self.stop.wait(0.5):
+            self.most = [max(most, replica.rss()) for most, replica in zip(self.most, self.cluster.replicas)]
+
+    def end(self):
+        self.stop.set()
+        self.thread.join()
+        return max(self.first), max(self.most)
