@@ -17,7 +17,9 @@ const COUNT: Duration = Duration::from_secs(5);
 /// Keeps the gauge of batches by status: only the store knows those that ended.
 pub(super) async fn count_batches(store: Store, metrics: BatchMetrics, shutdown: Shutdown) {
     loop {
-        if let Ok(counts) = store.batch_counts().await {
+        // Of several workers one tells for all, so that the sum over them is right.
+        let counts = if store.is_first() { store.batch_counts().await } else { Ok(Vec::new()) };
+        if let Ok(counts) = counts {
             for status in domain::BatchStatus::ALL {
                 let count =
                     counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, count)| *count);

@@ -34,6 +34,7 @@ impl Apps {
             self.weights.insert(app.key, weight);
             match self.levels.get(&app.key) {
                 Some(level) => {
+                    gate.name_level(*level, app.name.as_str());
                     gate.set_limits(*level, &limits, now);
                     gate.set_weight(*level, weight);
                 }

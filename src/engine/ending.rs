@@ -27,7 +27,6 @@ impl Dispatcher {
         }
         self.growth.ended(ended.number);
         self.in_flight -= 1;
-        let key = ended.item.lease;
         self.count(ended.lane, &ended.judgement, ended.took);
         if !self.is_current(&ended.item) {
             return match ended.result {
@@ -35,55 +34,68 @@ impl Dispatcher {
                 None => self.gate.recorded(grant, now),
             };
         }
-        self.running.remove(&(key.batch, ended.item.line));
+        let (lane, mut item) = (ended.lane, ended.item);
+        let key = item.lease;
+        self.running.remove(&(key.batch, item.line));
         if let Some(batch) = self.batches.batches.get_mut(&key.batch) {
             batch.in_flight -= 1;
         }
-        let mut item = ended.item;
         item.attempts += u32::from(ended.judgement.charged);
         item.started_at.get_or_insert(ended.started_at);
         if ended.result.is_none() {
-            self.lanes.get_mut(ended.lane).flow.repeated();
+            self.lanes.get_mut(lane).flow.repeated();
         }
-        match (ended.judgement.verdict, ended.result) {
+        self.follow((lane, item), (ended.judgement.verdict, ended.result), grant, now);
+        self.settle_lease(key, now);
+        if self.batches.batches.get(&key.batch).is_some_and(|batch| batch.can_close()) {
+            self.close(key.batch);
+        }
+    }
+
+    /// What an item's verdict means for it and for its lane.
+    fn follow(
+        &mut self,
+        (lane, item): (LaneId, ReadyItem),
+        (verdict, result): (Verdict, Option<NewResult>),
+        grant: Grant,
+        now: Timestamp,
+    ) {
+        let key = item.lease;
+        match (verdict, result) {
             (Verdict::Succeeded { .. }, Some(result)) => {
-                self.lane_works(ended.lane, &grant, now);
+                self.lane_works(lane, &grant, now);
                 self.leave_lease(key);
-                self.finish_item(key, Some(ended.lane), result, Some(grant));
+                self.finish_item(key, Some(lane), result, Some(grant));
             }
             (Verdict::Failed { .. }, Some(result)) => {
                 // An answer about the item proves that the lane answers.
                 if grant.is_probe() {
-                    self.gate.resume(self.lanes.get(ended.lane).level, now);
+                    self.gate.resume(self.lanes.get(lane).level, now);
                 }
                 self.leave_lease(key);
-                self.finish_item(key, Some(ended.lane), result, Some(grant));
+                self.finish_item(key, Some(lane), result, Some(grant));
             }
             (Verdict::Retry { after, reason, error }, _) => {
                 self.gate.recorded(grant, now);
-                self.retry(ended.lane, item, (after, reason, error), now);
+                self.retry(lane, item, (after, reason, error), now);
             }
             (Verdict::LaneRateLimited { retry_after }, _) => {
                 let refusal = Refusal { sent_at: grant.admitted_at(), retry_after };
                 self.gate.recorded(grant, now);
-                self.refused(ended.lane, item, refusal, now);
+                self.refused(lane, item, refusal, now);
             }
             (Verdict::LaneStopped { reason, detail }, _) => {
                 let reason = match reason {
                     super::judge::StopReason::Credential => StopReason::Credential,
                     super::judge::StopReason::Quota => StopReason::Quota,
                 };
-                self.stop_lane(ended.lane, (reason, detail), &grant, now);
+                self.stop_lane(lane, (reason, detail), &grant, now);
                 self.gate.recorded(grant, now);
                 self.put_back(item);
-                self.lane_closed(ended.lane, now);
+                self.lane_closed(lane, now);
             }
             // A terminal verdict always comes with its row.
             (Verdict::Succeeded { .. } | Verdict::Failed { .. }, None) => self.gate.recorded(grant, now),
-        }
-        self.settle_lease(key, now);
-        if self.batches.batches.get(&key.batch).is_some_and(|batch| batch.can_close()) {
-            self.close(key.batch);
         }
     }
 

@@ -28,6 +28,7 @@ mod item;
 mod lanes;
 mod lease;
 mod leasing;
+mod limits_told;
 mod loader;
 mod lost;
 mod order;

@@ -72,8 +72,7 @@ async fn try_find(store: &Store, known: &HashSet<BatchKey>) -> Result<Refreshed,
 async fn read(store: &Store, record: &BatchRecord) -> Result<Fresh, StoreError> {
     let mut resumed = Vec::new();
     // Where others work too, what was left behind is claimed like everything else.
-    let left_behind =
-        if store.is_shared() { Vec::new() } else { store.leased_segments(record.key).await? };
+    let left_behind = if store.is_shared() { Vec::new() } else { store.leased_segments(record.key).await? };
     for segment in left_behind {
         resumed.extend(store.segment_heads(record.file, None, segment, 1).await?);
     }

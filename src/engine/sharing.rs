@@ -12,6 +12,7 @@ use crate::store::{LedgerEntry, StoreError};
 use super::database_clock::DatabaseClock;
 use super::dispatcher::{Dispatcher, Stage};
 use super::event::Event;
+use super::limits_told::LimitsHeard;
 
 /// How often a worker with batches looks at what the others did of them.
 const LOOK: Duration = Duration::from_secs(2);
@@ -32,6 +33,8 @@ pub(super) struct Sharing {
     /// Rung while they were being read.
     read_again: bool,
     next_look: Timestamp,
+    /// What was told and heard of configured limits.
+    pub(super) limits: LimitsHeard,
 }
 
 /// An exchange came to an end.
@@ -59,6 +62,7 @@ impl Sharing {
             reading_levels: false,
             read_again: false,
             next_look: now,
+            limits: LimitsHeard::default(),
         }
     }
 }

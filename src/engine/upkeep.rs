@@ -27,6 +27,7 @@ impl Dispatcher {
             lane.metrics.set_state(label(state));
         }
         self.show_pending();
+        self.tell_others(now);
         self.show_limits(now);
         self.observe_lanes(now);
         let mut prospects = self.prospects(now);
@@ -63,10 +64,11 @@ impl Dispatcher {
         }
     }
 
-    /// Items without a result, each counted at the lane that its route prefers.
+    /// Items without a result, each counted at the lane that its route prefers. Of several workers one tells for all.
     fn show_pending(&self) {
         let mut pending: HashMap<LaneId, u64> = self.lanes.ids().map(|lane| (lane, 0)).collect();
-        for route in self.lanes.route_ids() {
+        let counted = self.store.is_first().then(|| self.lanes.route_ids());
+        for route in counted.into_iter().flatten() {
             let Some(pending) = self.lanes.preferred(route).and_then(|lane| pending.get_mut(&lane)) else {
                 continue;
             };

@@ -33,6 +33,11 @@ impl Lease {
         }
     }
 
+    /// Its level has another name.
+    pub(super) fn rename(&mut self, kind: LevelKind, name: &str) {
+        self.name = name_of(kind, name);
+    }
+
     /// Calls that may be in flight here; `None`: not shared.
     pub(super) fn slots(&self) -> Option<u32> {
         self.places.as_ref().map(Places::limit)
@@ -127,8 +132,7 @@ impl Level {
             let (dimension, rate) = budget.rate();
             let head = first.map(|(cost, interactive)| (budget.amount(&cost, accounting), interactive));
             let Some(leased) = budget.leased() else { continue };
-            let name =
-                BudgetName { level: Arc::clone(&level), dimension, period_us: micros_of(rate.period) };
+            let name = BudgetName { level: Arc::clone(&level), dimension, period_us: micros_of(rate.period) };
             if let Some(ask) = leased.ask(name, head, terms) {
                 line(ask, (dimension, rate.period));
             }

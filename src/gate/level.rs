@@ -102,7 +102,7 @@ pub struct LevelSpec {
 impl LevelSpec {
     /// Whether workers on one store share its calls in flight.
     pub(super) fn shares_places(&self) -> bool {
-        self.kind.is_durable() && self.shared_places.unwrap_or(self.kind.shares_places())
+        self.kind.is_durable() && self.shared_places.unwrap_or_else(|| self.kind.shares_places())
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::cost::Accounting;
-use super::grant::{Permit, Releases};
 use super::exchanges::Exchanges;
+use super::grant::{Permit, Releases};
 use super::lease::Lease;
 use super::ledger::{Ledger, LevelState};
 use super::level::{Change, Level, LevelId, LevelKind, LevelSpec};
@@ -179,6 +179,19 @@ impl Gate {
         if let Some(level) = self.levels.find(id.0) {
             self.levels[level].memory_limit = memory;
             self.offer(level, now);
+        }
+    }
+
+    /// Gives a level the name that was not known yet when it was added.
+    pub fn name_level(&mut self, id: LevelId, name: &str) {
+        if let Some(level) = self.levels.find(id.0).map(|index| &mut self.levels[index])
+            && *level.name != *name
+        {
+            level.name = name.into();
+            let kind = level.kind;
+            if let Some(lease) = &mut level.lease {
+                lease.rename(kind, name);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::StoreHealth;
 use super::bells::{Bells, Outgoing};
-use super::load::Load;
+use super::told::Told;
 use super::usage_sums::UsageSums;
 use crate::domain::day::{Day, DayUsage};
 use crate::domain::ids::AppKey;
@@ -38,7 +38,7 @@ pub(super) struct Shared {
     pub(super) ownership: Wakeup,
     /// What other workers are to be told; nobody asks where there are none.
     pub(super) outgoing: Outgoing,
-    pub(super) load: Load,
+    pub(super) told: Told,
     pub(super) metrics: StoreMetrics,
     gauges: Gauges,
     /// What interactive calls used since the last commit: a commit for each would cost a sync.
@@ -65,7 +65,7 @@ impl Shared {
             levels: Wakeup::default(),
             ownership: Wakeup::default(),
             outgoing: Outgoing::default(),
-            load: Load::default(),
+            told: Told::default(),
             metrics,
             gauges: Gauges::default(),
             usage: Mutex::default(),

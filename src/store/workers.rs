@@ -11,7 +11,7 @@ use crate::domain::worker::WorkerRecord;
 use crate::wakeup::Wakeup;
 
 use super::sqlite::{Span, workers};
-use super::{Database, LedgerEntry, Result, Store, postgres};
+use super::{Database, LedgerEntry, LimitsTold, Result, Store, postgres};
 
 /// What this process is called among those that share its store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,7 +149,24 @@ impl Store {
 
     /// What the next beats tell of this worker: calls in flight, and segments that it has.
     pub fn note_load(&self, running: u32, leases: u32) {
-        self.shared().load.note(running, leases);
+        self.shared().told.note_load(running, leases);
+    }
+
+    /// What the next beats tell of the limits that this worker is configured with, in any words that are equal for
+    /// equal limits.
+    pub fn note_limits(&self, limits: &str) {
+        self.shared().told.note_limits(limits);
+    }
+
+    /// The living workers that told other limits than this one, as of the last beat.
+    pub fn limits_of_others(&self) -> Arc<[LimitsTold]> {
+        self.shared().told.others()
+    }
+
+    /// Whether this is the oldest living worker, as of the last beat: what belongs to all of them is told by that one
+    /// alone.
+    pub fn is_first(&self) -> bool {
+        self.shared().told.is_first()
     }
 
     /// Every worker that is or was there, by its key. Those that ended long ago are forgotten.
@@ -159,7 +176,7 @@ impl Store {
     pub async fn workers(&self) -> Result<Vec<WorkerRecord>> {
         match &self.database {
             Database::Sqlite(database) => {
-                let (now, (running, leases)) = (self.clock.now(), self.shared().load.noted());
+                let (now, (running, leases)) = (self.clock.now(), self.shared().told.load());
                 let own = database.read(Span::Point, workers::all).await?;
                 let here = |own| WorkerRecord { beat_at: now, running, leases, ..own };
                 Ok(own.into_iter().map(here).collect())

@@ -130,7 +130,8 @@ impl SharedBudget {
         let furthest = now + FURTHEST.min(2 * terms.period);
         self.time = self.time.min(furthest);
         self.held = self.held.map(|since| since.min(now));
-        self.returned.retain(|at, units| *at + terms.pace.span_of(*units) > now - REUSABLE && *at <= furthest);
+        self.returned
+            .retain(|at, units| *at + terms.pace.span_of(*units) > now - REUSABLE && *at <= furthest);
     }
 
     /// Takes slots back: they were not used.
@@ -347,4 +348,3 @@ fn units(count: u64) -> i64 {
 fn slots(at_us: i64, units: i64) -> Slots {
     Slots { at_us, units: units.unsigned_abs() }
 }
-

@@ -209,7 +209,8 @@ impl Script {
             let of_head = head.min(slots.units);
             head -= of_head;
             let mut next = of_head;
-            let kept = if chance.one_in(2) { slots.units } else { next + chance.below(slots.units - next + 1) };
+            let kept =
+                if chance.one_in(2) { slots.units } else { next + chance.below(slots.units - next + 1) };
             while next < kept {
                 let units = if alike { 1 } else { (1 + chance.below(subject.heaviest)).min(kept - next) };
                 arrive(subject.due(*slots, next), units, chance);

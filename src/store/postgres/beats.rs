@@ -12,6 +12,7 @@ use super::fault::{Attempt, Fault};
 use super::membership::{Identity, since_start};
 use super::server::{Alone, Server};
 use super::workers;
+use crate::store::LimitsTold;
 use crate::store::ownership::{BEAT, DEAD_AFTER, Health};
 
 /// How long a beat may take: one that takes longer is better sent again, on another connection.
@@ -37,12 +38,16 @@ impl Beats {
         let dead_after = DEAD_AFTER.as_micros();
         let sql = format!(
             "WITH beat AS ( \
-                 UPDATE \"{schema}\".worker SET beat_at = {now}, running = $3, leases = $4 \
+                 UPDATE \"{schema}\".worker SET beat_at = {now}, running = $3, leases = $4, limits = $5 \
                  WHERE key = $1 AND epoch = $2 AND taken_at IS NULL AND ended_at IS NULL RETURNING key \
+             ), others AS ( \
+                 SELECT key, name, limits, beat_at < {now} - {dead_after} AS is_dead FROM \"{schema}\".worker \
+                 WHERE key <> $1 AND ended_at IS NULL AND taken_at IS NULL \
              ) \
-             SELECT EXISTS (SELECT 1 FROM beat), \
-                 ARRAY(SELECT key FROM \"{schema}\".worker WHERE key <> $1 AND ended_at IS NULL \
-                       AND taken_at IS NULL AND beat_at < {now} - {dead_after})"
+             SELECT EXISTS (SELECT 1 FROM beat), ARRAY(SELECT key FROM others WHERE is_dead), \
+                 NOT EXISTS (SELECT 1 FROM others WHERE NOT is_dead AND key < $1), \
+                 ARRAY(SELECT name FROM others WHERE NOT is_dead AND limits NOT IN ($5, '{{}}') ORDER BY key), \
+                 ARRAY(SELECT limits FROM others WHERE NOT is_dead AND limits NOT IN ($5, '{{}}') ORDER BY key)"
         );
         Self { connections, server, sql, alone: None, health: Health::default(), taking: None }
     }
@@ -76,14 +81,19 @@ impl Beats {
             Some(alone) => alone,
             None => self.server.connect().await?,
         };
-        let (running, leases) = self.connections.shared.load.noted();
-        let (running, leases) = (i64::from(running), i64::from(leases));
+        let told = &self.connections.shared.told;
+        let (running, leases) = told.load();
+        let (running, leases, limits) = (i64::from(running), i64::from(leases), told.limits());
         let Identity { key, epoch, .. } = identity;
         let sent = since_start();
-        let arguments = arguments![key, epoch, running, leases];
+        let limits: &str = &limits;
+        let arguments = arguments![key, epoch, running, leases, limits];
         let row = in_time(alone.client.query_typed_one(&self.sql, &arguments)).await?;
         self.alone = Some(alone);
         let (arrived, dead): (bool, Vec<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        let (names, limits): (Vec<String>, Vec<String>) = (row.try_get(3)?, row.try_get(4)?);
+        let others = names.into_iter().zip(limits).map(|(worker, limits)| LimitsTold { worker, limits });
+        self.connections.shared.told.hear(others.collect(), row.try_get(2)?);
         if arrived {
             self.health.beat(sent);
             self.connections.membership.beat_arrived(epoch, sent);

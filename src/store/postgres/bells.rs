@@ -256,7 +256,7 @@ impl Looking {
 
     /// Rings for what may have changed: sooner while there is something to do, and never in step with others.
     fn look(&mut self, shared: &Shared) {
-        let (running, leases) = shared.load.noted();
+        let (running, leases) = shared.told.load();
         let pause = if running > 0 || leases > 0 { 1.0 } else { 2.0 };
         self.next = Instant::now() + Duration::from_secs_f64(pause * rand::random_range(0.75..1.25));
         self.looks = self.looks.wrapping_add(1);

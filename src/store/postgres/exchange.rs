@@ -49,7 +49,9 @@ pub(in crate::store) async fn exchange_of(
     let late = || Fault::Away(format!("the ledger did not answer within {} s", PATIENCE.as_secs()));
     let rows = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| late()).flatten();
     let rows = rows.map_err(|fault| match &fault {
-        Fault::Database(error) if error.code().is_some_and(|code| code.code() == FENCED) => StoreError::Fenced,
+        Fault::Database(error) if error.code().is_some_and(|code| code.code() == FENCED) => {
+            StoreError::Fenced
+        }
         _ => fault.answer(),
     })?;
     let row = rows.first().ok_or_else(|| damaged("the ledger answered nothing"))?;

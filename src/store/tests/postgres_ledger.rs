@@ -16,9 +16,9 @@ use crate::domain::limits::Dimension;
 use crate::domain::shared_ledger::SharedLedger;
 use crate::domain::shared_ledger::script::{Habits, Script, Step, Subject, steps};
 use crate::domain::worker::WorkerKey;
-use crate::store::{Database, Result, Store, StoreError, postgres};
 use crate::store::postgres::columns::Columns;
 use crate::store::postgres::told::{Told, answer};
+use crate::store::{Database, Result, Store, StoreError, postgres};
 
 const START: i64 = 1_700_000_000_000_000;
 const SECOND: i64 = 1_000_000;
@@ -64,12 +64,13 @@ fn subjects() -> impl Strategy<Value = Vec<Subject>> {
             ("provider/a", Dimension::Requests, 200_000, paced(200_000)),
             ("provider/a", Dimension::Tokens, 130 * SECOND, Spending::Rolling),
         ];
-        let subject = |((level, dimension, period, spending), limit): ((&str, Dimension, i64, Spending), u64)| {
-            // Each request is a call of its own.
-            let limit = if dimension == Dimension::Requests { limit % 3_000 + 1 } else { limit };
-            let (name, heaviest) = (name(level, dimension, period), (limit / 4).max(1));
-            Subject { name, limit, spending, heaviest }
-        };
+        let subject =
+            |((level, dimension, period, spending), limit): ((&str, Dimension, i64, Spending), u64)| {
+                // Each request is a call of its own.
+                let limit = if dimension == Dimension::Requests { limit % 3_000 + 1 } else { limit };
+                let (name, heaviest) = (name(level, dimension, period), (limit / 4).max(1));
+                Subject { name, limit, spending, heaviest }
+            };
         kinds.into_iter().zip(limits).map(subject).collect()
     })
 }
@@ -93,7 +94,9 @@ async fn agree(client: &Client, subjects: Vec<Subject>, steps: &[Step]) {
         let ask = script.ask(*step);
         let expected = ledger.exchange(WorkerKey(worker), &ask, now);
         let found = exchange(client, worker, &ask, now).await;
-        if found != expected { panic!("turn {turn}\nfound {found:?}\nexpected {expected:?}\n{ask:?}") }
+        if found != expected {
+            panic!("turn {turn}\nfound {found:?}\nexpected {expected:?}\n{ask:?}")
+        }
         if step.chance % 7 == 0 {
             // It did not arrive, and is sent again.
             let expected = ledger.exchange(WorkerKey(worker), &ask, now + 1_000);
@@ -177,15 +180,15 @@ async fn places_of_the_dead_and_the_ended_are_free() {
     let place = Place::new(Dialect::Postgres);
     let store = place.open().await;
     with_workers(&place).await;
-    let [one, two, three] = [key_of(&place, "w1").await, key_of(&place, "w2").await, key_of(&place, "w3").await];
+    let [one, two, three] =
+        [key_of(&place, "w1").await, key_of(&place, "w2").await, key_of(&place, "w3").await];
     let places = |used, want| Ask {
         number: 1,
         places: vec![PlacesAsk { level: Arc::from("lane/a"), limit: 9, used, want }],
         ..Ask::default()
     };
-    let held = async |worker, used, want| {
-        exchange_of(&store, worker, &places(used, want)).await.unwrap().places[0]
-    };
+    let held =
+        async |worker, used, want| exchange_of(&store, worker, &places(used, want)).await.unwrap().places[0];
     assert_eq!(held(one, 0, 20).await, 9);
     assert_eq!(held(two, 0, 20).await, 0, "not before the others hold less");
     assert_eq!(held(one, 4, 20).await, 4);

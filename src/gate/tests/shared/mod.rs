@@ -29,7 +29,10 @@ fn requests_are_used_up_and_never_over() {
             let shares: Vec<u64> = (0..4)
                 .map(|number| world.left.iter().filter(|left| left.worker == number).count() as u64)
                 .collect();
-            println!("{amount}/min on {active}: {used:.4}, exchanges {exchanges:.2?}, shares {shares:?}, most {}", world.most_within(MINUTE));
+            println!(
+                "{amount}/min on {active}: {used:.4}, exchanges {exchanges:.2?}, shares {shares:?}, most {}",
+                world.most_within(MINUTE)
+            );
             assert!(world.most_within(MINUTE) <= amount);
             //assert!(used >= least, "{used}");
             let _ = least;
@@ -48,11 +51,13 @@ fn tokens_are_used_up_and_never_over() {
         world.run(end);
         let used = world.units_between(START + MINUTE * 2, end) as f64 / 8e6;
         let exchanges: Vec<f64> = world.workers.iter().map(|it| it.exchanges as f64 / 360.0).collect();
-        println!("tokens on {active}: {used:.4}, exchanges {exchanges:.2?} most {}", world.most_within(MINUTE));
+        println!(
+            "tokens on {active}: {used:.4}, exchanges {exchanges:.2?} most {}",
+            world.most_within(MINUTE)
+        );
         assert!(world.most_within(MINUTE) <= 2_000_000);
     }
 }
-
 
 /// Items of so many tokens.
 fn items(least: u64, most: u64) -> Vec<Cost> {
@@ -145,7 +150,8 @@ fn blows() -> impl Strategy<Value = Vec<(u64, usize, Blow)>> {
 
 fn budgets() -> impl Strategy<Value = (Limits, Vec<Cost>)> {
     let period = prop_oneof![Just(Duration::from_secs(2)), Just(Duration::from_secs(10)), Just(MINUTE)];
-    let requests = (1_u64..3_000, period.clone()).prop_map(|(amount, period)| (per(amount, period), vec![CALL]));
+    let requests =
+        (1_u64..3_000, period.clone()).prop_map(|(amount, period)| (per(amount, period), vec![CALL]));
     let tokens = (1_000_u64..1_000_000, period, 1_u64..300).prop_map(|(amount, period, part)| {
         let limits = Limits { tokens: vec![Rate { amount, period }], ..Limits::default() };
         (limits, items(1, (amount / part).max(1)))

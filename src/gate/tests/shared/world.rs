@@ -95,7 +95,8 @@ pub(super) fn worker(limits: &Limits, accounting: Accounting, skew: i64, start: 
     let options = GateOptions { shared: true, ledger: true, jitter: millis(300), ..GateOptions::default() };
     let start = Timestamp::from_micros(start.micros() + skew);
     let mut gate = Gate::new(options, start);
-    let lane = gate.add_level(LevelSpec { accounting, ..level(LevelKind::Lane, "p/m", limits.clone()) }, start);
+    let lane =
+        gate.add_level(LevelSpec { accounting, ..level(LevelKind::Lane, "p/m", limits.clone()) }, start);
     let path = gate.add_path(&[lane]).unwrap();
     Worker {
         gate,
@@ -281,7 +282,8 @@ impl World {
             let cost = grant.cost();
             worker.gate.finish_call(&mut grant, local);
             let used = |units: u64| units * uses / 100;
-            let used = TokensUsed { input: used(cost.input_tokens), output: used(cost.output_tokens), cached: 0 };
+            let used =
+                TokensUsed { input: used(cost.input_tokens), output: used(cost.output_tokens), cached: 0 };
             worker.gate.settle(&mut grant, used, local);
             worker.gate.recorded(grant, local);
         }
@@ -308,7 +310,8 @@ impl World {
                 continue;
             }
             let interactive = admitted.tag > 0;
-            let since = if interactive { Timestamp::from_micros(admitted.tag as i64) } else { worker.asked_since };
+            let since =
+                if interactive { Timestamp::from_micros(admitted.tag as i64) } else { worker.asked_since };
             worker.queued &= interactive;
             let cost = admitted.grant.cost();
             let tokens = cost.input_tokens + cost.output_tokens;

@@ -1,0 +1,75 @@
+//! What a worker's beats tell of it, and what they bring back of the others.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The limits that another worker is configured with, as it tells them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsTold {
+    /// The worker's name.
+    pub worker: String,
+    /// Its limits, in the words of whoever noted them there.
+    pub limits: String,
+}
+
+/// Both sides of the beats.
+#[derive(Debug)]
+pub(super) struct Told {
+    running: AtomicU32,
+    leases: AtomicU32,
+    limits: Mutex<Arc<str>>,
+    others: Mutex<Arc<[LimitsTold]>>,
+    is_first: AtomicBool,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            running: AtomicU32::new(0),
+            leases: AtomicU32::new(0),
+            limits: Mutex::new(Arc::from("[]")),
+            others: Mutex::new(Arc::from([])),
+            // Whoever works alone is.
+            is_first: AtomicBool::new(true),
+        }
+    }
+}
+
+impl Told {
+    /// Takes the present numbers: calls in flight, and segments. One may be a moment older than the other.
+    pub(super) fn note_load(&self, running: u32, leases: u32) {
+        self.running.store(running, Ordering::Relaxed);
+        self.leases.store(leases, Ordering::Relaxed);
+    }
+
+    /// The numbers noted last.
+    pub(super) fn load(&self) -> (u32, u32) {
+        (self.running.load(Ordering::Relaxed), self.leases.load(Ordering::Relaxed))
+    }
+
+    /// Takes the limits that this worker is configured with.
+    pub(super) fn note_limits(&self, limits: &str) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = Arc::from(limits);
+    }
+
+    /// The limits noted last.
+    pub(super) fn limits(&self) -> Arc<str> {
+        Arc::clone(&self.limits.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A beat came back. `others`: those whose limits differ; `is_first`: no living worker is older.
+    pub(super) fn hear(&self, others: Vec<LimitsTold>, is_first: bool) {
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = others.into();
+        self.is_first.store(is_first, Ordering::Relaxed);
+    }
+
+    /// The living workers whose limits are not this one's.
+    pub(super) fn others(&self) -> Arc<[LimitsTold]> {
+        Arc::clone(&self.others.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether no living worker is older.
+    pub(super) fn is_first(&self) -> bool {
+        self.is_first.load(Ordering::Relaxed)
+    }
+}
