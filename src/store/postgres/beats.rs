@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use super::arguments::arguments;
-use super::connections::{Connections, Lane, in_time};
+use super::connections::{Connections, Lane};
 use super::fault::{Attempt, Fault};
 use super::membership::{Identity, since_start};
 use super::server::{Alone, Server};
@@ -54,7 +54,8 @@ impl Beats {
 
     /// Its life.
     pub(super) async fn run(mut self) {
-        let mut beat = tokio::time::interval_at(Instant::now() + BEAT, BEAT);
+        // At once: the one that its start stands for may be old by now.
+        let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             beat.tick().await;
@@ -72,11 +73,6 @@ impl Beats {
 
     /// One beat; the workers that look dead.
     async fn beat(&mut self, identity: Identity) -> Attempt<Vec<i64>> {
-        let late = |_| Fault::Away(format!("no answer within {} s", PATIENCE.as_secs()));
-        tokio::time::timeout(PATIENCE, self.beat_once(identity)).await.map_err(late)?
-    }
-
-    async fn beat_once(&mut self, identity: Identity) -> Attempt<Vec<i64>> {
         let alone = match self.alone.take().filter(|alone| !alone.client.is_closed()) {
             Some(alone) => alone,
             None => self.server.connect().await?,
@@ -88,7 +84,9 @@ impl Beats {
         let sent = since_start();
         let limits: &str = &limits;
         let arguments = arguments![key, epoch, running, leases, limits];
-        let row = in_time(alone.client.query_typed_one(&self.sql, &arguments)).await?;
+        let asked = tokio::time::timeout(PATIENCE, alone.client.query_typed_one(&self.sql, &arguments));
+        let late = |_| Fault::Away(format!("no answer within {} s", PATIENCE.as_secs()));
+        let row = asked.await.map_err(late)??;
         self.alone = Some(alone);
         let (arrived, dead): (bool, Vec<i64>) = (row.try_get(0)?, row.try_get(1)?);
         let (names, limits): (Vec<String>, Vec<String>) = (row.try_get(3)?, row.try_get(4)?);
