@@ -461,11 +461,13 @@ DECLARE
     others  BIGINT := 0;
     fair    BIGINT := 0;
     mine    BIGINT;
-    is_stale BOOLEAN := FALSE;
     other   RECORD;
 BEGIN
     IF my_want = 0 THEN
-        DELETE FROM ledger_places AS row WHERE row.level = named AND row.worker = me;
+        -- And what the dead left, which counts no more.
+        DELETE FROM ledger_places AS row WHERE row.level = named AND row.worker <> 0 AND (row.worker = me OR NOT EXISTS (
+            SELECT 1 FROM worker WHERE worker.key = row.worker AND worker.epoch = row.epoch AND worker.ended_at IS NULL
+        ));
         RETURN 0;
     END IF;
     -- If all was shared out anew: who wants little gets that, the others get the same.

@@ -200,6 +200,7 @@ async fn places_of_the_dead_and_the_ended_are_free() {
     place.execute("UPDATE worker SET ended_at = 1 WHERE name = 'w2'").await;
     assert_eq!(held(three, 0, 20).await, 9);
     assert_eq!(held(three, 0, 0).await, 0);
+    assert_eq!(place.rows("ledger_places").await, 1, "the level's own");
     store.close().await;
 }
 
