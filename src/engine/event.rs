@@ -18,6 +18,8 @@ use super::refresh::Found;
 
 #[derive(Debug)]
 pub(super) enum Event {
+    /// Several of them, in their order.
+    Several(Vec<Event>),
     /// An attempt ended.
     Ended(Box<Ended>),
     /// An attempt's task panicked.

@@ -13,6 +13,7 @@ mod batches;
 mod board;
 mod closer;
 mod completion;
+mod crew;
 mod delayed;
 mod dispatcher;
 mod ending;
