@@ -81,7 +81,8 @@ pub(super) struct Reporter {
 pub(super) async fn run(attempt: Attempt, reporter: Reporter) {
     let batch = attempt.item.lease.batch;
     if let Some(store) = &attempt.name_first
-        && let Err(error) = store.name_alone(batch, attempt.item.line).await
+        // Boxed, or every attempt would be as large as what a database's transaction takes.
+        && let Err(error) = Box::pin(store.name_alone(batch, attempt.item.line)).await
     {
         tracing::error!(error = %error, "the first item of a careful start could not be named");
     }

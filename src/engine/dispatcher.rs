@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -24,6 +23,7 @@ use super::attempt::Reporter;
 use super::batches::Batches;
 use super::board::Board;
 use super::completion::Running;
+use super::crew::Crew;
 use super::delayed::Delayed;
 use super::estimate::Estimates;
 use super::event::Event;
@@ -62,8 +62,8 @@ pub(super) struct Dispatcher {
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     pub(super) shutdown: Shutdown,
-    /// Where the calls of batches run: the dispatcher's own thread is for what has to be quick.
-    pub(super) attempts: Handle,
+    /// Those who make the calls of batches.
+    pub(super) crew: Crew,
     pub(super) drain_timeout: Duration,
     pub(super) reporter: Reporter,
     pub(super) gate: Gate,
@@ -216,6 +216,7 @@ impl Dispatcher {
 
     pub(super) fn handle(&mut self, event: Event, now: Timestamp) {
         match event {
+            Event::Several(events) => events.into_iter().for_each(|event| self.handle(event, now)),
             Event::Ended(ended) => self.ended(*ended, now),
             Event::Lost(lost) => self.lost(lost, now),
             Event::Loaded { lease, loaded } => self.loaded(lease, *loaded, now),

@@ -19,6 +19,8 @@ use super::sharing::{Exchanged, LevelsRead};
 
 #[derive(Debug)]
 pub(super) enum Event {
+    /// Several of them, in their order.
+    Several(Vec<Event>),
     /// An attempt ended.
     Ended(Box<Ended>),
     /// An attempt's task panicked.

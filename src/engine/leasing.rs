@@ -72,7 +72,8 @@ impl Dispatcher {
 
     pub(super) fn spawn_load(&self, lease: LeaseKey, wanted: Wanted) {
         let (store, events) = (self.store.clone(), self.reporter.events.clone());
-        tokio::spawn(async move {
+        // Decompressing a segment takes as long as several live calls do, which would wait for it here.
+        self.crew.spawn(async move {
             if let Some(loaded) = load(&store, &wanted).await {
                 let _ = events.send(Event::Loaded { lease, loaded: Box::new(loaded) });
             }

@@ -18,15 +18,21 @@ pub(super) struct Lost {
 }
 
 /// Runs an attempt; if it panics, what is known of it is reported in its place.
-pub(super) async fn guard(
+///
+/// Not an `async fn`, whose future would hold the attempt's twice: each is a few kilobytes, allocated and moved for
+/// every item.
+pub(super) fn guard(
     attempt: impl Future<Output = ()>,
     lost: Lost,
     events: mpsc::UnboundedSender<Event>,
-) {
+) -> impl Future<Output = ()> {
     // Nothing that the attempt could have left half done is used again: it owned all that it touched.
-    if AssertUnwindSafe(attempt).catch_unwind().await.is_err() {
-        let _ = events.send(Event::Lost(lost));
-    }
+    AssertUnwindSafe(attempt).catch_unwind().map(move |ended| {
+        if ended.is_err() {
+            // A dispatcher that is gone has given up on what is in flight.
+            let _ = events.send(Event::Lost(lost));
+        }
+    })
 }
 
 #[cfg(test)]

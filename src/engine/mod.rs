@@ -14,6 +14,7 @@ mod board;
 mod claiming;
 mod closer;
 mod completion;
+mod crew;
 mod database_clock;
 mod delayed;
 mod dispatcher;

@@ -19,6 +19,7 @@ use super::apps::Apps;
 use super::attempt::Reporter;
 use super::batches::Batches;
 use super::board::Board;
+use super::crew::Crew;
 use super::delayed::Delayed;
 use super::dispatcher::{Dispatcher, Stage, Suspect};
 use super::estimate::Estimates;
@@ -107,7 +108,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
         clock: parts.clock,
         metrics: parts.metrics,
         shutdown: parts.shutdown.clone(),
-        attempts: parts.attempts,
+        crew: Crew::new(parts.attempts, &reporter),
         drain_timeout: parts.drain_timeout,
         reporter,
         gate,

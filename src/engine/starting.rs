@@ -4,7 +4,7 @@ use crate::domain::time::Timestamp;
 use crate::gate::{Admitted, Head, HeadId, Misfit};
 use crate::metrics::Kind;
 
-use super::attempt::{Attempt, run};
+use super::attempt::Attempt;
 use super::batches::ActiveBatch;
 use super::completion::Running;
 use super::dispatcher::Dispatcher;
@@ -12,7 +12,7 @@ use super::estimate::{Expected, Measure};
 use super::item::{FeedId, LaneId, ReadyItem};
 use super::lanes::{place_for, timeouts};
 use super::lease::Lease;
-use super::lost::{Lost, guard};
+use super::lost::Lost;
 use super::reserving::{by_dimension, cost, tokens};
 
 impl Dispatcher {
@@ -83,19 +83,17 @@ impl Dispatcher {
 
     /// Starts whatever the gate lets go.
     pub(super) fn admit(&mut self, now: Timestamp) {
-        loop {
-            // Looked at before each start: a process that was frozen must not send what it held.
-            if self.must_wait_alone() || !self.store.may_start() {
-                return;
-            }
-            let Some(admitted) = self.gate.poll(now) else {
-                return;
-            };
+        // Looked at before each start: a process that was frozen must not send what it held.
+        while !self.must_wait_alone()
+            && self.store.may_start()
+            && let Some(admitted) = self.gate.poll(now)
+        {
             match super::interactive::number_of(admitted.tag) {
                 Some(number) => self.let_pass(number, admitted, now),
                 None => self.start(admitted, now),
             }
         }
+        self.crew.send_off();
     }
 
     /// Whether nothing may start beside what is under way: on a careful start items go one at a time.
@@ -118,9 +116,7 @@ impl Dispatcher {
         match self.attempt((feed_id, lane), item, permit, now) {
             Some(attempt) => {
                 let lost = Lost { number: attempt.number, lane, item: left };
-                let events = self.reporter.events.clone();
-                // Not under the shutdown's tracker: at the end of the grace time they are left behind on purpose.
-                self.attempts.spawn(guard(run(attempt, self.reporter.clone()), lost, events));
+                self.crew.take_on(attempt, lost);
             }
             None => tracing::error!("an admitted item had lost its batch or its bytes"),
         }
