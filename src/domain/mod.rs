@@ -18,6 +18,7 @@ pub mod quantity;
 pub mod quota;
 pub mod result;
 pub mod segment;
+pub mod shared_ledger;
 pub mod stream_usage;
 pub mod time;
 pub mod worker;
