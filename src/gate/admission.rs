@@ -8,8 +8,8 @@
 use super::Gate;
 use super::cost::Cost;
 use super::grant::Grant;
-use super::level::{LevelId, LevelKind};
-use super::path::{Head, HeadId, PathState, Wait, WaitingHead};
+use super::level::{Call, LevelId, LevelKind};
+use super::path::{Head, HeadId, Path, PathState, Wait, WaitingHead};
 use super::reason::{Blocked, Reason};
 use super::turns::Turn;
 use super::{Admitted, GateError};
@@ -71,6 +71,9 @@ impl Gate {
     pub fn poll(&mut self, now: Timestamp) -> Option<Admitted> {
         let now = self.move_clock(now);
         self.wake_due(now);
+        if self.exchanges.is_some() {
+            self.check_exchange_due(now);
+        }
         while let Some(path) = self.pop_ready() {
             if let Some(admitted) = self.try_path(path, now) {
                 return Some(admitted);
@@ -173,8 +176,9 @@ impl Gate {
         }
         let (_, path) = self.first_waiting(index, now)?;
         let (turn, head) = self.paths[path].heads.first()?;
-        if let Err(blocked) = self.levels[index].probe(self.heads[head].cost, now) {
-            self.note_unsaved(index, blocked);
+        let interactive = self.paths[path].interactive;
+        if let Err(blocked) = self.levels[index].probe(self.heads[head].cost, interactive, now) {
+            self.note_refusal(index, blocked);
             return blocked.until;
         }
         self.levels[index].lent = Some(path);
@@ -190,7 +194,8 @@ impl Gate {
         let mut next: Option<Timestamp> = None;
         let mut at = 0;
         while let Some(head) = self.levels[index].own_waiting.get(at).copied() {
-            if let Err(blocked) = self.levels[index].probe(self.heads[head].cost, now) {
+            let interactive = self.paths[self.heads[head].path].interactive;
+            if let Err(blocked) = self.levels[index].probe(self.heads[head].cost, interactive, now) {
                 next = next.into_iter().chain(blocked.until).min();
                 at += 1;
                 continue;
@@ -245,7 +250,8 @@ impl Gate {
     /// Moves a head to its own level if that refuses it, so that it holds its path up for nobody.
     fn waits_at_own(&mut self, path: u32, head: u32, now: Timestamp) -> bool {
         let Some(own) = self.heads[head].own else { return false };
-        let Err(blocked) = self.levels[own].probe(self.heads[head].cost, now) else { return false };
+        let (cost, interactive) = (self.heads[head].cost, self.paths[path].interactive);
+        let Err(blocked) = self.levels[own].probe(cost, interactive, now) else { return false };
         self.paths[path].heads.remove(head, &mut self.head_places);
         self.heads[head].own_wait =
             Some(Wait { level: own, reason: blocked.reason, since: now, until: blocked.until });
@@ -258,15 +264,15 @@ impl Gate {
     /// what is blocked by a level of its own stands in nobody's way.
     fn probe_shared(&mut self, path: u32, turn: Turn, cost: Cost) -> Option<(u32, Blocked)> {
         let mut worst: Option<(u32, Blocked)> = None;
-        let levels = self.paths[path].levels;
+        let Path { levels, interactive, .. } = self.paths[path];
         for index in levels.as_slice() {
-            let blocked = match self.levels[*index].probe(cost, self.now) {
+            let blocked = match self.levels[*index].probe(cost, interactive, self.now) {
                 Err(blocked) => Some(blocked),
                 // It would let this one pass, but keeps its room for one before it in turn.
                 Ok(()) => self.kept_for_another(*index, path, turn, self.now),
             };
             if let Some(blocked) = blocked {
-                self.note_unsaved(*index, blocked);
+                self.note_refusal(*index, blocked);
             }
             if let Some(blocked) = blocked
                 && worst.is_none_or(|(_, worst)| blocked.outlasts(worst))
@@ -278,8 +284,13 @@ impl Gate {
     }
 
     /// A level that needs a save before it lets a head pass gets one: for a head too heavy to go unsaved
-    /// while that still waits for its time, for others once only that keeps them back.
-    fn note_unsaved(&mut self, index: u32, blocked: Blocked) {
+    /// while that still waits for its time, for others once only that keeps them back. One that lacks slots
+    /// gets an exchange.
+    fn note_refusal(&mut self, index: u32, blocked: Blocked) {
+        if self.exchanges.is_some() {
+            self.hasten_exchange(index);
+            return;
+        }
         let unsaved = blocked.until.is_none() && matches!(blocked.reason, Reason::Rate | Reason::Tokens);
         if self.levels[index].take_asks() || (unsaved && self.levels[index].ledger) {
             self.mark_changed(index);
@@ -320,8 +331,9 @@ impl Gate {
             let share = level.share_of(&taken.cost) / u64::from(weight.max(1));
             level.shares.take(app, share, in_order);
         }
+        let call = Call { interactive, number: self.admissions + 1 };
         for level in levels.as_slice().iter().chain(taken.own.iter()) {
-            probe |= self.levels[*level].take(taken.cost, interactive, now);
+            probe |= self.levels[*level].take(taken.cost, call, now);
             if self.levels[*level].kind == LevelKind::Lane {
                 among = self.levels[*level].in_flight;
             }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::cost::{Accounting, Cost};
+use super::grant::Grant;
+use super::leased::{Lacking, Leased};
 use super::micros::{micros_of, scaled_up};
 use super::pacing::{LONGEST_PACED, Paced, Speed};
 use super::rolling::LongCounter;
@@ -27,6 +29,8 @@ pub(super) struct Terms {
     pub(super) day_starts: Option<u32>,
     /// How much the way to the provider varies, in microseconds.
     pub(super) jitter: i64,
+    /// Whether several workers share it.
+    pub(super) shared: bool,
 }
 
 /// Why a budget lets nothing leave now.
@@ -36,6 +40,26 @@ pub(super) enum Short {
     Until(Timestamp),
     /// Until what was charged, or is about to be, is durable.
     Unsaved,
+    /// Until the ledger that workers share hands out more.
+    Unleased,
+}
+
+impl From<Lacking> for Short {
+    fn from(lacking: Lacking) -> Self {
+        match lacking {
+            Lacking::Until(moment) => Self::Until(moment),
+            Lacking::Slots => Self::Unleased,
+        }
+    }
+}
+
+/// On whose behalf, and by which law, a budget is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct By {
+    /// What is not durable may not grow beyond its bound.
+    pub(super) ledger: bool,
+    /// A client waits.
+    pub(super) interactive: bool,
 }
 
 /// A budget as it is saved.
@@ -59,6 +83,7 @@ pub struct BudgetState {
 pub(super) enum Meter {
     Paced(Paced),
     Counted(LongCounter),
+    Leased(Box<Leased>),
 }
 
 /// A limit per period and its use.
@@ -92,7 +117,9 @@ pub(super) struct Budget {
 impl Budget {
     /// Idle and empty.
     pub(super) fn new(dimension: Dimension, rate: Rate, terms: Terms) -> Self {
-        let meter = if rate.period <= LONGEST_PACED {
+        let meter = if terms.shared {
+            Meter::Leased(Box::new(Leased::new(dimension, rate, terms.day_starts, terms.jitter)))
+        } else if rate.period <= LONGEST_PACED {
             Meter::Paced(Paced::new(dimension, rate, terms))
         } else {
             Meter::Counted(LongCounter::new(rate, terms.day_starts, terms.jitter))
@@ -127,19 +154,45 @@ impl Budget {
 
     /// Whether it is paced; else it is counted.
     pub(super) fn is_paced(&self) -> bool {
-        matches!(self.meter, Meter::Paced(_))
+        match &self.meter {
+            Meter::Paced(_) => true,
+            Meter::Counted(_) => false,
+            Meter::Leased(leased) => leased.is_paced(),
+        }
+    }
+
+    /// Whether several workers share it.
+    pub(super) fn is_leased(&self) -> bool {
+        matches!(self.meter, Meter::Leased(_))
+    }
+
+    /// The same, to look at.
+    pub(super) fn as_leased(&self) -> Option<&Leased> {
+        match &self.meter {
+            Meter::Leased(leased) => Some(leased),
+            Meter::Paced(_) | Meter::Counted(_) => None,
+        }
+    }
+
+    /// What several workers share of it.
+    pub(super) fn leased(&mut self) -> Option<&mut Leased> {
+        match &mut self.meter {
+            Meter::Leased(leased) => Some(leased),
+            Meter::Paced(_) | Meter::Counted(_) => None,
+        }
     }
 
     /// Another amount for the same period: what was charged, up to call `number`, stays charged.
-    pub(super) fn set_amount(&mut self, amount: u64, burst: Option<u32>, number: u64) {
+    pub(super) fn set_amount(&mut self, amount: u64, terms: Terms, number: u64) {
         if amount != self.rate.amount {
             let lowest = self.lower.map_or(self.rate.amount, |(_, lowest)| lowest.min(self.rate.amount));
             self.lower = Some((number, lowest));
         }
         self.rate.amount = amount;
         match &mut self.meter {
-            Meter::Paced(paced) => paced.set_limit(amount, burst),
+            Meter::Paced(paced) => paced.set_limit(amount, terms.burst),
             Meter::Counted(counter) => counter.set_limit(amount),
+            Meter::Leased(leased) => leased.set_limit(amount, terms.jitter),
         }
     }
 
@@ -148,23 +201,17 @@ impl Budget {
         cost.reserved(self.dimension, accounting, self.rate.amount)
     }
 
-    /// Whether an amount may leave now. `ledger`: what is not durable may not grow beyond its bound.
-    pub(super) fn probe(
-        &mut self,
-        amount: u64,
-        speed: Speed,
-        now: Timestamp,
-        ledger: bool,
-    ) -> Result<(), Short> {
+    /// Whether an amount may leave now.
+    pub(super) fn probe(&mut self, amount: u64, (speed, now): (Speed, Timestamp), by: By) -> Result<(), Short> {
         if amount == 0 {
             return Ok(());
         }
-        let unsaved = ledger && self.outruns(amount, speed);
+        let unsaved = by.ledger && self.outruns(amount, speed);
         match &mut self.meter {
-            Meter::Paced(paced) => paced.probe(amount, now),
-            Meter::Counted(counter) => counter.probe(amount, now),
+            Meter::Paced(paced) => paced.probe(amount, now).map_err(Short::Until)?,
+            Meter::Counted(counter) => counter.probe(amount, now).map_err(Short::Until)?,
+            Meter::Leased(leased) => leased.probe(amount, by.interactive, now)?,
         }
-        .map_err(Short::Until)?;
         if unsaved { Err(Short::Unsaved) } else { Ok(()) }
     }
 
@@ -185,8 +232,8 @@ impl Budget {
         true
     }
 
-    /// Charges what was just probed.
-    pub(super) fn take(&mut self, amount: u64, speed: Speed, now: Timestamp) {
+    /// Charges what was just probed to call `number`.
+    pub(super) fn take(&mut self, amount: u64, (speed, now): (Speed, Timestamp), number: u64) {
         if amount == 0 {
             return;
         }
@@ -194,25 +241,28 @@ impl Budget {
         match &mut self.meter {
             Meter::Paced(paced) => paced.take(amount, cost, now),
             Meter::Counted(counter) => counter.add(amount, now),
+            Meter::Leased(leased) => return leased.take(amount, number),
         }
         self.note_charged(amount, cost);
     }
 
-    /// Gives back a charge of `at` that was not used. What is durable stays as it is: too much, never too little.
-    pub(super) fn refund(&mut self, amount: u64, speed: Speed, at: Timestamp) {
+    /// Gives back a call's charge that was not used. What is durable stays as it is: too much, never too little.
+    pub(super) fn refund(&mut self, amount: u64, (speed, now): (Speed, Timestamp), grant: &Grant) {
         let cost = self.cost(amount, speed.without_ramp());
         match &mut self.meter {
-            Meter::Paced(paced) => paced.refund(amount, cost, at),
-            Meter::Counted(counter) => counter.take_back(amount, at),
+            Meter::Paced(paced) => paced.refund(amount, cost, grant.at),
+            Meter::Counted(counter) => counter.take_back(amount, grant.at),
+            Meter::Leased(leased) => leased.refund(grant.number, now),
         }
     }
 
-    /// Gives back what a call of `at` reserved and did not use; others may use it at once, late or not.
-    pub(super) fn settle_down(&mut self, amount: u64, speed: Speed, at: Timestamp, now: Timestamp) {
+    /// Gives back what a call reserved and did not use; others may use it at once, late or not.
+    pub(super) fn settle_down(&mut self, amount: u64, (speed, now): (Speed, Timestamp), grant: &Grant) {
         let cost = self.cost(amount, speed.without_ramp());
         match &mut self.meter {
-            Meter::Paced(paced) => paced.settle_down(amount, cost, at, now),
-            Meter::Counted(counter) => counter.take_back(amount, at),
+            Meter::Paced(paced) => paced.settle_down(amount, cost, grant.at, now),
+            Meter::Counted(counter) => counter.take_back(amount, grant.at),
+            Meter::Leased(leased) => leased.settle_down(amount, grant.number, now),
         }
     }
 
@@ -229,6 +279,7 @@ impl Budget {
         match &mut self.meter {
             Meter::Paced(paced) => paced.charge_debt(amount, cost, now),
             Meter::Counted(counter) => counter.add(amount, now),
+            Meter::Leased(leased) => return leased.charge_debt(amount, now),
         }
         self.note_charged(amount, cost);
     }
@@ -257,6 +308,7 @@ impl Budget {
         let (arrival_us, parts) = match &self.meter {
             Meter::Paced(paced) => (Some(paced.arrival().micros()), paced.parts()),
             Meter::Counted(counter) => (None, counter.parts()),
+            Meter::Leased(_) => (None, Vec::new()),
         };
         let (dimension, period_us) = (self.dimension, micros_of(self.rate.period));
         let ahead = (self.ahead, self.ahead_cost);
@@ -298,6 +350,8 @@ impl Budget {
                 counter.add(unsaved, at);
                 self.charged += unsaved;
             }
+            // The ledger that workers share knows.
+            Meter::Leased(_) => {}
         }
     }
 
@@ -324,7 +378,7 @@ impl Budget {
     pub(super) fn adopt_calls(&mut self, calls: &WindowSum, missing: u64, now: Timestamp) -> u64 {
         match &mut self.meter {
             Meter::Paced(paced) => paced.adopt_calls(calls, missing, now),
-            Meter::Counted(_) => 0,
+            Meter::Counted(_) | Meter::Leased(_) => 0,
         }
     }
 
@@ -338,6 +392,7 @@ impl Budget {
         match &self.meter {
             Meter::Paced(paced) => paced.pace(speed),
             Meter::Counted(_) => self.rate.amount as f64 / self.rate.period.as_secs_f64(),
+            Meter::Leased(leased) => leased.pace(speed),
         }
     }
 
@@ -349,13 +404,14 @@ impl Budget {
                 (paced.sum(now), (ahead * paced.pace(speed)) as u64)
             }
             Meter::Counted(counter) => (counter.sum(now), 0),
+            Meter::Leased(leased) => (leased.used(now), 0),
         }
     }
 
     fn cost(&self, amount: u64, speed: Speed) -> u64 {
         match &self.meter {
             Meter::Paced(paced) => paced.cost(amount, speed),
-            Meter::Counted(_) => amount,
+            Meter::Counted(_) | Meter::Leased(_) => amount,
         }
     }
 
@@ -364,7 +420,7 @@ impl Budget {
     fn bound(&self, speed: Speed) -> u64 {
         match &self.meter {
             Meter::Paced(paced) => paced.cost(1, speed).max(UNSAVED),
-            Meter::Counted(_) => unsaved_units(self.rate),
+            Meter::Counted(_) | Meter::Leased(_) => unsaved_units(self.rate),
         }
     }
 }

@@ -123,6 +123,16 @@ impl Closure {
         self.pause = None;
     }
 
+    /// Why it is stopped, if it is.
+    pub(super) fn stopped(&self) -> Option<StopReason> {
+        self.stop.map(|stop| stop.reason)
+    }
+
+    /// What others should know of it.
+    pub(super) fn told(&self, now: Timestamp) -> (Option<Timestamp>, bool, Option<StopReason>) {
+        (self.cooldown.closed(now), self.is_paused_by_operator(), self.stopped())
+    }
+
     /// The state to show.
     pub(super) fn state(&self, now: Timestamp) -> LaneState {
         if self.pause.is_some() {

@@ -33,9 +33,9 @@ impl Gate {
         };
         if loss > 0 {
             self.levels[paced].factor.lose(loss, now);
-            self.mark_changed(paced);
+            self.mark_news(paced);
         }
-        self.mark_changed(index);
+        self.mark_news(index);
         self.offer(index, now);
         until
     }
@@ -160,8 +160,11 @@ impl Gate {
     ) {
         let now = self.move_clock(now);
         if let Some(index) = self.levels.find(id.0) {
+            let before = self.levels[index].closure.told(now);
             change(&mut self.levels[index].closure, now);
-            self.mark_changed(index);
+            if self.exchanges.is_none() || before != self.levels[index].closure.told(now) {
+                self.mark_news(index);
+            }
             self.offer(index, now);
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Gate;
 use super::correction::Shadow;
-use super::level::{Change, Level, LevelId};
+use super::level::{Change, Level, LevelId, rates_of};
 use super::micros::micros_of;
 use crate::domain::limits::{Dimension, Limits, Rate};
 use crate::domain::quota::QuotaReading;
@@ -52,6 +52,8 @@ pub(super) struct Heard {
 pub(super) struct Learning {
     pub(super) configured: Limits,
     pub(super) learned: Vec<LearnedLimit>,
+    /// Lower limits that other workers have configured: what is counted, the period in microseconds, the amount.
+    pub(super) lowest: Vec<(Dimension, i64, u64)>,
     heard: Vec<Heard>,
 }
 
@@ -75,7 +77,18 @@ impl Learning {
                 None => list.push(rate),
             }
         }
+        for (dimension, period_us, amount) in &self.lowest {
+            let mut held = rates_mut(&mut limits, *dimension).iter_mut();
+            if let Some(held) = held.find(|held| micros_of(held.period) == *period_us) {
+                held.amount = held.amount.min(*amount).max(1);
+            }
+        }
         limits
+    }
+
+    /// The limits as configured.
+    pub(super) fn configured_rates(&self) -> impl Iterator<Item = (Dimension, Rate)> {
+        rates_of(&self.configured)
     }
 
     /// Takes a limit over; tells whether anything changed.
@@ -133,7 +146,9 @@ impl Level {
         self.set_limits(&limits, jitter, change);
         for budget in &mut self.budgets {
             let (dimension, rate) = budget.rate();
-            budget.learned = !rates(&self.learning.configured, dimension).contains(&rate);
+            let lowest = (dimension, micros_of(rate.period), rate.amount);
+            budget.learned = !rates(&self.learning.configured, dimension).contains(&rate)
+                && !self.learning.lowest.contains(&lowest);
         }
     }
 
@@ -216,7 +231,7 @@ impl Gate {
     fn take_learned(&mut self, index: u32, now: Timestamp) {
         let change = Change { now, number: self.admissions };
         self.levels[index].apply_limits(self.jitter, Some(change));
-        self.mark_changed(index);
+        self.mark_news(index);
     }
 
     /// Compares what is left with what this service used.

@@ -15,7 +15,7 @@ use super::learning::LearnedLimit;
 use super::level::{Level, LevelId, LevelKind};
 use super::overload::Overload;
 use super::rate_factor::RateFactor;
-use super::reason::PauseReason;
+use super::reason::{PauseReason, StopReason};
 use super::registry::Boot;
 use super::silent::Silent;
 use crate::domain::limits::{Dimension, Rate};
@@ -43,6 +43,9 @@ pub struct LevelState {
     /// The limits that it learned.
     #[serde(default)]
     pub learned: Vec<LearnedLimit>,
+    /// Why it is stopped, if its key or its quota is refused.
+    #[serde(default)]
+    pub stopped: Option<StopReason>,
 }
 
 /// States to save together, and the number to confirm them with.
@@ -161,6 +164,7 @@ impl Gate {
             let (budgets, charged) = level
                 .budgets
                 .iter_mut()
+                .filter(|budget| !budget.is_leased())
                 .map(|budget| {
                     let (state, mark) = budget.snapshot();
                     (state, (budget.rate(), mark))
@@ -176,6 +180,7 @@ impl Gate {
                 budgets,
                 max_concurrent: level.overload.limit(),
                 learned: level.learning.learned.clone(),
+                stopped: level.closure.stopped(),
             });
         }
         self.ledger.urgent = false;
@@ -219,6 +224,11 @@ impl Gate {
 
     /// A level charged its budgets.
     pub(super) fn note_charge(&mut self, index: u32, now: Timestamp) {
+        if self.exchanges.is_some() {
+            // What is charged is the business of the ledger that workers share.
+            self.hasten_exchange(index);
+            return;
+        }
         if !self.ledger.kept || self.levels[index].budgets.is_empty() {
             return;
         }
@@ -234,6 +244,21 @@ impl Gate {
     /// A head waits for a save.
     pub(super) fn want_save(&mut self) {
         self.ledger.urgent = true;
+    }
+
+    /// Whether a level has changes that are not known to be saved.
+    pub(super) fn has_news(&self, index: u32) -> bool {
+        let id = LevelId(self.levels.key(index));
+        let mut under_way = self.ledger.under_way.iter().flat_map(|(_, marks)| marks);
+        self.levels[index].dirty || under_way.any(|mark| mark.level == id)
+    }
+
+    /// A level's state is news to other workers: it belongs into a snapshot of its own.
+    pub(super) fn mark_news(&mut self, index: u32) {
+        self.mark_changed(index);
+        if self.exchanges.is_some() && self.levels[index].dirty {
+            self.ledger.urgent = true;
+        }
     }
 
     /// A level's state belongs into the next snapshot.

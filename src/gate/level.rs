@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::budget::{Budget, Short, Terms};
+use super::budget::{Budget, By, Short, Terms};
 use super::closure::Closure;
 use super::cost::{Accounting, Cost};
 use super::learning::Learning;
+use super::lease::Lease;
 use super::order::Waiters;
 use super::overload::Overload;
 use super::pacing::Speed;
@@ -66,6 +67,11 @@ impl LevelKind {
         !matches!(self, Self::Batch | Self::Memory)
     }
 
+    /// Whether workers on one store share its calls in flight, unless it is said.
+    const fn shares_places(self) -> bool {
+        matches!(self, Self::Provider | Self::Lane | Self::App)
+    }
+
     /// Whether calls go to it, so that it can refuse them.
     pub(super) const fn is_upstream(self) -> bool {
         matches!(self, Self::Provider | Self::Lane)
@@ -89,6 +95,15 @@ pub struct LevelSpec {
     pub accounting: Accounting,
     /// An app's share against that of other apps that want the same; 0 counts as 1.
     pub weight: u32,
+    /// Whether workers on one store share its calls in flight; `None`: those of a provider, a lane and an app.
+    pub shared_places: Option<bool>,
+}
+
+impl LevelSpec {
+    /// Whether workers on one store share its calls in flight.
+    pub(super) fn shares_places(&self) -> bool {
+        self.kind.is_durable() && self.shared_places.unwrap_or(self.kind.shares_places())
+    }
 }
 
 /// One holder of limits and of what is waiting for them.
@@ -135,24 +150,33 @@ pub(super) struct Level {
     pub(super) dirty: bool,
     /// Whether its charges must not run ahead of what is saved.
     pub(super) ledger: bool,
+    /// What is in hand of its shared limits, where several workers share them.
+    pub(super) lease: Option<Box<Lease>>,
 }
 
 impl Level {
     /// Whether a call may leave as far as this level is concerned. Takes nothing.
-    pub(super) fn probe(&mut self, cost: Cost, now: Timestamp) -> Result<(), Blocked> {
+    pub(super) fn probe(&mut self, cost: Cost, interactive: bool, now: Timestamp) -> Result<(), Blocked> {
         self.closure.probe(now)?;
-        self.probe_room(cost, now)?;
-        if self.budgets.is_empty() {
-            return Ok(());
+        let room = self.probe_room(cost, interactive, now);
+        if self.budgets.is_empty() || (room.is_err() && !self.lease.as_ref().is_some_and(|it| it.starts())) {
+            return room;
         }
+        // Where nothing is in hand yet, one exchange brings places and slots.
+        let budgets = self.probe_budgets(cost, interactive, now);
+        room.and(budgets)
+    }
+
+    fn probe_budgets(&mut self, cost: Cost, interactive: bool, now: Timestamp) -> Result<(), Blocked> {
         let speed = self.speed(now);
+        let by = By { ledger: self.ledger, interactive };
         let mut worst: Option<Blocked> = None;
         for (place, budget) in self.budgets.iter_mut().enumerate() {
             let amount = budget.amount(&cost, self.accounting);
-            if let Err(short) = budget.probe(amount, speed, now, self.ledger) {
+            if let Err(short) = budget.probe(amount, (speed, now), by) {
                 let until = match short {
                     Short::Until(moment) => Some(moment),
-                    Short::Unsaved => None,
+                    Short::Unsaved | Short::Unleased => None,
                 };
                 let blocked = Blocked { until, reason: budget.reason() };
                 if worst.is_none_or(|worst| blocked.outlasts(worst)) {
@@ -174,10 +198,22 @@ impl Level {
         self.max_concurrent.into_iter().chain(self.overload.limit()).min()
     }
 
-    fn probe_room(&mut self, cost: Cost, now: Timestamp) -> Result<(), Blocked> {
+    /// Calls that may be in flight here: fewer where other workers have the rest.
+    fn slots_here(&self) -> Option<u32> {
+        let shared = self.lease.as_ref().filter(|_| self.max_concurrent.is_some());
+        self.slots().into_iter().chain(shared.and_then(|lease| lease.slots())).min()
+    }
+
+    fn probe_room(&mut self, cost: Cost, interactive: bool, now: Timestamp) -> Result<(), Blocked> {
         if let Some(limit) = self.slots() {
             let ramp = u32::from(self.closure.cooldown.ramp(now));
             let allowed = if ramp >= 100 { limit } else { limit.saturating_mul(ramp).div_ceil(100) };
+            if let Some(lease) = &mut self.lease
+                && self.max_concurrent.is_some()
+                && !lease.probe(self.in_flight, allowed, interactive)
+            {
+                return Err(Blocked { until: None, reason: Reason::Concurrency });
+            }
             if self.in_flight >= allowed {
                 let until = (allowed < limit).then(|| now + RAMP_STEP);
                 return Err(Blocked { until, reason: Reason::Concurrency });
@@ -195,15 +231,19 @@ impl Level {
     }
 
     /// Takes what was just probed; tells whether the call is a probe of a stopped level.
-    pub(super) fn take(&mut self, cost: Cost, interactive: bool, now: Timestamp) -> bool {
+    pub(super) fn take(&mut self, cost: Cost, call: Call, now: Timestamp) -> bool {
+        let Call { interactive, number } = call;
         self.in_flight += 1;
+        if let Some(lease) = &mut self.lease {
+            lease.took(self.in_flight, interactive, now);
+        }
         self.interactive += u32::from(interactive);
         self.held += 1;
         self.hold(cost.memory);
         if !self.budgets.is_empty() {
             let speed = self.speed(now);
             for budget in &mut self.budgets {
-                budget.reserve(&cost, self.accounting, (speed, now));
+                budget.reserve(&cost, self.accounting, (speed, now), number);
                 if interactive {
                     budget.note_interactive(&cost, self.accounting, now);
                 }
@@ -223,7 +263,7 @@ impl Level {
     /// Whether interactive calls go before others: they took less than their share of each budget.
     pub(super) fn interactive_first(&mut self, share: f64, now: Timestamp) -> bool {
         let below = |used: u64, limit: u64| (used as f64) < share * limit as f64;
-        let slots = self.slots();
+        let slots = self.slots_here();
         slots.is_none_or(|slots| self.interactive == 0 || below(self.interactive.into(), slots.into()))
             && self.budgets.iter_mut().all(|budget| below(budget.interactive(now), budget.rate.amount))
     }
@@ -251,7 +291,8 @@ impl Level {
     /// Takes over other limits. Budgets of the same period keep what they charged; `change`: a budget
     /// that is new starts with an unknown last period, since calls left without being counted in it.
     pub(super) fn set_limits(&mut self, limits: &Limits, jitter: i64, change: Option<Change>) {
-        let terms = Terms { burst: limits.burst, day_starts: limits.day_starts, jitter };
+        let shared = self.lease.is_some();
+        let terms = Terms { burst: limits.burst, day_starts: limits.day_starts, jitter, shared };
         self.max_concurrent = limits.max_concurrent;
         self.binding = None;
         let mut before = std::mem::take(&mut self.budgets);
@@ -259,7 +300,7 @@ impl Level {
             let kept = before.iter().position(|budget| budget.has_period(dimension, rate.period));
             let budget = if let Some(kept) = kept {
                 let mut budget = before.swap_remove(kept);
-                budget.set_amount(rate.amount, terms.burst, change.map_or(0, |change| change.number));
+                budget.set_amount(rate.amount, terms, change.map_or(0, |change| change.number));
                 budget
             } else {
                 let mut budget = Budget::new(dimension, rate, terms);
@@ -274,6 +315,15 @@ impl Level {
     }
 }
 
+/// A call that takes a level.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    /// Whether a client waits for it.
+    pub(super) interactive: bool,
+    /// Counts up with every call admitted.
+    pub(super) number: u64,
+}
+
 /// When limits change: the moment, and the number of the last call admitted before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
@@ -282,7 +332,7 @@ pub(super) struct Change {
 }
 
 /// Every rate of a set of limits, with what it counts.
-fn rates_of(limits: &Limits) -> impl Iterator<Item = (Dimension, Rate)> {
+pub(super) fn rates_of(limits: &Limits) -> impl Iterator<Item = (Dimension, Rate)> {
     Dimension::ALL.into_iter().flat_map(|dimension| {
         let rates = match dimension {
             Dimension::Requests => &limits.requests,

@@ -105,10 +105,8 @@ impl Paced {
     /// Another limit or burst over the same period: what was taken stays taken.
     pub(super) fn set_limit(&mut self, limit: u64, burst: Option<u32>) {
         self.limit = limit.max(1);
-        let interval = scaled_up(self.period, WHOLE, self.limit.saturating_mul(START_FACTOR));
-        // Nobody knows how far apart calls of many units each are: the period tells what it may cost.
-        let wanted = if self.weighs { self.period / TOLERATED_PART } else { TOLERATED_INTERVALS * interval };
-        let tolerance = wanted.clamp(LEAST_TOLERANCE, MOST_TOLERANCE);
+        let interval = interval(self.period, self.limit);
+        let tolerance = tolerance(self.period, self.limit, self.weighs);
         self.guarded = self.period + tolerance + self.jitter.unsigned_abs();
         // With a burst the interval stays as it is: widening it by the burst would cost its share for
         // ever, while the sum holds the limit anyway.
@@ -287,6 +285,28 @@ impl Paced {
 
     /// The period over which a limit's worth of calls is spread, before any ramp.
     fn stretched(&self, speed: Speed) -> u64 {
-        scaled_up(self.period, WHOLE, u64::from(speed.factor)).max(self.guarded)
+        stretched_period(self.period, self.guarded, speed)
     }
+}
+
+/// The time between calls of one unit, before any refusal.
+fn interval(period: u64, limit: u64) -> u64 {
+    scaled_up(period, WHOLE, limit.saturating_mul(START_FACTOR))
+}
+
+/// How much earlier than due a call may leave, in microseconds.
+fn tolerance(period: u64, limit: u64, weighs: bool) -> u64 {
+    // Nobody knows how far apart calls of many units each are: the period tells what it may cost.
+    let wanted = if weighs { period / TOLERATED_PART } else { TOLERATED_INTERVALS * interval(period, limit) };
+    wanted.clamp(LEAST_TOLERANCE, MOST_TOLERANCE)
+}
+
+/// A period, lengthened by what calls may be early and late.
+pub(super) fn guarded_period(period: u64, limit: u64, weighs: bool, jitter: i64) -> u64 {
+    period.saturating_add(tolerance(period, limit, weighs)).saturating_add(jitter.unsigned_abs())
+}
+
+/// The period over which a limit's worth of calls is spread at a speed, before any ramp.
+pub(super) fn stretched_period(period: u64, guarded: u64, speed: Speed) -> u64 {
+    scaled_up(period, WHOLE, u64::from(speed.factor)).max(guarded)
 }

@@ -1,5 +1,7 @@
 //! Why nothing leaves, in the words that operators see.
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::time::Timestamp;
 
 /// Why a head waits.
@@ -46,7 +48,8 @@ impl Reason {
 }
 
 /// Why a level is stopped until a probe succeeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The key is missing or refused.
     Credential,

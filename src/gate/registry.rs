@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::budget::Budget;
 use super::cost::Accounting;
 use super::grant::{Permit, Releases};
+use super::exchanges::Exchanges;
+use super::lease::Lease;
 use super::ledger::{Ledger, LevelState};
 use super::level::{Change, Level, LevelId, LevelKind, LevelSpec};
 use super::micros::micros_of;
@@ -43,11 +45,19 @@ pub struct GateOptions {
     pub interactive_share: f64,
     /// What is known of earlier runs.
     pub boot: Boot,
+    /// Whether several workers share the limits: this one admits only from slots that a ledger hands out.
+    pub shared: bool,
 }
 
 impl Default for GateOptions {
     fn default() -> Self {
-        Self { jitter: Duration::from_millis(20), ledger: false, interactive_share: 0.5, boot: Boot::First }
+        Self {
+            jitter: Duration::from_millis(20),
+            ledger: false,
+            interactive_share: 0.5,
+            boot: Boot::First,
+            shared: false,
+        }
     }
 }
 
@@ -80,6 +90,8 @@ pub struct Gate {
     pub(super) jitter: i64,
     pub(super) releases: Arc<Releases>,
     pub(super) ledger: Ledger,
+    /// The exchanges with the ledger that workers share, if they do.
+    pub(super) exchanges: Option<Box<Exchanges>>,
 }
 
 impl Gate {
@@ -104,6 +116,7 @@ impl Gate {
             jitter: micros_of(options.jitter),
             releases: Arc::default(),
             ledger: Ledger::new(options.ledger, options.boot, now),
+            exchanges: options.shared.then(Box::default),
         }
     }
 
@@ -111,6 +124,8 @@ impl Gate {
     pub fn add_level(&mut self, spec: LevelSpec, now: Timestamp) -> LevelId {
         let now = self.move_clock(now);
         let ordinal = if spec.kind == LevelKind::App { self.apps.next() } else { 0 };
+        let shared = self.exchanges.is_some() && spec.kind.is_durable();
+        let lease = shared.then(|| Box::new(Lease::new(&spec)));
         let mut level = Level {
             ordinal,
             weight: spec.weight.max(1),
@@ -119,10 +134,12 @@ impl Gate {
             parent: spec.parent,
             memory_limit: spec.memory,
             accounting: if spec.kind.is_upstream() { spec.accounting } else { OWN_ACCOUNTING },
-            ledger: self.ledger.is_kept() && spec.kind.is_durable(),
+            ledger: self.ledger.is_kept() && spec.kind.is_durable() && self.exchanges.is_none(),
+            lease,
             ..Level::default()
         };
         level.learning.configured = spec.limits;
+        self.recall_lowest(&mut level);
         self.ledger.recall(&mut level);
         level.apply_limits(self.jitter, None);
         self.ledger.resume(&mut level, now);
@@ -152,6 +169,7 @@ impl Gate {
             self.levels[level].apply_limits(self.jitter, Some(change));
             self.mark_changed(level);
             self.offer(level, now);
+            self.hasten_exchange(level);
         }
     }
 

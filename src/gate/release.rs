@@ -36,6 +36,9 @@ impl Gate {
             if !grant.settled {
                 held.unreserve(&grant);
             }
+            if held.lease.is_some() {
+                held.forget(grant.number);
+            }
             held.held -= 1;
             held.free(grant.cost.memory);
             self.offer_waiters(level, now);

@@ -1,7 +1,7 @@
 //! From what a call reserved to what it used.
 
 use super::Gate;
-use super::budget::Budget;
+use super::budget::{Budget, Meter};
 use super::cost::{Accounting, Cost, Misfit, TokensUsed};
 use super::grant::Grant;
 use super::level::{Level, LevelId};
@@ -102,7 +102,7 @@ impl Level {
         let speed = self.speed(now);
         for budget in self.budgets.iter_mut().filter(|budget| grant.number > budget.since) {
             let amount = budget.charged_for(grant, self.accounting);
-            budget.refund(amount, speed, grant.at);
+            budget.refund(amount, (speed, now), grant);
         }
     }
 
@@ -112,6 +112,11 @@ impl Level {
             budget.unreserve(grant);
         }
     }
+
+    /// A call is over: what it still stands charged with stays charged.
+    pub(super) fn forget(&mut self, number: u64) {
+        self.budgets.iter_mut().filter_map(Budget::leased).for_each(|leased| leased.forget(number));
+    }
 }
 
 impl Budget {
@@ -120,12 +125,18 @@ impl Budget {
         if self.dimension.is_settled() { Reason::Tokens } else { Reason::Rate }
     }
 
-    /// Charges a call that was just probed.
-    pub(super) fn reserve(&mut self, cost: &Cost, accounting: Accounting, (speed, now): (Speed, Timestamp)) {
+    /// Charges call `number`, which was just probed.
+    pub(super) fn reserve(
+        &mut self,
+        cost: &Cost,
+        accounting: Accounting,
+        moment: (Speed, Timestamp),
+        number: u64,
+    ) {
         if self.dimension.is_settled() {
             self.reserved = self.reserved.saturating_add(cost.units(self.dimension));
         }
-        self.take(self.amount(cost, accounting), speed, now);
+        self.take(self.amount(cost, accounting), moment, number);
     }
 
     fn unreserve(&mut self, grant: &Grant) {
@@ -136,6 +147,9 @@ impl Budget {
 
     /// What a call was charged. After a change of the limit, by the lowest that was: never too much.
     fn charged_for(&self, grant: &Grant, accounting: Accounting) -> u64 {
+        if let Meter::Leased(leased) = &self.meter {
+            return leased.charged(grant.number).unwrap_or(0);
+        }
         let lowest = self.lower.filter(|(number, _)| grant.number <= *number);
         let limit = lowest.map_or(self.rate.amount, |(_, lowest)| lowest.min(self.rate.amount));
         grant.cost.reserved(self.dimension, accounting, limit)
@@ -158,7 +172,7 @@ impl Budget {
         if actual > reserved {
             self.charge_debt(actual - reserved, speed, now);
         } else if accounting != Accounting::Admission {
-            self.settle_down(reserved - actual, speed, grant.at, now);
+            self.settle_down(reserved - actual, (speed, now), grant);
         } else {
             return 0;
         }
@@ -180,6 +194,9 @@ impl Budget {
         let period = micros_of(self.rate.period);
         let parts = || Box::new(WindowSum::new(period, period / INTERACTIVE_PARTS));
         self.interactive.get_or_insert_with(parts).add(now, amount);
+        if let Meter::Leased(leased) = &mut self.meter {
+            leased.note_interactive(amount, now);
+        }
     }
 
     /// What interactive calls reserved in the last period.

@@ -307,6 +307,7 @@ fn a_found_rate_is_looked_beyond_after_a_restart() {
         paused: false,
         budgets: Vec::new(),
         max_concurrent: None,
+        stopped: None,
         learned: found.clone(),
     };
     let restart = START + MINUTE * 3;

@@ -197,7 +197,7 @@ impl Run {
             let levels = self.gate.paths[head.path].levels;
             let cost = head.cost;
             let mut all = levels.as_slice().iter().copied().chain(head.own);
-            all.all(|level| self.gate.levels[level].probe(cost, self.now).is_ok())
+            all.all(|level| self.gate.levels[level].probe(cost, false, self.now).is_ok())
         })
     }
 }

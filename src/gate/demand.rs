@@ -1,0 +1,110 @@
+//! How many slots a budget asks for.
+//!
+//! It learns from what became of those that it had: twice as many where a head found none, hardly more than were used
+//! where some were left over.
+
+use std::time::Duration;
+
+use crate::domain::time::Timestamp;
+
+/// How long after an interactive call a slot is kept in hand for the next one.
+const KEPT: Duration = Duration::from_secs(10);
+/// The weight of the last interactive call in the mean, as a part.
+const LAST_PART: f64 = 0.25;
+
+/// What one budget wants.
+#[derive(Debug, Default)]
+pub(super) struct Demand {
+    /// Units that are worth having in hand for the next stretch.
+    target: u64,
+    /// Units used, and left over, since the last exchange.
+    used: u64,
+    wasted: u64,
+    /// The units that refused heads lacked since, and whether a client waits for one of them.
+    lack: u64,
+    urgent: bool,
+    /// Before this moment asking is in vain.
+    not_before: Option<Timestamp>,
+    /// Until when units are kept in hand for interactive calls, and how many those take.
+    kept_until: Timestamp,
+    weight: f64,
+}
+
+impl Demand {
+    /// A head was refused that lacked so many units.
+    pub(super) fn lack(&mut self, units: u64, urgent: bool) {
+        self.lack = self.lack.max(units);
+        self.urgent |= urgent;
+    }
+
+    /// Units were used.
+    pub(super) fn use_up(&mut self, units: u64) {
+        self.used = self.used.saturating_add(units);
+    }
+
+    /// Units that were used were not, after all.
+    pub(super) fn unuse(&mut self, units: u64) {
+        self.used = self.used.saturating_sub(units);
+    }
+
+    /// Units were left over.
+    pub(super) fn waste(&mut self, units: u64) {
+        self.wasted = self.wasted.saturating_add(units);
+    }
+
+    /// An interactive call takes so many units.
+    pub(super) fn note_interactive(&mut self, units: u64, now: Timestamp) {
+        let units = units as f64;
+        self.weight = if self.weight > 0.0 { self.weight + (units - self.weight) * LAST_PART } else { units };
+        self.kept_until = now + KEPT;
+    }
+
+    /// Units that are kept in hand.
+    pub(super) fn kept(&self, now: Timestamp) -> u64 {
+        if now < self.kept_until { self.weight.ceil() as u64 } else { 0 }
+    }
+
+    /// Whether calls use it.
+    pub(super) fn is_active(&self) -> bool {
+        self.used > 0 || self.lack > 0
+    }
+
+    /// Since the last exchange a head was refused: whether a client waits for it.
+    pub(super) fn is_dry(&self) -> Option<bool> {
+        (self.lack > 0).then_some(self.urgent)
+    }
+
+    /// Not before when asking makes sense.
+    pub(super) fn not_before(&self) -> Timestamp {
+        self.not_before.unwrap_or(Timestamp::ZERO)
+    }
+
+    /// The answer to the last exchange says when asking again makes sense.
+    pub(super) fn answered(&mut self, not_before: Option<Timestamp>) {
+        self.not_before = not_before;
+    }
+
+    /// What to ask for: units of which fewer are of no use, and units that would be used. `lack`: of the first head
+    /// that waits; `most`: units that can be used before the next exchange.
+    pub(super) fn ask(&mut self, lack: u64, held: u64, most: u64, now: Timestamp) -> (u64, u64) {
+        let kept = self.kept(now);
+        let active = self.is_active() || lack > 0;
+        let lack = if lack > 0 { lack } else { self.lack };
+        if self.lack > 0 {
+            self.target = self.target.saturating_mul(2).max(lack);
+        } else if self.wasted > 0 {
+            self.target = self.target.min(self.used + self.used / 4);
+        }
+        self.target = self.target.min(most);
+        let need = lack.max(kept.saturating_sub(held));
+        let target = if active { self.target.saturating_add(kept) } else { kept };
+        let want = target.saturating_sub(held).max(need);
+        (self.used, self.wasted, self.lack, self.urgent) = (0, 0, 0, false);
+        (need, want)
+    }
+
+    /// Nothing is held any more.
+    pub(super) fn start_over(&mut self) {
+        *self = Self { kept_until: self.kept_until, weight: self.weight, ..Self::default() };
+    }
+}

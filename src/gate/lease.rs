@@ -1,0 +1,139 @@
+//! What one level has in hand of limits that several workers share, and what it wants of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::leased::{Due, Terms};
+use super::level::{Level, LevelKind, LevelSpec};
+use super::micros::micros_of;
+use super::places::Places;
+use crate::domain::exchange::{BudgetAsk, BudgetName, PlacesAsk};
+use crate::domain::limits::Dimension;
+use crate::domain::time::Timestamp;
+
+/// How long after an interactive call a place is kept in hand for the next one.
+const KEPT: Duration = Duration::from_secs(10);
+
+/// The shared side of a level.
+#[derive(Debug)]
+pub(super) struct Lease {
+    /// How all workers name it: its kind and its name.
+    pub(super) name: Arc<str>,
+    places: Option<Places>,
+    kept_until: Timestamp,
+}
+
+impl Lease {
+    /// Nothing in hand.
+    pub(super) fn new(spec: &LevelSpec) -> Self {
+        Self {
+            name: name_of(spec.kind, &spec.name),
+            places: spec.shares_places().then(Places::default),
+            kept_until: Timestamp::ZERO,
+        }
+    }
+
+    /// Calls that may be in flight here; `None`: not shared.
+    pub(super) fn slots(&self) -> Option<u32> {
+        self.places.as_ref().map(Places::limit)
+    }
+
+    /// Whether places are shared and none was granted yet.
+    pub(super) fn starts(&self) -> bool {
+        self.places.as_ref().is_some_and(Places::are_none)
+    }
+
+    /// Whether there is a place for one more call; `most`: calls that may be in flight for other reasons.
+    pub(super) fn probe(&mut self, in_flight: u32, most: u32, interactive: bool) -> bool {
+        let Some(places) = &mut self.places else { return true };
+        let fits = in_flight < places.limit();
+        if !fits {
+            places.refuse(most, interactive);
+        }
+        fits
+    }
+
+    /// A call leaves as one of so many.
+    pub(super) fn took(&mut self, in_flight: u32, interactive: bool, now: Timestamp) {
+        if let Some(places) = &mut self.places {
+            places.took(in_flight);
+        }
+        if interactive {
+            self.kept_until = now + KEPT;
+        }
+    }
+
+    /// What an exchange granted.
+    pub(super) fn grant(&mut self, granted: u32, now: Timestamp) {
+        if let Some(places) = &mut self.places {
+            places.grant(granted, now);
+        }
+    }
+
+    /// Another life of the worker begins.
+    pub(super) fn start_over(&mut self) {
+        if let Some(places) = &mut self.places {
+            places.drop_all();
+        }
+    }
+
+    fn kept(&self, now: Timestamp) -> u32 {
+        u32::from(now < self.kept_until)
+    }
+}
+
+/// How all workers name a level.
+pub(super) fn name_of(kind: LevelKind, name: &str) -> Arc<str> {
+    format!("{}/{name}", kind.as_str()).into()
+}
+
+/// What the first waiting head of a level takes of a budget, and whether a client waits for it.
+pub(super) type FirstHead = Option<(super::cost::Cost, bool)>;
+
+impl Level {
+    /// When an exchange should be sent for it.
+    pub(super) fn exchange_due(&self, now: Timestamp) -> Due {
+        let Some(lease) = &self.lease else { return Due::default() };
+        let leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
+        let due = leased.fold(Due::default(), |due, leased| due.or(leased.due(now)));
+        let places = lease.places.as_ref().filter(|_| self.max_concurrent.is_some());
+        let places = places.and_then(|places| places.due(self.in_flight, lease.kept(now), now));
+        places.map_or(due, |(moment, urgent)| due.and_at(moment, urgent))
+    }
+
+    /// What to ask of its budgets, each with what finds it again.
+    pub(super) fn ask_budgets(
+        &mut self,
+        first: FirstHead,
+        mut terms: Terms,
+        mut line: impl FnMut(BudgetAsk, (Dimension, Duration)),
+    ) {
+        let Some(level) = self.lease.as_ref().map(|lease| Arc::clone(&lease.name)) else { return };
+        terms.speed = self.speed(terms.now);
+        let accounting = self.accounting;
+        for budget in &mut self.budgets {
+            let (dimension, rate) = budget.rate();
+            let head = first.map(|(cost, interactive)| (budget.amount(&cost, accounting), interactive));
+            let Some(leased) = budget.leased() else { continue };
+            let lack = head.map_or(0, |(amount, interactive)| leased.lack_of(amount, interactive, terms.now));
+            let name =
+                BudgetName { level: Arc::clone(&level), dimension, period_us: micros_of(rate.period) };
+            if let Some(ask) = leased.ask(name, lack, terms) {
+                line(ask, (dimension, rate.period));
+            }
+        }
+    }
+
+    /// What to ask of its places; `None`: nothing to say.
+    pub(super) fn ask_places(&mut self, draining: bool, now: Timestamp) -> Option<PlacesAsk> {
+        let limit = self.max_concurrent?;
+        let most = self.slots().unwrap_or(limit);
+        let (lease, used) = (self.lease.as_mut()?, self.in_flight);
+        let kept = if draining { 0 } else { lease.kept(now) };
+        let places = lease.places.as_mut()?;
+        let had = places.limit();
+        let (used, want) = if draining { (used, used) } else { places.ask(used, most, kept) };
+        let level = Arc::clone(&lease.name);
+        (had > 0 || want > 0).then_some(PlacesAsk { level, limit, used, want })
+    }
+}

@@ -1,0 +1,347 @@
+//! A limit that several workers share: units may be used only if the ledger that they share handed them out.
+
+use std::collections::HashMap;
+
+use super::demand::Demand;
+use super::micros::{micros_of, scaled_up};
+use super::pacing::{LONGEST_PACED, Speed, guarded_period, stretched_period};
+use super::report::Report;
+use super::slot_pool::{Interval, Run, SlotPool};
+use crate::domain::exchange::{BudgetAsk, BudgetGrant, BudgetName, HORIZON, SLOT_LIFE, Spending};
+use crate::domain::limits::{Dimension, Rate};
+use crate::domain::time::Timestamp;
+
+/// An exchange is sent so long before the slots in hand are used up or too old, in microseconds.
+const LOOKAHEAD: i64 = 60_000;
+/// A slot that is kept for interactive calls goes to others so long before it is too old, in microseconds.
+const LAST_CALL: i64 = 50_000;
+/// How long what is to be told waits for company, in microseconds.
+const COMPANY: i64 = 250_000;
+/// The longest that a ramp stretches the interval of one unit, in microseconds.
+const RAMP: u64 = 5_000_000;
+/// The part of a limit that is counted and not paced which may be asked for at once.
+const COUNTED_PART: u64 = 10;
+const DAY: i64 = 86_400_000_000;
+
+/// Why a budget lets nothing leave now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// It has slots, from a moment on.
+    Until(Timestamp),
+    /// It has none, until an exchange brings more.
+    Slots,
+}
+
+/// When an exchange should be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    /// For calls that wait in batches, and to tell what is to be told.
+    pub(super) batch: Option<Timestamp>,
+    /// For a client that waits, or may soon.
+    pub(super) urgent: Option<Timestamp>,
+}
+
+impl Due {
+    /// The earlier of both kinds.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            batch: self.batch.into_iter().chain(other.batch).min(),
+            urgent: self.urgent.into_iter().chain(other.urgent).min(),
+        }
+    }
+
+    /// At this moment too.
+    pub(super) fn and_at(self, moment: Timestamp, urgent: bool) -> Self {
+        if urgent {
+            self.or(Self { batch: None, urgent: Some(moment) })
+        } else {
+            self.or(Self { batch: Some(moment), urgent: None })
+        }
+    }
+}
+
+/// What a call that is not settled yet was charged: mostly of one run.
+#[derive(Debug)]
+struct Charge {
+    first: Run,
+    rest: Vec<Run>,
+}
+
+/// The part of a shared limit that is in hand here.
+#[derive(Debug)]
+pub(super) struct Leased {
+    limit: u64,
+    period: u64,
+    guarded: u64,
+    weighs: bool,
+    /// How it is spent where it is not paced.
+    counted: Option<Spending>,
+    pool: SlotPool,
+    charges: HashMap<u64, Charge>,
+    demand: Demand,
+    report: Report,
+    /// How far apart the units are that were asked for last.
+    asked: Interval,
+    /// What all workers charged in the last period, and when that was.
+    used: (u64, Timestamp),
+}
+
+impl Leased {
+    /// Nothing in hand.
+    pub(super) fn new(dimension: Dimension, rate: Rate, day_starts: Option<u32>, jitter: i64) -> Self {
+        let period = micros_of(rate.period).max(1);
+        let counted = (rate.period > LONGEST_PACED).then_some(match day_starts {
+            Some(starts) if period == DAY => Spending::Daily { starts },
+            _ => Spending::Rolling,
+        });
+        let mut leased = Self {
+            limit: 1,
+            period: period.unsigned_abs(),
+            guarded: 0,
+            weighs: dimension.is_settled(),
+            counted,
+            pool: SlotPool::default(),
+            charges: HashMap::new(),
+            demand: Demand::default(),
+            report: Report::default(),
+            asked: Interval::default(),
+            used: (0, Timestamp::ZERO),
+        };
+        leased.set_limit(rate.amount, jitter);
+        leased
+    }
+
+    /// Another limit over the same period.
+    pub(super) fn set_limit(&mut self, limit: u64, jitter: i64) {
+        self.limit = limit.max(1);
+        self.guarded = guarded_period(self.period, self.limit, self.weighs, jitter);
+    }
+
+    /// Whether it is spent at an even pace.
+    pub(super) fn is_paced(&self) -> bool {
+        self.counted.is_none()
+    }
+
+    /// Units per second at a speed, over all workers.
+    pub(super) fn pace(&self, speed: Speed) -> f64 {
+        let period = if self.is_paced() { stretched_period(self.period, self.guarded, speed) } else { self.period };
+        let ramp = if self.is_paced() { speed.ramp } else { 100 };
+        self.limit as f64 * 1e6 / period as f64 * f64::from(ramp) / 100.0
+    }
+
+    /// Whether an amount may leave now.
+    ///
+    /// While units are kept for interactive calls, others leave only if as many that are due stay, or when those kept
+    /// would be too old before long.
+    pub(super) fn probe(&mut self, amount: u64, interactive: bool, now: Timestamp) -> Result<(), Lacking> {
+        if amount == 0 {
+            return Ok(());
+        }
+        self.drop_old(now);
+        let kept = if interactive { 0 } else { self.demand.kept(now) };
+        let (held, wanted) = (self.pool.held(), amount.saturating_add(kept));
+        if held < wanted {
+            self.demand.lack(wanted - held, interactive);
+        }
+        let first = self.pool.due(0).filter(|_| held >= amount).ok_or(Lacking::Slots)?;
+        let mut due = first;
+        if kept > 0 {
+            let stays = if held < wanted { None } else { self.pool.due(amount) };
+            due = stays.unwrap_or(i64::MAX).min(first.saturating_add(SLOT_LIFE - LAST_CALL)).max(first);
+        }
+        if due > now.micros() { Err(Lacking::Until(Timestamp::from_micros(due))) } else { Ok(()) }
+    }
+
+    /// Charges what was just probed to call `number`.
+    pub(super) fn take(&mut self, amount: u64, number: u64) {
+        let mut charge: Option<Charge> = None;
+        self.pool.take(amount, |run| match &mut charge {
+            None => charge = Some(Charge { first: run, rest: Vec::new() }),
+            Some(charge) => charge.rest.push(run),
+        });
+        self.demand.use_up(amount);
+        if let Some(charge) = charge {
+            self.charges.insert(number, charge);
+        }
+    }
+
+    /// What an interactive call takes.
+    pub(super) fn note_interactive(&mut self, amount: u64, now: Timestamp) {
+        if amount > 0 {
+            self.demand.note_interactive(amount, now);
+        }
+    }
+
+    /// A call was never sent: its units may be used by others.
+    pub(super) fn refund(&mut self, number: u64, now: Timestamp) {
+        let Some(charge) = self.charges.remove(&number) else { return };
+        for run in std::iter::once(charge.first).chain(charge.rest) {
+            self.demand.unuse(run.units());
+            self.pool.add(run);
+        }
+        self.drop_old(now);
+    }
+
+    /// What a call was charged that is not settled yet.
+    pub(super) fn charged(&self, number: u64) -> Option<u64> {
+        let charge = self.charges.get(&number)?;
+        Some(charge.rest.iter().fold(charge.first.units(), |sum, run| sum.saturating_add(run.units())))
+    }
+
+    /// A call used less than it was charged: so much of its last units.
+    pub(super) fn settle_down(&mut self, amount: u64, number: u64, now: Timestamp) {
+        let Some(charge) = self.charges.remove(&number) else { return };
+        let mut left = amount;
+        for run in charge.rest.iter().rev().chain(std::iter::once(&charge.first)) {
+            let units = left.min(run.units());
+            if units > 0 {
+                self.report.settle_down(run.slots().at_us, units, now);
+                left -= units;
+            }
+        }
+    }
+
+    /// Units were used that no slot stands for.
+    pub(super) fn charge_debt(&mut self, amount: u64, now: Timestamp) {
+        self.report.charge(amount, now);
+    }
+
+    /// A call is over: what it was charged stays charged.
+    pub(super) fn forget(&mut self, number: u64) {
+        self.charges.remove(&number);
+    }
+
+    /// What all workers charged in the last period, as far as it is known.
+    pub(super) fn used(&self, now: Timestamp) -> u64 {
+        let (used, at) = self.used;
+        let age = u64::try_from(now.since(at).as_micros()).unwrap_or(u64::MAX).min(self.period);
+        // What was charged lapses, evenly for all that is known.
+        used.saturating_sub(scaled_up(used, age, self.period))
+    }
+
+    /// Units in hand.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> u64 {
+        self.pool.held()
+    }
+
+    /// What a first waiting head of such an amount lacks.
+    pub(super) fn lack_of(&self, amount: u64, interactive: bool, now: Timestamp) -> u64 {
+        let kept = if interactive { 0 } else { self.demand.kept(now) };
+        amount.saturating_add(kept).saturating_sub(self.pool.held())
+    }
+
+    /// A client waits, or may soon: not for a batch's sake.
+    pub(super) fn is_kept(&self, now: Timestamp) -> bool {
+        self.demand.kept(now) > 0
+    }
+
+    /// When an exchange should be sent for it.
+    pub(super) fn due(&self, now: Timestamp) -> Due {
+        let after = |moment: i64, micros: i64| Timestamp::from_micros(moment.saturating_add(micros));
+        let sensible = |moment: Timestamp| moment.max(self.demand.not_before()).max(now);
+        let (mut due, end) = (Due::default(), self.pool.end());
+        if let Some(urgent) = self.demand.is_dry() {
+            due = due.and_at(sensible(now), urgent);
+        } else if self.demand.is_active() {
+            due = due.and_at(sensible(end.map_or(now, |end| after(end, -LOOKAHEAD))), false);
+        }
+        let kept = self.demand.kept(now);
+        if kept > self.pool.held() {
+            due = due.and_at(sensible(now), true);
+        } else if let Some(end) = end {
+            if kept > 0 {
+                due = due.and_at(sensible(after(end, SLOT_LIFE - LOOKAHEAD)), true);
+            }
+            due = due.and_at(after(end, SLOT_LIFE + COMPANY), false);
+        }
+        if let Some(since) = self.report.since() {
+            due = due.and_at(after(since.micros(), COMPANY), false);
+        }
+        due
+    }
+
+    /// What to ask for and to tell; `None` if that is nothing. `lack`: what the first waiting head lacks.
+    pub(super) fn ask(&mut self, name: BudgetName, lack: u64, terms: Terms) -> Option<BudgetAsk> {
+        let Terms { speed, draining, again, offset, now } = terms;
+        self.drop_old(now);
+        if draining {
+            let all = self.pool.held();
+            self.pool.take(all, |run| self.report.give_back(run, now));
+            self.demand.start_over();
+        }
+        let spending = self.spending(speed);
+        let most = self.most(spending).min(self.limit);
+        let (need, want) =
+            if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), self.pool.held(), most, now) };
+        let (unused, settled) = self.report.tell(again, offset, now);
+        if want == 0 && unused.is_empty() && settled.is_empty() {
+            return None;
+        }
+        self.asked = match spending {
+            Spending::Paced { stretched_us } => Interval { micros: stretched_us, units: self.limit },
+            Spending::Rolling | Spending::Daily { .. } => Interval::default(),
+        };
+        Some(BudgetAsk { name, limit: self.limit, spending, need, want, unused, settled })
+    }
+
+    /// Takes what was granted; `offset`: how far the time here is ahead of the database's.
+    pub(super) fn grant(&mut self, grant: &BudgetGrant, offset: i64, now: Timestamp) {
+        for slots in &grant.slots {
+            self.pool.add(Run::granted(*slots, offset, self.asked));
+        }
+        self.used = (grant.used, now);
+        let not_before = grant.not_before_us.map(|moment| moment.saturating_add(offset));
+        self.demand.answered(not_before.map(Timestamp::from_micros));
+    }
+
+    /// The last exchange was answered: what it told has arrived.
+    pub(super) fn confirm(&mut self) {
+        self.report.confirm();
+    }
+
+    /// Another life of the worker begins: nothing is in hand, and of the last one only debts are to be told.
+    pub(super) fn start_over(&mut self) {
+        self.pool = SlotPool::default();
+        self.report.start_over();
+        self.demand.start_over();
+    }
+
+    fn drop_old(&mut self, now: Timestamp) {
+        self.pool.expire(now.micros(), |run| {
+            self.demand.waste(run.units());
+            self.report.give_back(run, now);
+        });
+    }
+
+    fn spending(&self, speed: Speed) -> Spending {
+        self.counted.unwrap_or_else(|| {
+            let stretched = stretched_period(self.period, self.guarded, speed);
+            let ramped = scaled_up(stretched, 100, u64::from(speed.ramp.max(1)));
+            let longest = stretched.saturating_add(RAMP.saturating_mul(self.limit));
+            Spending::Paced { stretched_us: ramped.min(longest) }
+        })
+    }
+
+    /// The units that can be used before the next exchange.
+    fn most(&self, spending: Spending) -> u64 {
+        match spending {
+            Spending::Paced { stretched_us } => scaled_up(self.limit, HORIZON.unsigned_abs(), stretched_us),
+            Spending::Rolling | Spending::Daily { .. } => self.limit / COUNTED_PART,
+        }
+        .max(1)
+    }
+}
+
+/// What an exchange is put together from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) speed: Speed,
+    /// Whether the worker ends, so that nothing is wanted any more.
+    pub(super) draining: bool,
+    /// Whether the last exchange was not answered, so that it is told again.
+    pub(super) again: bool,
+    /// How far the time here is ahead of the database's, once that is known.
+    pub(super) offset: Option<i64>,
+    pub(super) now: Timestamp,
+}

@@ -1,0 +1,92 @@
+//! What a budget has to tell the ledger that workers share: slots that it will not use, charges that changed.
+
+use crate::domain::exchange::{Settled, Slots};
+use crate::domain::time::Timestamp;
+
+use super::slot_pool::Run;
+
+/// What was not told yet, and what was without an answer.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    unused: Vec<Run>,
+    settled: Vec<Settled>,
+    /// Units used that no slot stands for.
+    debt: u64,
+    /// When the first of these came.
+    since: Option<Timestamp>,
+    sent: Option<(Vec<Slots>, Vec<Settled>)>,
+}
+
+impl Report {
+    /// Slots will not be used.
+    pub(super) fn give_back(&mut self, run: Run, now: Timestamp) {
+        self.since.get_or_insert(now);
+        if !self.unused.last_mut().is_some_and(|last| last.join(&run)) {
+            self.unused.push(run);
+        }
+    }
+
+    /// Units of a charge were not used.
+    pub(super) fn settle_down(&mut self, at_us: i64, units: u64, now: Timestamp) {
+        self.since.get_or_insert(now);
+        let change = i64::try_from(units).map_or(i64::MIN, |units| -units);
+        match self.settled.last_mut() {
+            Some(last) if last.at_us == at_us => last.change = last.change.saturating_add(change),
+            _ => self.settled.push(Settled { at_us, change }),
+        }
+    }
+
+    /// Units were used that no slot stands for.
+    pub(super) fn charge(&mut self, units: u64, now: Timestamp) {
+        if units > 0 {
+            self.since.get_or_insert(now);
+            self.debt = self.debt.saturating_add(units);
+        }
+    }
+
+    /// Since when something waits to be told.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
+    /// What to tell. `again`: what the exchange told that was not answered. `offset`: how far the time here is ahead
+    /// of the database's, once that is known.
+    pub(super) fn tell(
+        &mut self,
+        again: bool,
+        offset: Option<i64>,
+        now: Timestamp,
+    ) -> (Vec<Slots>, Vec<Settled>) {
+        if again {
+            return self.sent.clone().unwrap_or_default();
+        }
+        let unused = self.unused.drain(..).map(|run| run.slots()).collect::<Vec<_>>();
+        let mut settled = std::mem::take(&mut self.settled);
+        self.since = None;
+        if let Some(offset) = offset.filter(|_| self.debt > 0) {
+            let at_us = now.micros().saturating_sub(offset);
+            let change = i64::try_from(std::mem::take(&mut self.debt)).unwrap_or(i64::MAX);
+            settled.push(Settled { at_us, change });
+        } else if self.debt > 0 {
+            self.since = Some(now);
+        }
+        if !unused.is_empty() || !settled.is_empty() {
+            self.sent = Some((unused.clone(), settled.clone()));
+        }
+        (unused, settled)
+    }
+
+    /// Nothing of this is to be told any more, but for debts: rather twice than never.
+    pub(super) fn start_over(&mut self) {
+        let (_, sent) = self.sent.take().unwrap_or_default();
+        let charged = sent.iter().filter_map(|settled| u64::try_from(settled.change).ok());
+        let debt = charged.fold(self.debt, u64::saturating_add);
+        let since = self.since.filter(|_| debt > 0);
+        *self = Self { debt, since, ..Self::default() };
+    }
+
+    /// What was told has arrived.
+    pub(super) fn confirm(&mut self) {
+        self.sent = None;
+    }
+}

@@ -1,0 +1,165 @@
+//! Slots that a budget holds of the ledger that workers share, in the order in which they are due.
+
+use std::collections::VecDeque;
+
+use crate::domain::exchange::{SLOT_LIFE, Slots};
+
+/// How far apart units are: so many microseconds for so many of them; nothing where all are due at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Interval {
+    pub(super) micros: u64,
+    pub(super) units: u64,
+}
+
+impl Interval {
+    /// How long so many units take.
+    fn of(self, units: u64) -> i64 {
+        let span = u128::from(units) * u128::from(self.micros) / u128::from(self.units.max(1));
+        i64::try_from(span).unwrap_or(i64::MAX)
+    }
+
+    /// How many units are due within a span from the first on, that one included.
+    fn within(self, span: i64) -> u64 {
+        let Ok(span) = u128::try_from(span) else { return 0 };
+        if self.micros == 0 {
+            return u64::MAX;
+        }
+        let after = ((span + 1) * u128::from(self.units.max(1))).div_ceil(u128::from(self.micros));
+        u64::try_from(after).unwrap_or(u64::MAX)
+    }
+}
+
+/// Units that become due one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// When its first unit was due when it was granted: here, and by the database.
+    at: i64,
+    at_us: i64,
+    interval: Interval,
+    /// Units gone from its front, and those that are left.
+    gone: u64,
+    units: u64,
+}
+
+impl Run {
+    /// Slots as granted; `offset`: how far the time here is ahead of the database's.
+    pub(super) fn granted(slots: Slots, offset: i64, interval: Interval) -> Self {
+        let at = slots.at_us.saturating_add(offset);
+        Self { at, at_us: slots.at_us, interval, gone: 0, units: slots.units }
+    }
+
+    /// How many units it has.
+    pub(super) fn units(&self) -> u64 {
+        self.units
+    }
+
+    /// The units by the database's time.
+    pub(super) fn slots(&self) -> Slots {
+        Slots { at_us: self.at_us.saturating_add(self.interval.of(self.gone)), units: self.units }
+    }
+
+    /// When a unit is due, counted from 0.
+    fn due(&self, unit: u64) -> i64 {
+        self.at.saturating_add(self.interval.of(self.gone.saturating_add(unit)))
+    }
+
+    fn end(&self) -> i64 {
+        self.due(self.units.saturating_sub(1))
+    }
+
+    /// Takes units off its front.
+    pub(super) fn split(&mut self, units: u64) -> Self {
+        let units = units.min(self.units);
+        let front = Self { units, ..*self };
+        self.gone += units;
+        self.units -= units;
+        front
+    }
+
+    /// Takes off the units that were due up to a moment.
+    pub(super) fn split_due(&mut self, moment: i64) -> Self {
+        let all = self.interval.within(moment.saturating_sub(self.at));
+        self.split(all.saturating_sub(self.gone))
+    }
+
+    /// Takes another run in if that goes on where this one ends.
+    pub(super) fn join(&mut self, next: &Self) -> bool {
+        let same = (self.at_us, self.interval) == (next.at_us, next.interval);
+        let follows = same && self.gone.saturating_add(self.units) == next.gone;
+        if follows {
+            self.units += next.units;
+        }
+        follows
+    }
+}
+
+/// Runs of slots, the earliest first.
+#[derive(Debug, Default)]
+pub(super) struct SlotPool {
+    runs: VecDeque<Run>,
+    held: u64,
+}
+
+impl SlotPool {
+    /// Units that are held.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Adds units.
+    pub(super) fn add(&mut self, run: Run) {
+        if run.units > 0 {
+            self.held = self.held.saturating_add(run.units);
+            self.insert(run);
+        }
+    }
+
+    fn insert(&mut self, run: Run) {
+        let place = self.runs.partition_point(|held| held.due(0) <= run.due(0));
+        self.runs.insert(place, run);
+    }
+
+    /// When a unit is due, counted from 0; `None` if there are fewer.
+    pub(super) fn due(&self, unit: u64) -> Option<i64> {
+        let mut before = unit;
+        for run in &self.runs {
+            if before < run.units {
+                return Some(run.due(before));
+            }
+            before -= run.units;
+        }
+        None
+    }
+
+    /// When the last unit is due.
+    pub(super) fn end(&self) -> Option<i64> {
+        self.runs.iter().map(Run::end).max()
+    }
+
+    /// Takes units, the earliest first.
+    pub(super) fn take(&mut self, units: u64, mut taken: impl FnMut(Run)) {
+        let mut left = units;
+        while let Some(mut run) = self.runs.pop_front_if(|_| left > 0) {
+            let front = run.split(left);
+            left -= front.units;
+            self.held -= front.units;
+            taken(front);
+            if run.units > 0 {
+                self.insert(run);
+            }
+        }
+    }
+
+    /// Takes out the units that may not be used any more.
+    pub(super) fn expire(&mut self, now: i64, mut expired: impl FnMut(Run)) {
+        let latest = now.saturating_sub(SLOT_LIFE).saturating_sub(1);
+        while let Some(mut run) = self.runs.pop_front_if(|run| run.due(0) <= latest) {
+            let front = run.split_due(latest);
+            self.held -= front.units;
+            expired(front);
+            if run.units > 0 {
+                self.insert(run);
+            }
+        }
+    }
+}
