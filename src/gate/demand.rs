@@ -85,20 +85,25 @@ impl Demand {
     }
 
     /// What to ask for: units of which fewer are of no use, and units that would be used. `lack`: of the first head
-    /// that waits; `most`: units that can be used before the next exchange.
-    pub(super) fn ask(&mut self, lack: u64, held: u64, most: u64, now: Timestamp) -> (u64, u64) {
+    /// that waits; `held`: units in hand, and those of them that are not due yet; `most`: units that can be used before
+    /// the next exchange.
+    pub(super) fn ask(&mut self, lack: u64, (held, later): (u64, u64), most: u64, now: Timestamp) -> (u64, u64) {
         let kept = self.kept(now);
         let active = self.is_active() || lack > 0;
         let lack = if lack > 0 { lack } else { self.lack };
-        if self.lack > 0 {
+        if self.wasted > self.used / 8 {
+            self.target = self.target.min(self.used + self.used / 4).saturating_sub(self.wasted);
+        } else if self.lack > 0 {
             self.target = self.target.saturating_mul(2).max(lack);
-        } else if self.wasted > 0 {
-            self.target = self.target.min(self.used + self.used / 4);
         }
         self.target = self.target.min(most);
         let need = lack.max(kept.saturating_sub(held));
         let target = if active { self.target.saturating_add(kept) } else { kept };
-        let want = target.saturating_sub(held).max(need);
+        // Those that are due already go with the head that waits.
+        let in_hand = if lack > 0 { later } else { held };
+        let want = target.saturating_sub(in_hand).max(need);
+        // What is wanted only for what may come is of use however little it is.
+        let need = need.max(want.min(1));
         (self.used, self.wasted, self.lack, self.urgent) = (0, 0, 0, false);
         (need, want)
     }

@@ -14,6 +14,8 @@ use crate::domain::time::Timestamp;
 
 /// Exchanges for batches follow each other no faster.
 const BATCH_SPACING: Duration = Duration::from_millis(200);
+/// By how much more these differ, in microseconds.
+const SPREAD: u64 = 40_000;
 /// Exchanges for clients that wait follow each other no faster.
 const URGENT_SPACING: Duration = Duration::from_millis(50);
 /// How long an exchange that failed keeps the next one.
@@ -75,7 +77,10 @@ impl Exchanges {
             let earliest = self.sent_at.map_or(Timestamp::ZERO, |sent| sent + spacing);
             moment.map(|moment| moment.max(earliest).max(self.not_before))
         };
-        after(due.batch, BATCH_SPACING).into_iter().chain(after(due.urgent, URGENT_SPACING)).min()
+        // Workers that ask in turns of one length would stay in one order, and the last of them have nothing.
+        let spread = self.sent_at.map_or(0, |sent| sent.micros().unsigned_abs() % SPREAD);
+        let batch = BATCH_SPACING + Duration::from_micros(spread);
+        after(due.batch, batch).into_iter().chain(after(due.urgent, URGENT_SPACING)).min()
     }
 }
 

@@ -115,10 +115,9 @@ impl Level {
             let (dimension, rate) = budget.rate();
             let head = first.map(|(cost, interactive)| (budget.amount(&cost, accounting), interactive));
             let Some(leased) = budget.leased() else { continue };
-            let lack = head.map_or(0, |(amount, interactive)| leased.lack_of(amount, interactive, terms.now));
             let name =
                 BudgetName { level: Arc::clone(&level), dimension, period_us: micros_of(rate.period) };
-            if let Some(ask) = leased.ask(name, lack, terms) {
+            if let Some(ask) = leased.ask(name, head, terms) {
                 line(ask, (dimension, rate.period));
             }
         }

@@ -7,12 +7,14 @@ use super::micros::{micros_of, scaled_up};
 use super::pacing::{LONGEST_PACED, Speed, guarded_period, stretched_period};
 use super::report::Report;
 use super::slot_pool::{Interval, Run, SlotPool};
-use crate::domain::exchange::{BudgetAsk, BudgetGrant, BudgetName, HORIZON, SLOT_LIFE, Spending};
+use crate::domain::exchange::{BudgetAsk, BudgetGrant, BudgetName, HORIZON, SLOT_LIFE, Slots, Spending};
 use crate::domain::limits::{Dimension, Rate};
 use crate::domain::time::Timestamp;
 
 /// An exchange is sent so long before the slots in hand are used up or too old, in microseconds.
 const LOOKAHEAD: i64 = 60_000;
+/// Slots that wait for more, for a head that needs many, wait no longer than this for the exchange, in microseconds.
+const LATEST: i64 = 130_000;
 /// A slot that is kept for interactive calls goes to others so long before it is too old, in microseconds.
 const LAST_CALL: i64 = 50_000;
 /// How long what is to be told waits for company, in microseconds.
@@ -84,6 +86,8 @@ pub(super) struct Leased {
     asked: Interval,
     /// What all workers charged in the last period, and when that was.
     used: (u64, Timestamp),
+    /// Whether others take what there is: what is granted is due late, if anything is.
+    crowded: bool,
 }
 
 impl Leased {
@@ -106,6 +110,7 @@ impl Leased {
             report: Report::default(),
             asked: Interval::default(),
             used: (0, Timestamp::ZERO),
+            crowded: false,
         };
         leased.set_limit(rate.amount, jitter);
         leased
@@ -226,9 +231,17 @@ impl Leased {
     }
 
     /// What a first waiting head of such an amount lacks.
-    pub(super) fn lack_of(&self, amount: u64, interactive: bool, now: Timestamp) -> u64 {
-        let kept = if interactive { 0 } else { self.demand.kept(now) };
-        amount.saturating_add(kept).saturating_sub(self.pool.held())
+    ///
+    /// Where others take what there is, slots that are due go back if they are too few for it: what it lacks would be
+    /// due when they are too old.
+    fn lack_of(&mut self, amount: u64, interactive: bool, now: Timestamp) -> u64 {
+        let kept = self.demand.kept(now);
+        let wanted = amount.saturating_add(if interactive { 0 } else { kept });
+        if self.crowded && kept == 0 && amount > self.pool.held() {
+            let due = self.pool.held() - self.pool.later_than(now.micros());
+            self.pool.take(due, |run| self.report.give_back(run, now));
+        }
+        wanted.saturating_sub(self.pool.held())
     }
 
     /// A client waits, or may soon: not for a batch's sake.
@@ -242,7 +255,10 @@ impl Leased {
         let sensible = |moment: Timestamp| moment.max(self.demand.not_before()).max(now);
         let (mut due, end) = (Due::default(), self.pool.end());
         if let Some(urgent) = self.demand.is_dry() {
-            due = due.and_at(sensible(now), urgent);
+            // What is in hand is of use while it is not too old: an exchange brings the more the later it is.
+            let first = self.pool.due(0).filter(|_| !urgent).map(|first| after(first, LATEST));
+            let rest = first.zip(end).map(|(first, end)| first.min(after(end, -LOOKAHEAD)));
+            due = due.and_at(sensible(rest.unwrap_or(now)), urgent);
         } else if self.demand.is_active() {
             due = due.and_at(sensible(end.map_or(now, |end| after(end, -LOOKAHEAD))), false);
         }
@@ -261,8 +277,14 @@ impl Leased {
         due
     }
 
-    /// What to ask for and to tell; `None` if that is nothing. `lack`: what the first waiting head lacks.
-    pub(super) fn ask(&mut self, name: BudgetName, lack: u64, terms: Terms) -> Option<BudgetAsk> {
+    /// What to ask for and to tell; `None` if that is nothing. `first`: what the first waiting head takes, and whether
+    /// a client waits for it.
+    pub(super) fn ask(
+        &mut self,
+        name: BudgetName,
+        first: Option<(u64, bool)>,
+        terms: Terms,
+    ) -> Option<BudgetAsk> {
         let Terms { speed, draining, again, offset, now } = terms;
         self.drop_old(now);
         if draining {
@@ -270,10 +292,15 @@ impl Leased {
             self.pool.take(all, |run| self.report.give_back(run, now));
             self.demand.start_over();
         }
+        let lack = first.map_or(0, |(amount, interactive)| self.lack_of(amount, interactive, now));
         let spending = self.spending(speed);
         let most = self.most(spending).min(self.limit);
+        let held = (self.pool.held(), self.pool.later_than(now.micros()));
         let (need, want) =
-            if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), self.pool.held(), most, now) };
+            if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, most, now) };
+        // Others want the rest of a grant, and would get it back too old.
+        let heavy = self.crowded && lack > most / 16;
+        let want = if heavy { need } else { want };
         let (unused, settled) = self.report.tell(again, offset, now);
         if want == 0 && unused.is_empty() && settled.is_empty() {
             return None;
@@ -291,6 +318,12 @@ impl Leased {
             self.pool.add(Run::granted(*slots, offset, self.asked));
         }
         self.used = (grant.used, now);
+        let late = |slots: &Slots| slots.at_us.saturating_add(offset) > now.micros().saturating_add(HORIZON / 2);
+        if let Some(last) = grant.slots.last() {
+            self.crowded = late(last);
+        } else if grant.not_before_us.is_some() {
+            self.crowded = true;
+        }
         let not_before = grant.not_before_us.map(|moment| moment.saturating_add(offset));
         self.demand.answered(not_before.map(Timestamp::from_micros));
     }

@@ -56,7 +56,7 @@ impl Places {
     pub(super) fn ask(&mut self, in_flight: u32, most: u32, kept: u32) -> (u32, u32) {
         let peak = self.peak.max(in_flight);
         let busy = self.dry || self.peak > 0;
-        let used = if busy { in_flight.max(self.granted.min(peak + peak / 4 + 1)) } else { in_flight };
+        let used = if busy { in_flight.max(self.limit().min(peak + peak / 4 + 1)) } else { in_flight };
         let want = if self.dry {
             self.wanted.saturating_mul(2).max(in_flight.saturating_add(FIRST))
         } else {

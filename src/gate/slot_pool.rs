@@ -14,7 +14,7 @@ pub(super) struct Interval {
 impl Interval {
     /// How long so many units take.
     fn of(self, units: u64) -> i64 {
-        let span = u128::from(units) * u128::from(self.micros) / u128::from(self.units.max(1));
+        let span = (u128::from(units) * u128::from(self.micros)).div_ceil(u128::from(self.units.max(1)));
         i64::try_from(span).unwrap_or(i64::MAX)
     }
 
@@ -24,8 +24,8 @@ impl Interval {
         if self.micros == 0 {
             return u64::MAX;
         }
-        let after = ((span + 1) * u128::from(self.units.max(1))).div_ceil(u128::from(self.micros));
-        u64::try_from(after).unwrap_or(u64::MAX)
+        let after = span * u128::from(self.units.max(1)) / u128::from(self.micros);
+        u64::try_from(after).unwrap_or(u64::MAX).saturating_add(1)
     }
 }
 
@@ -76,10 +76,14 @@ impl Run {
         front
     }
 
+    /// How many units of a run without end would be due up to a moment.
+    fn due_until(&self, moment: i64) -> u64 {
+        self.interval.within(moment.saturating_sub(self.at)).saturating_sub(self.gone)
+    }
+
     /// Takes off the units that were due up to a moment.
     pub(super) fn split_due(&mut self, moment: i64) -> Self {
-        let all = self.interval.within(moment.saturating_sub(self.at));
-        self.split(all.saturating_sub(self.gone))
+        self.split(self.due_until(moment))
     }
 
     /// Takes another run in if that goes on where this one ends.
@@ -129,6 +133,12 @@ impl SlotPool {
             before -= run.units;
         }
         None
+    }
+
+    /// Units that are not due yet at a moment.
+    pub(super) fn later_than(&self, now: i64) -> u64 {
+        let later = |run: &Run| run.units - run.due_until(now).min(run.units);
+        self.runs.iter().map(later).fold(0, u64::saturating_add)
     }
 
     /// When the last unit is due.

@@ -8,6 +8,7 @@ mod ledger;
 mod limits;
 mod providers;
 mod room;
+mod shared;
 mod tokens;
 
 use std::time::Duration;
