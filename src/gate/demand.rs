@@ -12,6 +12,17 @@ const KEPT: Duration = Duration::from_secs(10);
 /// The weight of the last interactive call in the mean, as a part.
 const LAST_PART: f64 = 0.25;
 
+/// Units in hand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    /// All of them.
+    pub(super) all: u64,
+    /// Those that are not due yet.
+    pub(super) later: u64,
+    /// Those that can be kept for a while.
+    pub(super) fresh: u64,
+}
+
 /// What one budget wants.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
@@ -85,9 +96,8 @@ impl Demand {
     }
 
     /// What to ask for: units of which fewer are of no use, and units that would be used. `lack`: of the first head
-    /// that waits; `held`: units in hand, and those of them that are not due yet; `most`: units that can be used before
-    /// the next exchange.
-    pub(super) fn ask(&mut self, lack: u64, (held, later): (u64, u64), most: u64, now: Timestamp) -> (u64, u64) {
+    /// that waits; `most`: units that can be used before the next exchange.
+    pub(super) fn ask(&mut self, lack: u64, held: Held, most: u64, now: Timestamp) -> (u64, u64) {
         let kept = self.kept(now);
         let active = self.is_active() || lack > 0;
         let lack = if lack > 0 { lack } else { self.lack };
@@ -97,10 +107,10 @@ impl Demand {
             self.target = self.target.saturating_mul(2).max(lack);
         }
         self.target = self.target.min(most);
-        let need = lack.max(kept.saturating_sub(held));
+        let need = lack.max(kept.saturating_sub(held.fresh));
         let target = if active { self.target.saturating_add(kept) } else { kept };
         // Those that are due already go with the head that waits.
-        let in_hand = if lack > 0 { later } else { held };
+        let in_hand = if lack > 0 { held.later } else { held.all };
         let want = target.saturating_sub(in_hand).max(need);
         // What is wanted only for what may come is of use however little it is.
         let need = need.max(want.min(1));

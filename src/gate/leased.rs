@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::demand::Demand;
+use super::demand::{Demand, Held};
 use super::micros::{micros_of, scaled_up};
 use super::pacing::{LONGEST_PACED, Speed, guarded_period, stretched_period};
 use super::report::Report;
@@ -267,7 +267,7 @@ impl Leased {
             due = due.and_at(sensible(now), true);
         } else if let Some(end) = end {
             if kept > 0 {
-                due = due.and_at(sensible(after(end, SLOT_LIFE - LOOKAHEAD)), true);
+                due = due.and_at(sensible(after(end, self.renewed_after())), true);
             }
             due = due.and_at(after(end, SLOT_LIFE + COMPANY), false);
         }
@@ -295,7 +295,12 @@ impl Leased {
         let lack = first.map_or(0, |(amount, interactive)| self.lack_of(amount, interactive, now));
         let spending = self.spending(speed);
         let most = self.most(spending).min(self.limit);
-        let held = (self.pool.held(), self.pool.later_than(now.micros()));
+        let later = |moment: i64| self.pool.later_than(moment);
+        let held = Held {
+            all: self.pool.held(),
+            later: later(now.micros()),
+            fresh: later(now.micros().saturating_sub(self.renewed_after())),
+        };
         let (need, want) =
             if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, most, now) };
         // Others want the rest of a grant, and would get it back too old.
@@ -338,6 +343,12 @@ impl Leased {
         self.pool = SlotPool::default();
         self.report.start_over();
         self.demand.start_over();
+    }
+
+    /// How long after it is due the last slot in hand that is kept for interactive calls is too old to go without
+    /// another one: an exchange takes its time, and where others take what there is, what it brings is due late.
+    fn renewed_after(&self) -> i64 {
+        if self.crowded { -2 * LOOKAHEAD } else { SLOT_LIFE - LOOKAHEAD }
     }
 
     fn drop_old(&mut self, now: Timestamp) {

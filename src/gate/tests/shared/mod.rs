@@ -64,19 +64,59 @@ fn tokens_are_used_up_and_never_over() {
     }
 }
 
+
+/// Live calls of one worker at 0.3 to 1.3 s, from a moment on.
+fn live(count: u64, from: Timestamp, dice: &mut Dice) -> Vec<Timestamp> {
+    let mut at = from;
+    let mut next = || {
+        at = at + millis(300 + dice.below(1_000));
+        at
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// How long live calls waited, the longest last.
+fn waits(world: &World) -> Vec<Duration> {
+    let mut waits: Vec<Duration> =
+        world.left.iter().filter(|left| left.interactive).map(|left| left.waited).collect();
+    waits.sort();
+    waits
+}
+
 #[test]
-fn debug_tokens() {
-    let mut dice = Dice(3);
-    let items: Vec<Cost> = (0..500)
-        .map(|_| {
-            let all = 200 + dice.below(7_801);
-            Cost { input_tokens: all / 4, output_tokens: all - all / 4, ..CALL }
-        })
-        .collect();
-    let limits = Limits { tokens: vec![Rate { amount: 2_000_000, period: MINUTE }], ..Limits::default() };
-    let mut world = World::new(&limits, Accounting::Admission, 4, 7);
-    batches(&mut world, 4, &items);
-    world.run(START + MINUTE * 2);
-    world.trace = true;
-    world.run(START + MINUTE * 2 + millis(4_000));
+fn a_live_call_on_an_idle_budget_leaves_at_once_while_a_slot_is_kept() {
+    for amount in [60_000, 6_000, 600] {
+        let mut world = World::new(&per(amount, MINUTE), Accounting::Admission, 2, 5);
+        let calls = live(200, START, &mut Dice(amount));
+        world.workers[0].interactive(calls);
+        world.run(START + MINUTE * 4);
+        let waits = waits(&world);
+        let first = world.left[0].waited;
+        let exchanges = world.workers[0].exchanges as f64 / 160.0;
+        println!("{amount}: first {first:?}, {:?}, {exchanges:.1}/s", &waits[190..]);
+        assert_eq!(waits.len(), 200);
+        let late = waits.iter().filter(|wait| **wait > Duration::ZERO).count();
+        println!("late {late}");
+        // Nobody comes any more: nothing is kept, and nothing exchanged.
+        let exchanges = world.workers[0].exchanges;
+        world.run(START + MINUTE * 6);
+        assert_eq!(world.workers[0].exchanges, exchanges);
+    }
+}
+
+#[test]
+fn a_live_call_waits_for_two_intervals_at_most_under_a_backlog() {
+    for (amount, active) in [(6_000, 1), (6_000, 4), (600, 1), (600, 4)] {
+        let mut world = World::new(&per(amount, MINUTE), Accounting::Admission, 4, 5);
+        batches(&mut world, active, &[CALL]);
+        let calls = live(200, START + MINUTE, &mut Dice(amount));
+        world.workers[0].interactive(calls);
+        let end = START + MINUTE * 4;
+        world.run(end);
+        let waits = waits(&world);
+        let used = world.units_between(START + MINUTE, end) as f64 / (amount * 3) as f64;
+        let exchanges: Vec<f64> = world.workers.iter().map(|it| it.exchanges as f64 / 240.0).collect();
+        println!("{amount} on {active}: {:?} used {used:.4} {exchanges:.1?}", &waits[194..]);
+        assert!(world.most_within(MINUTE) <= amount);
+    }
 }
