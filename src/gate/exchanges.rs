@@ -217,10 +217,10 @@ impl Gate {
     pub(super) fn hasten_exchange(&mut self, index: u32) {
         let Some(exchanges) = &mut self.exchanges else { return };
         let level = &self.levels[index];
-        if level.lease.is_none() || exchanges.draining {
+        if level.lease.is_none() {
             return;
         }
-        if let Some(due) = exchanges.spaced(level.exchange_due(self.now)) {
+        if let Some(due) = exchanges.spaced(level.any_exchange_due(exchanges.draining, self.now)) {
             exchanges.due = Some(exchanges.due.map_or(due, |held| held.min(due)));
         }
     }
@@ -229,17 +229,17 @@ impl Gate {
     pub(super) fn check_exchange_due(&mut self, now: Timestamp) {
         let Some(exchanges) = &self.exchanges else { return };
         let reached = exchanges.due.is_some_and(|due| due <= now);
-        if reached && exchanges.under_way.is_none() && !exchanges.again && !exchanges.draining {
+        if reached && exchanges.under_way.is_none() && !exchanges.again {
             self.plan_exchange(now);
         }
     }
 
     fn plan_exchange(&mut self, now: Timestamp) {
-        let leased = self.levels.indices().filter(|index| self.levels[*index].lease.is_some());
-        let due = leased.fold(Due::default(), |due, index| due.or(self.levels[index].exchange_due(now)));
-        if let Some(exchanges) = &mut self.exchanges {
-            exchanges.due = exchanges.spaced(due);
-        }
+        let Some(exchanges) = &mut self.exchanges else { return };
+        let leased = self.levels.indices().map(|index| &self.levels[index]).filter(|it| it.lease.is_some());
+        let draining = exchanges.draining;
+        let due = leased.fold(Due::default(), |due, level| due.or(level.any_exchange_due(draining, now)));
+        exchanges.due = exchanges.spaced(due);
     }
 
     fn each_leased(&mut self, mut change: impl FnMut(&mut Leased)) {

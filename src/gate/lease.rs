@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::leased::{Due, Terms};
+use super::leased::{Due, Leased, Terms};
 use super::level::{Level, LevelKind, LevelSpec};
 use super::micros::micros_of;
 use super::places::Places;
@@ -91,8 +91,20 @@ pub(super) fn name_of(kind: LevelKind, name: &str) -> Arc<str> {
 pub(super) type FirstHead = Option<(super::cost::Cost, bool)>;
 
 impl Level {
-    /// When an exchange should be sent for it.
-    pub(super) fn exchange_due(&self, now: Timestamp) -> Due {
+    /// When an exchange should be sent for it; `draining`: the worker ends.
+    pub(super) fn any_exchange_due(&self, draining: bool, now: Timestamp) -> Due {
+        if draining { self.return_due(now) } else { self.exchange_due(now) }
+    }
+
+    /// When an exchange should be sent for it, if the worker ends.
+    fn return_due(&self, now: Timestamp) -> Due {
+        let mut leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
+        let places = self.lease.as_ref().and_then(|lease| lease.slots());
+        let any = leased.any(Leased::has_to_return) || places.is_some_and(|places| places > self.in_flight);
+        if any { Due::default().and_at(now, false) } else { Due::default() }
+    }
+
+    fn exchange_due(&self, now: Timestamp) -> Due {
         let Some(lease) = &self.lease else { return Due::default() };
         let leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
         let due = leased.fold(Due::default(), |due, leased| due.or(leased.due(now)));

@@ -13,8 +13,8 @@ use crate::domain::time::Timestamp;
 
 /// An exchange is sent so long before the slots in hand are used up or too old, in microseconds.
 const LOOKAHEAD: i64 = 60_000;
-/// Slots that wait for more, for a head that needs many, wait no longer than this for the exchange, in microseconds.
-const LATEST: i64 = 130_000;
+/// How much later than when it is sent an exchange comes to the ledger, or its answer back, in microseconds.
+const WAY: i64 = 30_000;
 /// A slot that is kept for interactive calls goes to others so long before it is too old, in microseconds.
 const LAST_CALL: i64 = 50_000;
 /// How long what is to be told waits for company, in microseconds.
@@ -82,12 +82,13 @@ pub(super) struct Leased {
     charges: HashMap<u64, Charge>,
     demand: Demand,
     report: Report,
-    /// How far apart the units are that were asked for last.
+    /// How far apart the units are that were asked for last, and how many were needed.
     asked: Interval,
+    need: u64,
     /// What all workers charged in the last period, and when that was.
     used: (u64, Timestamp),
-    /// Whether others take what there is: what is granted is due late, if anything is.
-    crowded: bool,
+    /// How late what was granted last was due, in microseconds: the later the more others take.
+    lead: i64,
 }
 
 impl Leased {
@@ -109,8 +110,9 @@ impl Leased {
             demand: Demand::default(),
             report: Report::default(),
             asked: Interval::default(),
+            need: 0,
             used: (0, Timestamp::ZERO),
-            crowded: false,
+            lead: 0,
         };
         leased.set_limit(rate.amount, jitter);
         leased
@@ -148,11 +150,11 @@ impl Leased {
         if held < wanted {
             self.demand.lack(wanted - held, interactive);
         }
-        let first = self.pool.due(0).filter(|_| held >= amount).ok_or(Lacking::Slots)?;
-        let mut due = first;
+        let mut due = self.pool.ready(amount).ok_or(Lacking::Slots)?;
         if kept > 0 {
+            let last_call = self.pool.due(0).map_or(due, |first| first.saturating_add(SLOT_LIFE - LAST_CALL));
             let stays = if held < wanted { None } else { self.pool.due(amount) };
-            due = stays.unwrap_or(i64::MAX).min(first.saturating_add(SLOT_LIFE - LAST_CALL)).max(first);
+            due = stays.map_or(last_call, |stays| stays.min(last_call)).max(due);
         }
         if due > now.micros() { Err(Lacking::Until(Timestamp::from_micros(due))) } else { Ok(()) }
     }
@@ -224,29 +226,18 @@ impl Leased {
         used.saturating_sub(scaled_up(used, age, self.period))
     }
 
-    /// Units in hand.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> u64 {
-        self.pool.held()
-    }
-
     /// What a first waiting head of such an amount lacks.
     ///
-    /// Where others take what there is, slots that are due go back if they are too few for it: what it lacks would be
-    /// due when they are too old.
+    /// If slots are too few for it, those go back that will be too old when what it lacks is due.
     fn lack_of(&mut self, amount: u64, interactive: bool, now: Timestamp) -> u64 {
         let kept = self.demand.kept(now);
         let wanted = amount.saturating_add(if interactive { 0 } else { kept });
-        if self.crowded && kept == 0 && amount > self.pool.held() {
-            let due = self.pool.held() - self.pool.later_than(now.micros());
+        if kept == 0 && amount > self.pool.held() {
+            let old = now.micros().saturating_add(self.lead + WAY - SLOT_LIFE);
+            let due = self.pool.held() - self.pool.later_than(old);
             self.pool.take(due, |run| self.report.give_back(run, now));
         }
         wanted.saturating_sub(self.pool.held())
-    }
-
-    /// A client waits, or may soon: not for a batch's sake.
-    pub(super) fn is_kept(&self, now: Timestamp) -> bool {
-        self.demand.kept(now) > 0
     }
 
     /// When an exchange should be sent for it.
@@ -256,7 +247,8 @@ impl Leased {
         let (mut due, end) = (Due::default(), self.pool.end());
         if let Some(urgent) = self.demand.is_dry() {
             // What is in hand is of use while it is not too old: an exchange brings the more the later it is.
-            let first = self.pool.due(0).filter(|_| !urgent).map(|first| after(first, LATEST));
+            let latest = SLOT_LIFE - LOOKAHEAD - WAY - self.lead;
+            let first = self.pool.due(0).filter(|_| !urgent).map(|first| after(first, latest));
             let rest = first.zip(end).map(|(first, end)| first.min(after(end, -LOOKAHEAD)));
             due = due.and_at(sensible(rest.unwrap_or(now)), urgent);
         } else if self.demand.is_active() {
@@ -275,6 +267,11 @@ impl Leased {
             due = due.and_at(after(since.micros(), COMPANY), false);
         }
         due
+    }
+
+    /// Whether anything is in hand or to be told.
+    pub(super) fn has_to_return(&self) -> bool {
+        self.pool.held() > 0 || self.report.since().is_some()
     }
 
     /// What to ask for and to tell; `None` if that is nothing. `first`: what the first waiting head takes, and whether
@@ -304,7 +301,7 @@ impl Leased {
         let (need, want) =
             if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, most, now) };
         // Others want the rest of a grant, and would get it back too old.
-        let heavy = self.crowded && lack > most / 16;
+        let heavy = self.is_crowded() && lack > most / 16;
         let want = if heavy { need } else { want };
         let (unused, settled) = self.report.tell(again, offset, now);
         if want == 0 && unused.is_empty() && settled.is_empty() {
@@ -314,20 +311,26 @@ impl Leased {
             Spending::Paced { stretched_us } => Interval { micros: stretched_us, units: self.limit },
             Spending::Rolling | Spending::Daily { .. } => Interval::default(),
         };
+        self.need = need;
         Some(BudgetAsk { name, limit: self.limit, spending, need, want, unused, settled })
     }
 
     /// Takes what was granted; `offset`: how far the time here is ahead of the database's.
     pub(super) fn grant(&mut self, grant: &BudgetGrant, offset: i64, now: Timestamp) {
-        for slots in &grant.slots {
-            self.pool.add(Run::granted(*slots, offset, self.asked));
+        let mut need = if self.weighs { self.need } else { 0 };
+        for (place, slots) in grant.slots.iter().enumerate() {
+            // Slots that were handed out before come first; what is new is for the head that needs it.
+            let together = if place + 1 == grant.slots.len() { need.min(slots.units) } else { 0 };
+            need = need.saturating_sub(slots.units);
+            for run in Run::granted(*slots, offset, self.asked, together) {
+                self.pool.add(run);
+            }
         }
         self.used = (grant.used, now);
-        let late = |slots: &Slots| slots.at_us.saturating_add(offset) > now.micros().saturating_add(HORIZON / 2);
         if let Some(last) = grant.slots.last() {
-            self.crowded = late(last);
+            self.lead = last.at_us.saturating_add(offset).saturating_sub(now.micros()).clamp(0, HORIZON);
         } else if grant.not_before_us.is_some() {
-            self.crowded = true;
+            self.lead = HORIZON;
         }
         let not_before = grant.not_before_us.map(|moment| moment.saturating_add(offset));
         self.demand.answered(not_before.map(Timestamp::from_micros));
@@ -345,10 +348,15 @@ impl Leased {
         self.demand.start_over();
     }
 
+    /// Whether others take what there is.
+    fn is_crowded(&self) -> bool {
+        self.lead > HORIZON / 2
+    }
+
     /// How long after it is due the last slot in hand that is kept for interactive calls is too old to go without
     /// another one: an exchange takes its time, and where others take what there is, what it brings is due late.
     fn renewed_after(&self) -> i64 {
-        if self.crowded { -2 * LOOKAHEAD } else { SLOT_LIFE - LOOKAHEAD }
+        if self.is_crowded() { -2 * LOOKAHEAD } else { SLOT_LIFE - LOOKAHEAD }
     }
 
     fn drop_old(&mut self, now: Timestamp) {

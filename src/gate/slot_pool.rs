@@ -36,16 +36,21 @@ pub(super) struct Run {
     at: i64,
     at_us: i64,
     interval: Interval,
+    /// Whether all of it counts from its first unit on: granted for a head that takes it at once.
+    together: bool,
     /// Units gone from its front, and those that are left.
     gone: u64,
     units: u64,
 }
 
 impl Run {
-    /// Slots as granted; `offset`: how far the time here is ahead of the database's.
-    pub(super) fn granted(slots: Slots, offset: i64, interval: Interval) -> Self {
-        let at = slots.at_us.saturating_add(offset);
-        Self { at, at_us: slots.at_us, interval, gone: 0, units: slots.units }
+    /// Slots as granted, of which so many count together from the first on; `offset`: how far the time here is ahead
+    /// of the database's.
+    pub(super) fn granted(slots: Slots, offset: i64, interval: Interval, together: u64) -> [Self; 2] {
+        let (at_us, at) = (slots.at_us, slots.at_us.saturating_add(offset));
+        let mut rest = Self { at, at_us, interval, together: false, gone: 0, units: slots.units };
+        let first = rest.split(together);
+        [Self { together: true, ..first }, rest]
     }
 
     /// How many units it has.
@@ -60,11 +65,16 @@ impl Run {
 
     /// When a unit is due, counted from 0.
     fn due(&self, unit: u64) -> i64 {
+        if self.together { self.at } else { self.paced(unit) }
+    }
+
+    /// When a unit would be due at the pace.
+    fn paced(&self, unit: u64) -> i64 {
         self.at.saturating_add(self.interval.of(self.gone.saturating_add(unit)))
     }
 
     fn end(&self) -> i64 {
-        self.due(self.units.saturating_sub(1))
+        self.paced(self.units.saturating_sub(1))
     }
 
     /// Takes units off its front.
@@ -78,7 +88,11 @@ impl Run {
 
     /// How many units of a run without end would be due up to a moment.
     fn due_until(&self, moment: i64) -> u64 {
-        self.interval.within(moment.saturating_sub(self.at)).saturating_sub(self.gone)
+        match (self.together, moment >= self.at) {
+            (true, true) => u64::MAX,
+            (true, false) => 0,
+            (false, _) => self.interval.within(moment.saturating_sub(self.at)).saturating_sub(self.gone),
+        }
     }
 
     /// Takes off the units that were due up to a moment.
@@ -88,7 +102,7 @@ impl Run {
 
     /// Takes another run in if that goes on where this one ends.
     pub(super) fn join(&mut self, next: &Self) -> bool {
-        let same = (self.at_us, self.interval) == (next.at_us, next.interval);
+        let same = (self.at_us, self.interval, self.together) == (next.at_us, next.interval, next.together);
         let follows = same && self.gone.saturating_add(self.units) == next.gone;
         if follows {
             self.units += next.units;
@@ -133,6 +147,20 @@ impl SlotPool {
             before -= run.units;
         }
         None
+    }
+
+    /// When an amount may leave: once the first of its units is due, and every run begun that it takes from, for the
+    /// ledger looked at all of a run as if it were used with its first unit. `None` if there are fewer.
+    pub(super) fn ready(&self, amount: u64) -> Option<i64> {
+        let (mut before, mut ready) = (0, self.due(0).filter(|_| self.held >= amount)?);
+        for run in &self.runs {
+            if before >= amount {
+                break;
+            }
+            ready = ready.max(run.at);
+            before += run.units;
+        }
+        Some(ready)
     }
 
     /// Units that are not due yet at a moment.

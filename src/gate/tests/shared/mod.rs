@@ -2,6 +2,8 @@
 
 mod world;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::domain::exchange::{Answer, Ask};
 use crate::domain::shared_ledger::SharedLedger;
@@ -37,33 +39,30 @@ fn requests_are_used_up_and_never_over() {
 
 #[test]
 fn tokens_are_used_up_and_never_over() {
-    let mut dice = Dice(3);
-    let items: Vec<Cost> = (0..500)
-        .map(|_| {
-            let all = 200 + dice.below(7_801);
-            Cost { input_tokens: all / 4, output_tokens: all - all / 4, ..CALL }
-        })
-        .collect();
+    let items = items(200, 8_000);
     let limits = Limits { tokens: vec![Rate { amount: 2_000_000, period: MINUTE }], ..Limits::default() };
     for active in [1, 2, 4] {
         let mut world = World::new(&limits, Accounting::Admission, 4, 7);
         batches(&mut world, active, &items);
-        world.keep_asks = true;
         let end = START + MINUTE * 6;
         world.run(end);
         let used = world.units_between(START + MINUTE * 2, end) as f64 / 8e6;
         let exchanges: Vec<f64> = world.workers.iter().map(|it| it.exchanges as f64 / 360.0).collect();
-        let unused: u64 = world.asks.iter().flat_map(|(_, ask)| &ask.budgets).flat_map(|line| &line.unused).map(|slots| slots.units).sum();
-        for (number, ask) in world.asks.iter().skip(1000).take(if active == 1 { 12 } else { 0 }) {
-            let line = &ask.budgets[0];
-            println!("{number} need {} want {} unused {:?}", line.need, line.want, line.unused);
-        }
-        println!("unused {:?} {unused} of {}", world.ages,  world.units_between(START, end));
         println!("tokens on {active}: {used:.4}, exchanges {exchanges:.2?} most {}", world.most_within(MINUTE));
         assert!(world.most_within(MINUTE) <= 2_000_000);
     }
 }
 
+
+/// Items of so many tokens.
+fn items(least: u64, most: u64) -> Vec<Cost> {
+    let mut dice = Dice(most);
+    let mut item = || {
+        let all = least + dice.below(most - least + 1);
+        Cost { input_tokens: all / 4, output_tokens: all - all / 4, ..CALL }
+    };
+    (0..500).map(|_| item()).collect()
+}
 
 /// Live calls of one worker at 0.3 to 1.3 s, from a moment on.
 fn live(count: u64, from: Timestamp, dice: &mut Dice) -> Vec<Timestamp> {
@@ -118,5 +117,87 @@ fn a_live_call_waits_for_two_intervals_at_most_under_a_backlog() {
         let exchanges: Vec<f64> = world.workers.iter().map(|it| it.exchanges as f64 / 240.0).collect();
         println!("{amount} on {active}: {:?} used {used:.4} {exchanges:.1?}", &waits[194..]);
         assert!(world.most_within(MINUTE) <= amount);
+    }
+}
+
+/// What befalls a worker at some moment.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    /// It dies.
+    Dies,
+    /// It does nothing for so many milliseconds.
+    Freezes(u64),
+    /// It dies, and the same worker is there again.
+    Restarts,
+    /// It has a backlog, or none any more.
+    Turns,
+}
+
+fn blows() -> impl Strategy<Value = Vec<(u64, usize, Blow)>> {
+    let blow = prop_oneof![
+        1 => Just(Blow::Dies),
+        2 => (0_u64..3_000).prop_map(Blow::Freezes),
+        2 => Just(Blow::Restarts),
+        3 => Just(Blow::Turns),
+    ];
+    proptest::collection::vec((0_u64..4_000, 0_usize..4, blow), 0..20)
+}
+
+fn budgets() -> impl Strategy<Value = (Limits, Vec<Cost>)> {
+    let period = prop_oneof![Just(Duration::from_secs(2)), Just(Duration::from_secs(10)), Just(MINUTE)];
+    let requests = (1_u64..3_000, period.clone()).prop_map(|(amount, period)| (per(amount, period), vec![CALL]));
+    let tokens = (1_000_u64..1_000_000, period, 1_u64..300).prop_map(|(amount, period, part)| {
+        let limits = Limits { tokens: vec![Rate { amount, period }], ..Limits::default() };
+        (limits, items(1, (amount / part).max(1)))
+    });
+    prop_oneof![requests, tokens]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever is lost, dies or freezes: no window is over, no place is taken twice, and no slot leaks.
+    #[test]
+    fn no_window_is_over_whatever_befalls_the_workers(
+        (limits, items) in budgets(),
+        blows in blows(),
+        seed in any::<u64>(),
+        (delay, lost) in (0_u64..30_000, prop_oneof![Just(0_u64), 0_u64..300]),
+        live in proptest::collection::vec(0_u64..60_000, 0..30),
+        places in proptest::option::of(1_u32..40),
+    ) {
+        let limits = Limits { max_concurrent: places, ..limits };
+        let mut world = World::new(&limits, Accounting::Admission, 4, seed);
+        (world.delay, world.lost, world.never_sent) = (delay, lost, 20);
+        (world.runs, world.live) = (40, items[0]);
+        batches(&mut world, 3, &items);
+        let mut live: Vec<Timestamp> = live.iter().map(|after| START + millis(*after)).collect();
+        live.sort();
+        world.workers[3].interactive(live);
+        let mut now = START;
+        let mut lost_units = false;
+        for (after, number, blow) in blows {
+            now = now + millis(after);
+            world.run(now);
+            match blow {
+                Blow::Dies => world.workers[number].dead = true,
+                Blow::Freezes(time) => world.workers[number].frozen_until = now + millis(time),
+                Blow::Restarts => world.restart(number, &limits),
+                Blow::Turns => world.turn(number, &items),
+            }
+            lost_units |= !matches!(blow, Blow::Turns);
+        }
+        world.run(now + Duration::from_secs(20));
+        let rate = limits.requests.first().or(limits.tokens.first()).unwrap();
+        let most = world.most_within(rate.period + millis(20));
+        prop_assert!(most <= rate.amount, "{most} of {}", rate.amount);
+        if let Some(places) = places {
+            prop_assert!(world.most_in_flight <= places as usize, "{} of {places}", world.most_in_flight);
+        }
+        world.drain();
+        let left: u64 = world.left.iter().map(|left| left.units).sum();
+        if !lost_units {
+            prop_assert_eq!(world.granted, left + world.unused);
+        }
     }
 }

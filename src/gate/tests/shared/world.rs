@@ -53,9 +53,13 @@ pub(super) struct Worker {
     /// When its calls end, with their grants and what they use of what they reserved, in percent.
     running: Vec<(Timestamp, Grant)>,
     pub(super) exchanges: usize,
+    /// The last exchange that the ledger took.
+    taken: u64,
     /// It does nothing until then.
     pub(super) frozen_until: Timestamp,
     pub(super) dead: bool,
+    /// It starts no calls any more.
+    drains: bool,
     interactive_at: VecDeque<Timestamp>,
 }
 
@@ -76,12 +80,14 @@ pub(super) struct World {
     pub(super) runs: u64,
     /// What calls use of what they reserve, in percent.
     pub(super) uses: u64,
+    /// What a live call takes.
+    pub(super) live: Cost,
+    /// How many calls of a thousand are taken back before they are sent.
+    pub(super) never_sent: u64,
     pub(super) most_in_flight: usize,
-    /// The longest that slots were used after their moment: asked of the gates.
-    pub(super) asks: Vec<(usize, Ask)>,
-    pub(super) keep_asks: bool,
-    pub(super) trace: bool,
-    pub(super) ages: [u64; 18],
+    /// Units in answers that arrived, and units that were told unused, once each.
+    pub(super) granted: u64,
+    pub(super) unused: u64,
 }
 
 /// A worker of a lane with such limits.
@@ -102,8 +108,10 @@ pub(super) fn worker(limits: &Limits, accounting: Accounting, skew: i64, start: 
         skew,
         running: Vec::new(),
         exchanges: 0,
+        taken: 0,
         frozen_until: Timestamp::ZERO,
         dead: false,
+        drains: false,
         interactive_at: VecDeque::new(),
     }
 }
@@ -139,11 +147,11 @@ impl World {
             late: 1_000,
             runs: 0,
             uses: 100,
+            never_sent: 0,
+            live: CALL,
             most_in_flight: 0,
-            asks: Vec::new(),
-            keep_asks: false,
-            trace: false,
-            ages: [0; 18],
+            granted: 0,
+            unused: 0,
         }
     }
 
@@ -209,27 +217,19 @@ impl World {
         match message {
             Message::Ask(number, ask) => {
                 let lost = self.dice.below(1_000);
+                // Of those that are lost, half never arrive.
                 if lost < self.lost / 2 {
                     self.messages.push((self.now + millis(500), Message::Lost(number)));
                     return;
                 }
                 let key = WorkerKey(number as i64 + 1);
+                let taken = &mut self.workers[number].taken;
+                if ask.number > *taken {
+                    *taken = ask.number;
+                    let lines = ask.budgets.iter().flat_map(|line| &line.unused);
+                    self.unused += lines.map(|slots| slots.units).sum::<u64>();
+                }
                 let answer = self.ledger.exchange(key, &ask, self.now.micros() - BEHIND);
-                if self.trace && number == 0 {
-                    let ms = |at: i64| (at + BEHIND - START.micros() - 120_000_000) as f64 / 1e3;
-                    for (line, grant) in ask.budgets.iter().zip(&answer.budgets) {
-                        println!("{:.1} ask need {} want {} unused {:?} -> {:?} {:?}", ms(answer.now_us), line.need, line.want, line.unused.iter().map(|s| (ms(s.at_us), s.units)).collect::<Vec<_>>(), grant.slots.iter().map(|s| (ms(s.at_us), s.units)).collect::<Vec<_>>(), grant.not_before_us.map(ms));
-                    }
-                }
-                for line in &ask.budgets {
-                    for slots in &line.unused {
-                        let age = self.now.micros() - BEHIND - slots.at_us;
-                        self.ages[(age.clamp(-300_000, 599_999) / 50_000 + 6) as usize] += slots.units;
-                    }
-                }
-                if self.keep_asks {
-                    self.asks.push((number, ask));
-                }
                 if lost < self.lost {
                     self.messages.push((self.now + millis(500), Message::Lost(number)));
                 } else {
@@ -243,6 +243,13 @@ impl World {
                 if worker.dead {
                     return;
                 }
+                if now.since(answered) > millis(400) {
+                    // Whoever waits so long has given it up.
+                    worker.gate.exchange_failed(worker.local(now));
+                    return;
+                }
+                let slots = answer.budgets.iter().flat_map(|grant| &grant.slots);
+                self.granted += slots.map(|slots| slots.units).sum::<u64>();
                 // The way back is what the clocks may be told apart wrong by: half of it here.
                 let way = i64::try_from(now.since(answered).as_micros()).unwrap() / 2;
                 let offset = worker.skew + BEHIND + way;
@@ -279,7 +286,7 @@ impl World {
             worker.gate.recorded(grant, local);
         }
         while let Some(at) = worker.interactive_at.pop_front_if(|at| *at <= now) {
-            let cost = worker.backlog.first().copied().unwrap_or(CALL);
+            let cost = self.live;
             let tag = worker.local(at).micros() as u64;
             let head = Head { tag, interactive: true, cost, ..head(worker.path, 0) };
             worker.gate.enqueue(head, local).unwrap();
@@ -291,16 +298,21 @@ impl World {
                 worker.gate.enqueue(Head { cost, ..head(worker.path, 0) }, local).unwrap();
                 (worker.queued, worker.asked_since) = (true, local);
             }
+            if worker.drains {
+                break;
+            }
             let Some(admitted) = worker.gate.poll(local) else { break };
+            if self.dice.below(1_000) < self.never_sent {
+                worker.queued = false;
+                worker.gate.unused(admitted.grant, local);
+                continue;
+            }
             let interactive = admitted.tag > 0;
             let since = if interactive { Timestamp::from_micros(admitted.tag as i64) } else { worker.asked_since };
             worker.queued &= interactive;
             let cost = admitted.grant.cost();
             let tokens = cost.input_tokens + cost.output_tokens;
             let units = if tokens > 0 { tokens } else { 1 };
-            if self.trace && number == 0 {
-                println!("{:.1} left {units}", (now.micros() - START.micros() - 120_000_000) as f64 / 1e3);
-            }
             self.left.push(Left { at: now, worker: number, units, interactive, waited: local.since(since) });
             worker.running.push((now + millis(runs), admitted.grant));
         }
@@ -311,6 +323,42 @@ impl World {
         }
         let in_flight = self.workers.iter().map(|worker| worker.running.len()).sum();
         self.most_in_flight = self.most_in_flight.max(in_flight);
+    }
+
+    /// A worker dies, and is there again at once.
+    pub(super) fn restart(&mut self, number: usize, limits: &Limits) {
+        self.ledger.restart(WorkerKey(number as i64 + 1));
+        let old = &self.workers[number];
+        let mut new = worker(limits, Accounting::Admission, old.skew, self.now);
+        new.backlog.clone_from(&old.backlog);
+        self.messages.retain(|(_, message)| match message {
+            Message::Ask(other, _) | Message::Answer(other, ..) | Message::Lost(other) => *other != number,
+        });
+        self.workers[number] = new;
+    }
+
+    /// A worker gets a backlog of items, or has none any more.
+    pub(super) fn turn(&mut self, number: usize, items: &[Cost]) {
+        let worker = &mut self.workers[number];
+        if worker.backlog.is_empty() {
+            worker.backlog = items.to_vec();
+        } else {
+            worker.backlog.clear();
+        }
+    }
+
+    /// All workers end in order.
+    pub(super) fn drain(&mut self) {
+        for worker in &mut self.workers {
+            let local = worker.local(self.now);
+            worker.backlog.clear();
+            worker.gate.give_back_all(local);
+            worker.drains = true;
+        }
+        self.run(self.now + Duration::from_secs(5));
+        for worker in self.workers.iter().filter(|worker| !worker.dead) {
+            assert_eq!(worker.gate.exchange_due(worker.local(self.now)), None);
+        }
     }
 
     /// The most units within any window of a length.
