@@ -241,7 +241,7 @@ impl Budget {
         match &mut self.meter {
             Meter::Paced(paced) => paced.take(amount, cost, now),
             Meter::Counted(counter) => counter.add(amount, now),
-            Meter::Leased(leased) => return leased.take(amount, number),
+            Meter::Leased(leased) => return leased.take(amount, number, now),
         }
         self.note_charged(amount, cost);
     }

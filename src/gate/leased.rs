@@ -13,6 +13,8 @@ use crate::domain::time::Timestamp;
 
 /// An exchange is sent so long before the slots in hand are used up or too old, in microseconds.
 const LOOKAHEAD: i64 = 60_000;
+/// Units used no later than this after they were due count from then, in microseconds.
+const ON_TIME: i64 = 30_000;
 /// How much later than when it is sent an exchange comes to the ledger, or its answer back, in microseconds.
 const WAY: i64 = 30_000;
 /// A slot that is kept for interactive calls goes to others so long before it is too old, in microseconds.
@@ -150,21 +152,32 @@ impl Leased {
         if held < wanted {
             self.demand.lack(wanted - held, interactive);
         }
-        let mut due = self.pool.ready(amount).ok_or(Lacking::Slots)?;
+        let first = self.pool.due(0).filter(|_| held >= amount).ok_or(Lacking::Slots)?;
+        let mut due = first;
         if kept > 0 {
-            let last_call = self.pool.due(0).map_or(due, |first| first.saturating_add(SLOT_LIFE - LAST_CALL));
+            let last_call = first.saturating_add(SLOT_LIFE - LAST_CALL);
             let stays = if held < wanted { None } else { self.pool.due(amount) };
-            due = stays.map_or(last_call, |stays| stays.min(last_call)).max(due);
+            due = stays.map_or(last_call, |stays| stays.min(last_call)).max(first);
         }
         if due > now.micros() { Err(Lacking::Until(Timestamp::from_micros(due))) } else { Ok(()) }
     }
 
     /// Charges what was just probed to call `number`.
-    pub(super) fn take(&mut self, amount: u64, number: u64) {
+    ///
+    /// Units that weigh may be used before they are due, with the first of their call. So those that are used late must
+    /// not count as if they had not been: the ledger allows for one of both.
+    pub(super) fn take(&mut self, amount: u64, number: u64, now: Timestamp) {
         let mut charge: Option<Charge> = None;
-        self.pool.take(amount, |run| match &mut charge {
-            None => charge = Some(Charge { first: run, rest: Vec::new() }),
-            Some(charge) => charge.rest.push(run),
+        let Self { pool, report, weighs, counted, .. } = self;
+        let late = now.micros().saturating_sub(ON_TIME);
+        pool.take(amount, |run| {
+            if *weighs && counted.is_none() {
+                report.move_on(run.slots().at_us, run.due_by(late), now);
+            }
+            match &mut charge {
+                None => charge = Some(Charge { first: run, rest: Vec::new() }),
+                Some(charge) => charge.rest.push(run),
+            }
         });
         self.demand.use_up(amount);
         if let Some(charge) = charge {

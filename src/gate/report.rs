@@ -12,6 +12,8 @@ pub(super) struct Report {
     settled: Vec<Settled>,
     /// Units used that no slot stands for.
     debt: u64,
+    /// The moment of the first slot that was used late, and how many were.
+    late: Option<(i64, u64)>,
     /// When the first of these came.
     since: Option<Timestamp>,
     sent: Option<(Vec<Slots>, Vec<Settled>)>,
@@ -33,6 +35,15 @@ impl Report {
         match self.settled.last_mut() {
             Some(last) if last.at_us == at_us => last.change = last.change.saturating_add(change),
             _ => self.settled.push(Settled { at_us, change }),
+        }
+    }
+
+    /// Units were used later than they were due: they count from when it is told.
+    pub(super) fn move_on(&mut self, at_us: i64, units: u64, now: Timestamp) {
+        if units > 0 {
+            self.since.get_or_insert(now);
+            let (first, moved) = self.late.unwrap_or((at_us, 0));
+            self.late = Some((first.min(at_us), moved.saturating_add(units)));
         }
     }
 
@@ -63,6 +74,10 @@ impl Report {
         let unused = self.unused.drain(..).map(|run| run.slots()).collect::<Vec<_>>();
         let mut settled = std::mem::take(&mut self.settled);
         self.since = None;
+        if let Some((at_us, units)) = self.late.take() {
+            settled.push(Settled { at_us, change: i64::try_from(units).map_or(i64::MIN, |units| -units) });
+            self.debt = self.debt.saturating_add(units);
+        }
         if let Some(offset) = offset.filter(|_| self.debt > 0) {
             let at_us = now.micros().saturating_sub(offset);
             let change = i64::try_from(std::mem::take(&mut self.debt)).unwrap_or(i64::MAX);

@@ -95,6 +95,11 @@ impl Run {
         }
     }
 
+    /// How many of its units were due up to a moment.
+    pub(super) fn due_by(&self, moment: i64) -> u64 {
+        self.due_until(moment).min(self.units)
+    }
+
     /// Takes off the units that were due up to a moment.
     pub(super) fn split_due(&mut self, moment: i64) -> Self {
         self.split(self.due_until(moment))
@@ -149,23 +154,9 @@ impl SlotPool {
         None
     }
 
-    /// When an amount may leave: once the first of its units is due, and every run begun that it takes from, for the
-    /// ledger looked at all of a run as if it were used with its first unit. `None` if there are fewer.
-    pub(super) fn ready(&self, amount: u64) -> Option<i64> {
-        let (mut before, mut ready) = (0, self.due(0).filter(|_| self.held >= amount)?);
-        for run in &self.runs {
-            if before >= amount {
-                break;
-            }
-            ready = ready.max(run.at);
-            before += run.units;
-        }
-        Some(ready)
-    }
-
     /// Units that are not due yet at a moment.
     pub(super) fn later_than(&self, now: i64) -> u64 {
-        let later = |run: &Run| run.units - run.due_until(now).min(run.units);
+        let later = |run: &Run| run.units - run.due_by(now);
         self.runs.iter().map(later).fold(0, u64::saturating_add)
     }
 

@@ -154,7 +154,7 @@ fn budgets() -> impl Strategy<Value = (Limits, Vec<Cost>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     /// Whatever is lost, dies or freezes: no window is over, no place is taken twice, and no slot leaks.
     #[test]
