@@ -331,10 +331,22 @@ impl World {
         let old = &self.workers[number];
         let mut new = worker(limits, Accounting::Admission, old.skew, self.now);
         new.backlog.clone_from(&old.backlog);
+        self.workers[number] = new;
+        self.drop_messages(number);
+    }
+
+    /// A worker was taken for dead, and goes on as another life of itself.
+    pub(super) fn rejoin(&mut self, number: usize) {
+        self.ledger.restart(WorkerKey(number as i64 + 1));
+        self.workers[number].taken = 0;
+        self.workers[number].gate.restart_exchanges();
+        self.drop_messages(number);
+    }
+
+    fn drop_messages(&mut self, number: usize) {
         self.messages.retain(|(_, message)| match message {
             Message::Ask(other, _) | Message::Answer(other, ..) | Message::Lost(other) => *other != number,
         });
-        self.workers[number] = new;
     }
 
     /// A worker gets a backlog of items, or has none any more.
