@@ -5,6 +5,16 @@ use crate::domain::time::Timestamp;
 
 use super::slot_pool::Run;
 
+/// Units that were used late.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    /// The earliest slot of them, by the database.
+    first: i64,
+    units: u64,
+    /// When the last of them was used.
+    used_at: Timestamp,
+}
+
 /// What was not told yet, and what was without an answer.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -12,8 +22,7 @@ pub(super) struct Report {
     settled: Vec<Settled>,
     /// Units used that no slot stands for.
     debt: u64,
-    /// The moment of the first slot that was used late, and how many were.
-    late: Option<(i64, u64)>,
+    late: Option<Late>,
     /// When the first of these came.
     since: Option<Timestamp>,
     sent: Option<(Vec<Slots>, Vec<Settled>)>,
@@ -38,12 +47,14 @@ impl Report {
         }
     }
 
-    /// Units were used later than they were due: they count from when it is told.
+    /// Units were used later than they were due: they count from then on.
     pub(super) fn move_on(&mut self, at_us: i64, units: u64, now: Timestamp) {
         if units > 0 {
             self.since.get_or_insert(now);
-            let (first, moved) = self.late.unwrap_or((at_us, 0));
-            self.late = Some((first.min(at_us), moved.saturating_add(units)));
+            let late = self.late.get_or_insert(Late { first: at_us, units: 0, used_at: now });
+            late.first = late.first.min(at_us);
+            late.units = late.units.saturating_add(units);
+            late.used_at = now;
         }
     }
 
@@ -74,9 +85,11 @@ impl Report {
         let unused = self.unused.drain(..).map(|run| run.slots()).collect::<Vec<_>>();
         let mut settled = std::mem::take(&mut self.settled);
         self.since = None;
-        if let Some((at_us, units)) = self.late.take() {
-            settled.push(Settled { at_us, change: i64::try_from(units).map_or(i64::MIN, |units| -units) });
-            self.debt = self.debt.saturating_add(units);
+        if let Some(late) = self.late.take() {
+            let units = i64::try_from(late.units).unwrap_or(i64::MAX);
+            let used_at = late.used_at.micros().saturating_sub(offset.unwrap_or(0));
+            settled.push(Settled { at_us: late.first, change: -units });
+            settled.push(Settled { at_us: used_at, change: units });
         }
         if let Some(offset) = offset.filter(|_| self.debt > 0) {
             let at_us = now.micros().saturating_sub(offset);

@@ -95,8 +95,7 @@ pub(super) fn worker(limits: &Limits, accounting: Accounting, skew: i64, start: 
     let options = GateOptions { shared: true, ledger: true, jitter: millis(300), ..GateOptions::default() };
     let start = Timestamp::from_micros(start.micros() + skew);
     let mut gate = Gate::new(options, start);
-    let lane =
-        gate.add_level(LevelSpec { accounting, ..level(LevelKind::Lane, "p/m", limits.clone()) }, start);
+    let lane = gate.add_level(LevelSpec { accounting, ..level(LevelKind::Lane, "p/m", limits.clone()) }, start);
     let path = gate.add_path(&[lane]).unwrap();
     Worker {
         gate,
@@ -282,8 +281,7 @@ impl World {
             let cost = grant.cost();
             worker.gate.finish_call(&mut grant, local);
             let used = |units: u64| units * uses / 100;
-            let used =
-                TokensUsed { input: used(cost.input_tokens), output: used(cost.output_tokens), cached: 0 };
+            let used = TokensUsed { input: used(cost.input_tokens), output: used(cost.output_tokens), cached: 0 };
             worker.gate.settle(&mut grant, used, local);
             worker.gate.recorded(grant, local);
         }
@@ -310,8 +308,7 @@ impl World {
                 continue;
             }
             let interactive = admitted.tag > 0;
-            let since =
-                if interactive { Timestamp::from_micros(admitted.tag as i64) } else { worker.asked_since };
+            let since = if interactive { Timestamp::from_micros(admitted.tag as i64) } else { worker.asked_since };
             worker.queued &= interactive;
             let cost = admitted.grant.cost();
             let tokens = cost.input_tokens + cost.output_tokens;
@@ -334,10 +331,22 @@ impl World {
         let old = &self.workers[number];
         let mut new = worker(limits, Accounting::Admission, old.skew, self.now);
         new.backlog.clone_from(&old.backlog);
+        self.workers[number] = new;
+        self.drop_messages(number);
+    }
+
+    /// A worker was taken for dead, and goes on as another life of itself.
+    pub(super) fn rejoin(&mut self, number: usize) {
+        self.ledger.restart(WorkerKey(number as i64 + 1));
+        self.workers[number].taken = 0;
+        self.workers[number].gate.restart_exchanges();
+        self.drop_messages(number);
+    }
+
+    fn drop_messages(&mut self, number: usize) {
         self.messages.retain(|(_, message)| match message {
             Message::Ask(other, _) | Message::Answer(other, ..) | Message::Lost(other) => *other != number,
         });
-        self.workers[number] = new;
     }
 
     /// A worker gets a backlog of items, or has none any more.

@@ -1,0 +1,70 @@
+//! Calls that clients wait for.
+
+use super::*;
+
+/// Moments 0.3 to 1.3 s apart, from one on.
+fn moments(count: u64, from: Timestamp, seed: u64) -> Vec<Timestamp> {
+    let (mut at, mut dice) = (from, Dice(seed));
+    let mut next = || {
+        at = at + millis(300 + dice.below(1_000));
+        at
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// How long live calls waited, the longest last.
+fn waits(world: &World) -> Vec<Duration> {
+    let live = world.left.iter().filter(|left| left.interactive);
+    let mut waits: Vec<Duration> = live.map(|left| left.waited).collect();
+    waits.sort();
+    waits
+}
+
+#[test]
+fn on_an_idle_budget_it_leaves_at_once_while_a_slot_is_kept() {
+    for amount in [60_000, 6_000, 600] {
+        let mut world = World::new(&per(amount, MINUTE), Accounting::Admission, 2, 5);
+        world.workers[0].interactive(moments(200, START, amount));
+        world.run(START + MINUTE * 4);
+        let waits = waits(&world);
+        assert_eq!(waits.len(), 200);
+        assert!(waits[199] <= millis(65), "the first call makes an exchange: {:?}", waits[199]);
+        assert_eq!(waits[198], Duration::ZERO, "all others find a slot");
+        assert!(world.workers[0].exchanges <= 8 * 180, "{} exchanges", world.workers[0].exchanges);
+        // Nobody has come for a while: nothing is kept, and nothing exchanged.
+        let exchanges = world.workers[0].exchanges;
+        world.run(START + MINUTE * 10);
+        assert_eq!(world.workers[0].exchanges, exchanges);
+    }
+}
+
+#[test]
+fn under_a_backlog_it_waits_for_two_intervals_at_most() {
+    for (amount, active) in [(6_000, 1), (6_000, 4), (600, 1), (600, 4)] {
+        let mut world = World::new(&per(amount, MINUTE), Accounting::Admission, 4, 5);
+        batches(&mut world, active, &[CALL]);
+        world.workers[0].interactive(moments(300, START + MINUTE, amount));
+        let end = START + MINUTE * 5;
+        world.run(end);
+        // The first one finds no slot kept.
+        let waits = waits(&world);
+        let (late, interval) = (waits[waits.len() * 99 / 100 - 1], MINUTE / u32::try_from(amount).unwrap());
+        assert!(late <= interval * 2, "{amount} on {active}: {late:?}");
+        let used = world.units_between(START + MINUTE, end) as f64 / (amount * 4) as f64;
+        assert!(used >= 0.97, "{amount} on {active}: {used}");
+        assert!(world.most_within(MINUTE + millis(20)) <= amount);
+    }
+}
+
+#[test]
+fn batches_leave_the_slot_that_is_kept_until_it_is_nearly_too_old() {
+    let mut world = World::new(&per(60, MINUTE), Accounting::Admission, 1, 5);
+    batches(&mut world, 1, &[CALL]);
+    world.workers[0].interactive(moments(60, START, 1));
+    let end = START + MINUTE * 2;
+    world.run(end);
+    // Slots are a second apart: none is due when the next one is, and yet batches go on.
+    let used = world.units_between(START, end);
+    assert!(used >= 115, "{used}");
+    assert!(world.left.iter().filter(|left| !left.interactive).count() >= 50);
+}

@@ -1,0 +1,52 @@
+//! Calls in flight that workers share.
+
+use super::*;
+
+#[test]
+fn workers_share_them_evenly_and_one_alone_has_them_all() {
+    let mut world = World::new(&slots(40), Accounting::Admission, 4, 3);
+    world.runs = 700;
+    batches(&mut world, 1, &[CALL]);
+    world.run(START + Duration::from_secs(10));
+    assert_eq!(world.workers[0].gate.view(world.workers[0].lane, START).unwrap().in_flight, 40);
+    batches(&mut world, 4, &[CALL]);
+    world.run(START + Duration::from_secs(30));
+    for worker in &mut world.workers {
+        let in_flight = worker.gate.view(worker.lane, START).unwrap().in_flight;
+        assert!((8..=12).contains(&in_flight), "{in_flight}");
+    }
+    assert_eq!(world.most_in_flight, 40);
+    // Whoever has nothing to do gives its part to the others.
+    for worker in &mut world.workers[1..] {
+        worker.backlog.clear();
+    }
+    world.run(START + Duration::from_secs(40));
+    let in_flight = world.workers[0].gate.view(world.workers[0].lane, START).unwrap().in_flight;
+    assert!(in_flight >= 36, "{in_flight}");
+}
+
+#[test]
+fn an_idle_worker_holds_none_and_asks_nothing() {
+    let mut world = World::new(&slots(40), Accounting::Admission, 2, 3);
+    batches(&mut world, 1, &[CALL]);
+    world.run(START + Duration::from_secs(5));
+    world.workers[0].backlog.clear();
+    world.run(START + Duration::from_secs(10));
+    let exchanges = world.workers[0].exchanges;
+    world.run(START + MINUTE * 5);
+    assert_eq!(world.workers[0].exchanges, exchanges);
+}
+
+#[test]
+fn a_service_shares_its_places_only_where_it_is_said() {
+    for (shared_places, leaves) in [(None, true), (Some(true), false)] {
+        let options = GateOptions { shared: true, jitter: millis(300), ..GateOptions::default() };
+        let mut gate = Gate::new(options, START);
+        let spec = LevelSpec { shared_places, ..level(LevelKind::Service, "s", slots(4)) };
+        let service = gate.add_level(spec, START);
+        let path = gate.add_path(&[service]).unwrap();
+        gate.enqueue(head(path, 0), START).unwrap();
+        assert_eq!(gate.poll(START).is_some(), leaves);
+        assert_eq!(gate.exchange_due(START).is_some(), !leaves);
+    }
+}
