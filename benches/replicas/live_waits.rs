@@ -45,7 +45,8 @@ pub(crate) async fn idle(arguments: &Arguments) -> anyhow::Result<()> {
     }
     for (name, times) in [("first call", &first), ("slots held", &held)] {
         for (quantile_name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("most", 1.0)] {
-            let (gate, direct) = (quantile(times, share) * 1e3, quantile(&direct_times, share.min(0.99)) * 1e3);
+            let (gate, direct) =
+                (quantile(times, share) * 1e3, quantile(&direct_times, share.min(0.99)) * 1e3);
             say(format!(
                 "idle, {name:<10} {quantile_name:<4} {gate:>8.2} ms, direct {direct:>6.2} ms, added {:>8.2} ms ({} calls)",
                 gate - direct,

@@ -24,7 +24,8 @@ impl FromStr for Shape {
             None => (false, text),
         };
         let percents: Result<Vec<f64>, _> = live.split('/').map(str::parse).collect();
-        let live = percents.with_context(|| format!("`{live}` is no list of percents such as 100/100/10/0"))?;
+        let live =
+            percents.with_context(|| format!("`{live}` is no list of percents such as 100/100/10/0"))?;
         Ok(Self { has_batches, live: live.into_iter().map(|percent: f64| percent / 100.0).collect() })
     }
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use sluicegate::demo::upstream::Running;
 
-use crate::harness::{Client, PATIENCE, Process, Relay, Settings, Then, chats, eventually, postgres, upstream};
+use crate::harness::{
+    Client, PATIENCE, Process, Relay, Settings, Then, chats, eventually, postgres, upstream,
+};
 use crate::processes::check_whole;
 
 /// Replicas of one schema: how each of them is configured.
@@ -157,9 +159,10 @@ async fn the_first_failed_item_stops_a_batch_at_both_replicas() {
     let id = one.submit(&lines, json!({"on_error": "fail_fast"})).await;
     let batch = other.ended(&id).await;
     assert_eq!(batch["errors"]["data"][0]["code"], "fail_fast", "{batch:#}");
-    let refused = upstream.entries(0, 100_000).into_iter().filter(|entry| {
-        entry.ending.is_some_and(|ending| ending.word() == "400")
-    });
+    let refused = upstream
+        .entries(0, 100_000)
+        .into_iter()
+        .filter(|entry| entry.ending.is_some_and(|ending| ending.word() == "400"));
     let moments: Vec<f64> = refused.filter_map(|entry| entry.ended_at).collect();
     let first = moments.iter().copied().fold(f64::INFINITY, f64::min);
     let last = upstream.entries(0, 100_000).last().unwrap().at;
@@ -259,7 +262,10 @@ async fn the_lower_of_two_limits_holds_and_is_warned_of() {
     let law = &upstream.oracle().laws[0];
     assert_eq!(law.over, 0, "{law:?}");
     let warns = |process: &Process| {
-        process.log().lines().any(|line| line.contains("WARN") && line.contains("limit") && line.contains("up"))
+        process
+            .log()
+            .lines()
+            .any(|line| line.contains("WARN") && line.contains("limit") && line.contains("up"))
     };
     eventually("a warning names the difference", || warns(&one) || warns(&other)).await;
 }
@@ -312,9 +318,7 @@ async fn workers_are_listed_at_each_replica() {
     }
     one.terminate();
     one.exited().await;
-    let ended = async {
-        while !workers(&other).await.iter().any(|worker| worker["state"] == "ended") {}
-    };
+    let ended = async { while !workers(&other).await.iter().any(|worker| worker["state"] == "ended") {} };
     tokio::time::timeout(PATIENCE, ended).await.expect("its end is seen");
     let _again = replicas.start(0);
     let found = workers(&other).await;
