@@ -103,8 +103,13 @@ async def body(reader, headers):
     if "content-length" in headers:
         await reader.readexactly(int(headers["content-length"]))
         return
-    while size := int(await reader.readline(), 16):
+    while line := await reader.readline():
+        size = int(line, 16)
+        if size == 0:
+            break
         await reader.readexactly(size + 2)
+    else:
+        raise ConnectionError("an answer was cut short")
     await reader.readline()
 
 
