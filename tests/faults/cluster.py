@@ -1,6 +1,7 @@
 """Several replicas of the service on one PostgreSQL server, in front of one scripted upstream."""
 
 import atexit
+import collections
 import json
 import os
 import pathlib
@@ -231,8 +232,8 @@ class Cluster:
         """Ends everything; the exit code. What was wrong stays to be looked at."""
         atexit.unregister(self.end)
         self.end()
-        for fault in self.faults:
-            print(f"WRONG {fault}")
+        for fault, times in collections.Counter(self.faults).items():
+            print(f"WRONG {fault}{f' ({times} times)' if times > 1 else ''}")
         if self.faults:
             print(f"kept {self.folder}")
             return 1

@@ -88,7 +88,9 @@ async def wait_for_results(port, batch, counts):
     while True:
         path = f"/v1/batches/{batch}/results?order=completion&limit=1000&wait=20s&after={after}"
         writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-        headers = {}
+        headers, status = {}, (await reader.readline()).split()
+        if status[1:2] != [b"200"]:
+            raise ConnectionError(f"a page was answered with {status}")
         while (line := await reader.readline()) not in (b"\r\n", b""):
             name, _, value = line.decode().strip().partition(":")
             headers[name.lower()] = value.strip()
@@ -103,8 +105,13 @@ async def body(reader, headers):
     if "content-length" in headers:
         await reader.readexactly(int(headers["content-length"]))
         return
-    while size := int(await reader.readline(), 16):
+    while line := await reader.readline():
+        size = int(line, 16)
+        if size == 0:
+            break
         await reader.readexactly(size + 2)
+    else:
+        raise ConnectionError("an answer was cut short")
     await reader.readline()
 
 

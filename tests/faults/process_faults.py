@@ -34,7 +34,8 @@ def kills(arguments):
     cycles = arguments.cycles or 60
     cluster = Cluster(arguments, script(arguments.rate), limits(arguments.rate), 'retry.min_delay = "50ms"')
     cluster.start()
-    load = Load(cluster)
+    # Big ones: whoever starts again must find something that nobody has claimed.
+    load = Load(cluster, items=1_500)
     load.start()
     steady(cluster)
     blows = []
