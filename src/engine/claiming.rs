@@ -13,8 +13,9 @@ use super::event::Event;
 use super::item::FeedId;
 use super::loader::HEAD_PAGE;
 
-/// Segments that a worker claims at once at most, where others may want some too.
-const MOST_SHARED: usize = 8;
+/// Segments that a worker claims at once at most, where others may want some too: what one holds and does not run yet is
+/// what the others lack at the end.
+const MOST_SHARED: usize = 4;
 /// A worker claims at most one in so many of the segments that are left, so that the last ones are spread.
 const PART: u64 = 8;
 /// Pause after another worker held what was asked for, and after the store did not answer.
@@ -62,11 +63,15 @@ impl Dispatcher {
         };
         feed.claiming = false;
         feed.exhausted = !claimed.more;
-        for segment in claimed.segments {
-            if !segment.resumed {
-                feed.next_no = feed.next_no.max(segment.head.no + 1);
-            }
-            feed.leasable.push_back(Leasable { head: segment.head, resumed: segment.resumed });
+        // What others left behind waited long enough: before what was claimed earlier.
+        let (resumed, fresh): (Vec<_>, Vec<_>) =
+            claimed.segments.into_iter().partition(|segment| segment.resumed);
+        for segment in resumed.into_iter().rev() {
+            feed.leasable.push_front(Leasable { head: segment.head, resumed: true });
+        }
+        for segment in fresh {
+            feed.next_no = feed.next_no.max(segment.head.no + 1);
+            feed.leasable.push_back(Leasable { head: segment.head, resumed: false });
         }
     }
 
@@ -83,12 +88,13 @@ impl Dispatcher {
         });
     }
 
-    /// Some segments of a batch's model are nobody's: its feed is worth asking for again.
+    /// Some segments of a batch's model are nobody's: they are claimed now, however much there is to do.
     pub(super) fn orphaned(&mut self, batch: BatchKey, model: &str) {
-        let feeds = self.batches.batches.get(&batch).map(|batch| batch.feeds.clone()).unwrap_or_default();
-        for feed in feeds {
-            if let Some(feed) = self.batches.feeds.get_mut(&feed).filter(|feed| &*feed.model == model) {
+        let running = self.batches.batches.get(&batch).filter(|batch| batch.runs());
+        for id in running.map(|batch| batch.feeds.clone()).unwrap_or_default() {
+            if let Some(feed) = self.batches.feeds.get_mut(&id).filter(|feed| &*feed.model == model) {
                 feed.exhausted = false;
+                self.claim(id, MAX_ITEMS as usize);
             }
         }
     }
@@ -129,6 +135,7 @@ mod tests {
         assert_eq!(share(10_000, 1_000_000), MOST_SHARED);
         assert_eq!(share(65, 1_000_000), 2);
         assert_eq!(share(10_000, 1_024), 2);
+        assert_eq!(share(150, 1_000_000), 3);
         assert_eq!(share(10_000, 60), 1);
         assert_eq!(share(0, 0), 1);
     }

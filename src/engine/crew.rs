@@ -91,7 +91,9 @@ mod tests {
                 let ends = ends.clone();
                 tokio::spawn(async move { ends.send(Event::StopRecorded { batch: BatchKey(call) }) });
             }
-            assert!(matches!(told.recv().await, Some(Event::Several(ends)) if ends.len() == usize::try_from(together).unwrap()));
+            assert!(
+                matches!(told.recv().await, Some(Event::Several(ends)) if ends.len() == usize::try_from(together).unwrap())
+            );
         }
         drop(ends);
         assert!(told.recv().await.is_none());

@@ -25,6 +25,8 @@ pub(super) struct Lease {
     pub(super) waiting_for_bytes: Vec<super::item::ReadyItem>,
     /// Whether the bytes are being loaded.
     pub(super) loading: bool,
+    /// Whether others left it behind: its items go before those of the feed that are ready.
+    pub(super) resumed: bool,
     /// Whether its items were sorted into ready, done and waiting.
     pub(super) entered: bool,
     /// Whose bytes count as held ahead: it has items that have not started.
@@ -44,6 +46,7 @@ impl Lease {
             ready: 0,
             waiting_for_bytes: Vec::new(),
             loading: true,
+            resumed: false,
             entered: false,
             ahead: None,
         }

@@ -62,6 +62,7 @@ impl Dispatcher {
             duplicates: batch.fails_items(),
         };
         let mut lease = Lease::new(feed_id, next.head, turn);
+        lease.resumed = next.resumed && self.sharing.is_on;
         lease.held = bytes;
         lease.ahead = Some(holder);
         self.ahead.take(holder, bytes);
@@ -149,7 +150,11 @@ impl Dispatcher {
                 None => ready.push(item),
             }
         }
-        self.append_ready(feed_id, ready);
+        if self.batches.leases.get(&key).is_some_and(|lease| lease.resumed) {
+            self.make_ready(feed_id, ready);
+        } else {
+            self.append_ready(feed_id, ready);
+        }
     }
 
     /// Why an item can't be run at all, if so.

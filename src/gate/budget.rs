@@ -202,7 +202,12 @@ impl Budget {
     }
 
     /// Whether an amount may leave now.
-    pub(super) fn probe(&mut self, amount: u64, (speed, now): (Speed, Timestamp), by: By) -> Result<(), Short> {
+    pub(super) fn probe(
+        &mut self,
+        amount: u64,
+        (speed, now): (Speed, Timestamp),
+        by: By,
+    ) -> Result<(), Short> {
         if amount == 0 {
             return Ok(());
         }

@@ -92,7 +92,8 @@ impl Gate {
     }
 
     fn leased_levels(&self, name: &str) -> Vec<u32> {
-        let named = |index: &u32| self.levels[*index].lease.as_ref().is_some_and(|lease| *lease.name == *name);
+        let named =
+            |index: &u32| self.levels[*index].lease.as_ref().is_some_and(|lease| *lease.name == *name);
         self.levels.indices().filter(named).collect()
     }
 }

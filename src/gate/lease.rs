@@ -132,8 +132,7 @@ impl Level {
             let (dimension, rate) = budget.rate();
             let head = first.map(|(cost, interactive)| (budget.amount(&cost, accounting), interactive));
             let Some(leased) = budget.leased() else { continue };
-            let name =
-                BudgetName { level: Arc::clone(&level), dimension, period_us: micros_of(rate.period) };
+            let name = BudgetName { level: Arc::clone(&level), dimension, period_us: micros_of(rate.period) };
             if let Some(ask) = leased.ask(name, head, terms) {
                 line(ask, (dimension, rate.period));
             }

@@ -7,7 +7,7 @@ use super::micros::{micros_of, scaled_up};
 use super::pacing::{LONGEST_PACED, Speed, guarded_period, stretched_period};
 use super::report::Report;
 use super::slot_pool::{Interval, Run, SlotPool};
-use crate::domain::exchange::{BudgetAsk, BudgetGrant, BudgetName, HORIZON, SLOT_LIFE, Slots, Spending};
+use crate::domain::exchange::{BudgetAsk, BudgetGrant, BudgetName, HORIZON, SLOT_LIFE, Spending};
 use crate::domain::limits::{Dimension, Rate};
 use crate::domain::time::Timestamp;
 
@@ -133,7 +133,8 @@ impl Leased {
 
     /// Units per second at a speed, over all workers.
     pub(super) fn pace(&self, speed: Speed) -> f64 {
-        let period = if self.is_paced() { stretched_period(self.period, self.guarded, speed) } else { self.period };
+        let period =
+            if self.is_paced() { stretched_period(self.period, self.guarded, speed) } else { self.period };
         let ramp = if self.is_paced() { speed.ramp } else { 100 };
         self.limit as f64 * 1e6 / period as f64 * f64::from(ramp) / 100.0
     }

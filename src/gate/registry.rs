@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::cost::Accounting;
-use super::grant::{Permit, Releases};
 use super::exchanges::Exchanges;
+use super::grant::{Permit, Releases};
 use super::lease::Lease;
 use super::ledger::{Ledger, LevelState};
 use super::level::{Change, Level, LevelId, LevelKind, LevelSpec};

@@ -171,16 +171,14 @@ impl Script {
     pub(crate) fn take(&mut self, step: Step, ask: &Ask, answer: &Answer) {
         let mut chance = Chance(!step.chance);
         for (number, (asked, granted)) in ask.budgets.iter().zip(&answer.budgets).enumerate() {
-            self.use_up(step.worker, number, asked, granted, answer.now_us, &mut chance);
+            self.use_up((step.worker, number), (asked, granted), answer.now_us, &mut chance);
         }
     }
 
     fn use_up(
         &mut self,
-        worker: usize,
-        number: usize,
-        asked: &BudgetAsk,
-        granted: &BudgetGrant,
+        (worker, number): (usize, usize),
+        (asked, granted): (&BudgetAsk, &BudgetGrant),
         now: i64,
         chance: &mut Chance,
     ) {

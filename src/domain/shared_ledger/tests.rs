@@ -195,7 +195,7 @@ fn what_is_given_back_between_others_is_handed_out_first() {
     let first = desk.exchange(&budget, START);
     let second = desk.exchange(&budget, START);
     assert_eq!((units(&first), units(&second)), (10, 10));
-    let mut again = BudgetAsk { need: 0, want: 0, unused: first.slots.clone(), ..budget.clone() };
+    let mut again = BudgetAsk { need: 0, want: 0, unused: first.slots, ..budget.clone() };
     desk.exchange(&again, START + 20_000);
     again = BudgetAsk { need: 1, want: 4, unused: Vec::new(), ..budget };
     let third = desk.exchange(&again, START + 30_000);

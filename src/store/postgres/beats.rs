@@ -18,6 +18,9 @@ use crate::store::ownership::{BEAT, DEAD_AFTER, Health};
 /// How long a beat may take: one that takes longer is better sent again, on another connection.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How soon one that did not arrive is sent again.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// The task's belongings.
 pub(super) struct Beats {
     connections: Arc<Connections>,
@@ -66,6 +69,8 @@ impl Beats {
                 Err(fault) => {
                     self.alone = None;
                     tracing::warn!(error = %fault.answer(), "a beat did not arrive");
+                    // Calls may start again only once one does.
+                    beat.reset_after(AGAIN);
                 }
             }
         }

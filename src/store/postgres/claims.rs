@@ -177,7 +177,7 @@ impl Unsure {
     async fn give_back(self, connections: Arc<Connections>) -> Attempt<()> {
         loop {
             match connections.fate(&self.id).await {
-                Ok(Fate::Committed) => break,
+                Ok(Fate::Committed | Fate::Forgotten) => break,
                 Ok(Fate::Aborted) => return Ok(()),
                 Err(fault) if fault.answer() == StoreError::Closed => return Err(fault),
                 // It asked for a while already.

@@ -9,8 +9,9 @@ use deadpool_postgres::{
 };
 use futures_util::future::{join, join3};
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
-use super::arguments::Argument;
+use super::arguments::{Argument, arguments};
 use super::columns::Columns;
 use super::fault::{Attempt, Fault};
 use super::membership::Membership;
@@ -63,10 +64,11 @@ impl Connections {
         shared: Arc<Shared>,
     ) -> Attempt<Self> {
         // With each transaction, not once per connection: behind a proxy the next transaction may run on another one.
-        // Plans are made for the values at hand, so compiling them never pays.
+        // Plans are made for the values at hand, so compiling them never pays. A process that is stopped in the middle of
+        // a transaction must not hold its locks for long: others write to the same batches.
         let settings = format!(
             "SET LOCAL search_path = \"{schema}\"; SET LOCAL statement_timeout = 5000; SET LOCAL lock_timeout = 2000; \
-             SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL jit = off"
+             SET LOCAL idle_in_transaction_session_timeout = 2000; SET LOCAL jit = off"
         );
         Ok(Self {
             control: pool(server, 4)?,
@@ -166,17 +168,20 @@ impl Connections {
     ///
     /// The server keeps the outcome of every transaction, so nothing need be done twice to be sure.
     pub(super) async fn fate(&self, id: &str) -> Attempt<Fate> {
+        let (number, started) = id.split_once('@').unwrap_or((id, ""));
         let asked = async {
             loop {
-                let sql = "SELECT pg_xact_status($1::text::xid8)";
-                match self.read(sql, &[super::arguments::argument(&id)]).await {
+                match self.read(STATUS, &arguments![number, started]).await {
                     Ok(rows) => match rows.first().map(|row| row.try_get::<_, Option<&str>>(0)) {
                         Some(Ok(Some("committed"))) => return Fate::Committed,
                         // Its server process has not noticed yet that nobody is there any more.
                         Some(Ok(Some("in progress"))) => {}
+                        Some(Ok(Some("started anew"))) => return Fate::Forgotten,
                         _ => return Fate::Aborted,
                     },
                     Err(Fault::Refused(StoreError::Closed)) => std::future::pending().await,
+                    // A crash took it, and its number is still to be given out again.
+                    Err(fault) if fault.is(&SqlState::INVALID_PARAMETER_VALUE) => return Fate::Forgotten,
                     Err(fault) => {
                         tracing::debug!(error = %fault.answer(), "a commit's outcome is asked for again")
                     }
@@ -197,10 +202,14 @@ impl Connections {
 
 const EXCHANGE_ARGUMENTS: &str =
     "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18";
-/// The transaction's number, which makes it one that its outcome can be asked for, and the database's time.
-const FACTS: &str =
-    "SELECT pg_current_xact_id()::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-/// How long a commit's outcome is asked for. The server ends a transaction that nobody goes on with after 10 s.
+/// The transaction's number, which makes it one that its outcome can be asked for, with the server's start, and the
+/// database's time. A server that crashed gives numbers out again that no other transaction of before saw on disk.
+const FACTS: &str = "SELECT pg_current_xact_id()::text || '@' || extract(epoch FROM pg_postmaster_start_time())::text, \
+     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+/// What became of a number that was given out by a server started then.
+const STATUS: &str = "SELECT CASE WHEN extract(epoch FROM pg_postmaster_start_time())::text = $2 \
+     THEN pg_xact_status($1::text::xid8) ELSE 'started anew' END";
+/// How long a commit's outcome is asked for. The server ends a transaction that nobody goes on with after 2 s.
 const FATE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What became of a transaction.
@@ -210,6 +219,8 @@ pub(super) enum Fate {
     Committed,
     /// Nothing of it is there.
     Aborted,
+    /// The server has started anew since: its rows may be there or not, and its number may be another's.
+    Forgotten,
 }
 
 /// The fault of an answer that does not come.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_postgres::error::SqlState;
 
 use super::arguments::arguments;
 use super::connections::{Connections, Fate, Lane};
@@ -108,7 +109,8 @@ impl Flusher {
                     self.done(unsure.answers);
                     return Ok(());
                 }
-                Ok(Fate::Aborted) => {}
+                // Written again: lines that have a row keep it.
+                Ok(Fate::Aborted | Fate::Forgotten) => {}
                 Err(fault) => {
                     self.unsure = Some(unsure);
                     return Err(fault);
@@ -176,6 +178,8 @@ impl Flusher {
                 shared.tell_away(false);
                 shared.tell_disk(false, u64::MAX);
             }
+            // Somebody else is at the same rows for the moment.
+            Err(fault) if fault.is(&SqlState::LOCK_NOT_AVAILABLE) => {}
             Err(fault) if fault.severity() == Severity::Away => {
                 let error = fault.answer();
                 tracing::warn!(error = %error, "the database could not be written");

@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 
 use super::arguments::{Argument, Statement};
 use super::connections::{Connections, Fate, NO_TIME, PATIENCE, Queries, in_time, no_answer};
-use super::fault::Attempt;
+use super::fault::{Attempt, Fault};
 use crate::domain::time::Timestamp;
 use crate::store::shared::Effects;
 
@@ -64,8 +64,10 @@ impl Transaction {
         match sent {
             Err(fault) if fault.is_lost() => {
                 drop(self.client.take().map(Object::take));
-                if self.connections.fate(&self.id).await? == Fate::Aborted {
-                    return Err(fault);
+                match self.connections.fate(&self.id).await? {
+                    Fate::Committed => {}
+                    Fate::Aborted => return Err(fault),
+                    Fate::Forgotten => return Err(Fault::Unknown(self.id.clone())),
                 }
             }
             sent => sent?,

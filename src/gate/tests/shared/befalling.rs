@@ -32,8 +32,8 @@ fn budgets() -> impl Strategy<Value = (Limits, u64)> {
     let period = prop_oneof![Just(Duration::from_secs(2)), Just(Duration::from_secs(10)), Just(MINUTE)];
     let requests = (1_u64..3_000, period.clone()).prop_map(|(amount, period)| (per(amount, period), 0));
     let of_tokens = (1_000_u64..1_000_000, period, 1_u64..300);
-    let of_tokens = of_tokens
-        .prop_map(|(amount, period, part)| (super::tokens(amount, period), (amount / part).max(1)));
+    let of_tokens =
+        of_tokens.prop_map(|(amount, period, part)| (super::tokens(amount, period), (amount / part).max(1)));
     prop_oneof![requests, of_tokens]
 }
 
@@ -74,7 +74,7 @@ proptest! {
             }
         }
         world.run(now + Duration::from_secs(20));
-        let rate = limits.requests.first().or(limits.tokens.first()).unwrap();
+        let rate = limits.requests.first().or_else(|| limits.tokens.first()).unwrap();
         let most = world.most_within(rate.period + millis(20));
         prop_assert!(most <= rate.amount, "{most} of {}", rate.amount);
         // Whoever was taken for dead still has its calls in flight, and others their places.

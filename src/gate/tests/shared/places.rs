@@ -8,7 +8,11 @@ fn workers_share_them_evenly_and_one_alone_has_them_all() {
     world.runs = 700;
     batches(&mut world, 1, &[CALL]);
     world.run(START + Duration::from_secs(10));
-    assert_eq!(world.workers[0].gate.view(world.workers[0].lane, START).unwrap().in_flight, 40);
+    let of_the_first = |world: &mut World| {
+        let lane = world.workers[0].lane;
+        world.workers[0].gate.view(lane, START).unwrap().in_flight
+    };
+    assert_eq!(of_the_first(&mut world), 40);
     batches(&mut world, 4, &[CALL]);
     world.run(START + Duration::from_secs(30));
     for worker in &mut world.workers {
@@ -21,7 +25,7 @@ fn workers_share_them_evenly_and_one_alone_has_them_all() {
         worker.backlog.clear();
     }
     world.run(START + Duration::from_secs(40));
-    let in_flight = world.workers[0].gate.view(world.workers[0].lane, START).unwrap().in_flight;
+    let in_flight = of_the_first(&mut world);
     assert!(in_flight >= 36, "{in_flight}");
 }
 

@@ -95,7 +95,8 @@ pub(super) fn worker(limits: &Limits, accounting: Accounting, skew: i64, start: 
     let options = GateOptions { shared: true, ledger: true, jitter: millis(300), ..GateOptions::default() };
     let start = Timestamp::from_micros(start.micros() + skew);
     let mut gate = Gate::new(options, start);
-    let lane = gate.add_level(LevelSpec { accounting, ..level(LevelKind::Lane, "p/m", limits.clone()) }, start);
+    let lane =
+        gate.add_level(LevelSpec { accounting, ..level(LevelKind::Lane, "p/m", limits.clone()) }, start);
     let path = gate.add_path(&[lane]).unwrap();
     Worker {
         gate,
@@ -271,20 +272,7 @@ impl World {
             return;
         }
         let local = worker.local(now);
-        let mut place = 0;
-        while place < worker.running.len() {
-            if worker.running[place].0 > now {
-                place += 1;
-                continue;
-            }
-            let (_, mut grant) = worker.running.swap_remove(place);
-            let cost = grant.cost();
-            worker.gate.finish_call(&mut grant, local);
-            let used = |units: u64| units * uses / 100;
-            let used = TokensUsed { input: used(cost.input_tokens), output: used(cost.output_tokens), cached: 0 };
-            worker.gate.settle(&mut grant, used, local);
-            worker.gate.recorded(grant, local);
-        }
+        end_calls(worker, uses, now);
         while let Some(at) = worker.interactive_at.pop_front_if(|at| *at <= now) {
             let cost = self.live;
             let tag = worker.local(at).micros() as u64;
@@ -308,7 +296,8 @@ impl World {
                 continue;
             }
             let interactive = admitted.tag > 0;
-            let since = if interactive { Timestamp::from_micros(admitted.tag as i64) } else { worker.asked_since };
+            let since =
+                if interactive { Timestamp::from_micros(admitted.tag as i64) } else { worker.asked_since };
             worker.queued &= interactive;
             let cost = admitted.grant.cost();
             let tokens = cost.input_tokens + cost.output_tokens;
@@ -390,5 +379,24 @@ impl World {
     /// Units that left between two moments.
     pub(super) fn units_between(&self, from: Timestamp, until: Timestamp) -> u64 {
         self.left.iter().filter(|left| left.at >= from && left.at < until).map(|left| left.units).sum()
+    }
+}
+
+/// The calls of a worker that are over by now end, having used so many percent of what they took.
+fn end_calls(worker: &mut Worker, uses: u64, now: Timestamp) {
+    let local = worker.local(now);
+    let mut place = 0;
+    while place < worker.running.len() {
+        if worker.running[place].0 > now {
+            place += 1;
+            continue;
+        }
+        let (_, mut grant) = worker.running.swap_remove(place);
+        let cost = grant.cost();
+        worker.gate.finish_call(&mut grant, local);
+        let used = |units: u64| units * uses / 100;
+        let used = TokensUsed { input: used(cost.input_tokens), output: used(cost.output_tokens), cached: 0 };
+        worker.gate.settle(&mut grant, used, local);
+        worker.gate.recorded(grant, local);
     }
 }
