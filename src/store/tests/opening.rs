@@ -8,13 +8,13 @@ use crate::store::{Flush, StoreError};
 
 #[rstest]
 #[tokio::test]
-async fn one_process_at_a_time_has_a_file_and_several_a_schema(#[values(Sqlite, Postgres)] dialect: Dialect) {
+async fn one_process_at_a_time_has_a_store(#[values(Sqlite, Postgres)] dialect: Dialect) {
     let place = Place::new(dialect);
     let store = place.open().await;
     match place.try_open().await {
         Err(StoreError::InUse(path)) => assert_eq!(path, place.root().join("data")),
-        Ok(beside) => assert_eq!(beside.is_shared(), dialect == Postgres),
-        Err(other) => panic!("{other:?}"),
+        Err(StoreError::SchemaInUse(schema)) => assert_eq!(schema, place.schema()),
+        other => panic!("{other:?}"),
     }
     store.close().await;
     drop(place.open().await);
@@ -29,8 +29,8 @@ async fn a_newer_schema_is_refused_unless_it_says_it_is_compatible(
     let place = Place::new(dialect);
     place.open().await.close().await;
     place.execute("UPDATE schema SET version = 99, min_compatible = 98").await;
-    assert_eq!(place.try_open().await.unwrap_err(), StoreError::NewerSchema { found: 98, supported: 3 });
-    place.execute("UPDATE schema SET version = 99, min_compatible = 3").await;
+    assert_eq!(place.try_open().await.unwrap_err(), StoreError::NewerSchema { found: 98, supported: 4 });
+    place.execute("UPDATE schema SET version = 99, min_compatible = 2").await;
     drop(place.open().await);
 }
 
