@@ -2,21 +2,22 @@
 
 use super::*;
 
+fn in_flight(world: &mut World, number: usize) -> u32 {
+    let worker = &mut world.workers[number];
+    worker.gate.view(worker.lane, START).unwrap().in_flight
+}
+
 #[test]
 fn workers_share_them_evenly_and_one_alone_has_them_all() {
     let mut world = World::new(&slots(40), Accounting::Admission, 4, 3);
     world.runs = 700;
     batches(&mut world, 1, &[CALL]);
     world.run(START + Duration::from_secs(10));
-    let of_the_first = |world: &mut World| {
-        let lane = world.workers[0].lane;
-        world.workers[0].gate.view(lane, START).unwrap().in_flight
-    };
-    assert_eq!(of_the_first(&mut world), 40);
+    assert_eq!(in_flight(&mut world, 0), 40);
     batches(&mut world, 4, &[CALL]);
     world.run(START + Duration::from_secs(30));
-    for worker in &mut world.workers {
-        let in_flight = worker.gate.view(worker.lane, START).unwrap().in_flight;
+    for number in 0..4 {
+        let in_flight = in_flight(&mut world, number);
         assert!((8..=12).contains(&in_flight), "{in_flight}");
     }
     assert_eq!(world.most_in_flight, 40);
@@ -25,7 +26,7 @@ fn workers_share_them_evenly_and_one_alone_has_them_all() {
         worker.backlog.clear();
     }
     world.run(START + Duration::from_secs(40));
-    let in_flight = of_the_first(&mut world);
+    let in_flight = in_flight(&mut world, 0);
     assert!(in_flight >= 36, "{in_flight}");
 }
 
