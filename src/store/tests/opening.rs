@@ -30,7 +30,7 @@ async fn a_newer_schema_is_refused_unless_it_says_it_is_compatible(
     place.open().await.close().await;
     place.execute("UPDATE schema SET version = 99, min_compatible = 98").await;
     assert_eq!(place.try_open().await.unwrap_err(), StoreError::NewerSchema { found: 98, supported: 4 });
-    place.execute("UPDATE schema SET version = 99, min_compatible = 2").await;
+    place.execute("UPDATE schema SET version = 99, min_compatible = 3").await;
     drop(place.open().await);
 }
 
