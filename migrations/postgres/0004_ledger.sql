@@ -350,6 +350,10 @@ BEGIN
             END IF;
         END IF;
 
+        -- A head leaves with the first of its units: all of them count from one moment on.
+        IF weighs AND reused < need THEN
+            reused := 0;
+        END IF;
         rest := greatest(need - reused, 0);
         IF rest > 0 AND start > latest THEN
             not_before := start - horizon;

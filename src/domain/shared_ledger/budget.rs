@@ -218,6 +218,10 @@ impl SharedBudget {
             room = terms.limit - self.charged.sum_at(start);
         }
         reused = self.returned_until(latest, terms.pace, now).min(reused).min(terms.want);
+        if terms.weighs && reused < terms.need {
+            // A head leaves with the first of its units: all of them count from one moment on.
+            reused = 0;
+        }
         let rest = (terms.need - reused).max(0);
         if rest > 0 && start > latest {
             return BudgetGrant::refused(start - HORIZON);

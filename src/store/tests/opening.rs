@@ -8,13 +8,13 @@ use crate::store::{Flush, StoreError};
 
 #[rstest]
 #[tokio::test]
-async fn one_process_at_a_time_has_a_store(#[values(Sqlite, Postgres)] dialect: Dialect) {
+async fn one_process_at_a_time_has_a_file_and_several_a_schema(#[values(Sqlite, Postgres)] dialect: Dialect) {
     let place = Place::new(dialect);
     let store = place.open().await;
     match place.try_open().await {
         Err(StoreError::InUse(path)) => assert_eq!(path, place.root().join("data")),
-        Err(StoreError::SchemaInUse(schema)) => assert_eq!(schema, place.schema()),
-        other => panic!("{other:?}"),
+        Ok(beside) => assert_eq!(beside.is_shared(), dialect == Postgres),
+        Err(other) => panic!("{other:?}"),
     }
     store.close().await;
     drop(place.open().await);
