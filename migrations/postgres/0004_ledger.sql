@@ -350,10 +350,6 @@ BEGIN
             END IF;
         END IF;
 
-        -- A head leaves with the first of its units: all of them count from one moment on.
-        IF weighs AND reused < need THEN
-            reused := 0;
-        END IF;
         rest := greatest(need - reused, 0);
         IF rest > 0 AND start > latest THEN
             not_before := start - horizon;
@@ -412,12 +408,14 @@ BEGIN
         -- The charges: a head's units leave with its first, the others not before they are due.
         last := first + ring - 1;
         FOR i IN 1 .. cardinality(granted_at) LOOP
-            run := granted_at[i];
+            -- What may be used early, with the first of its call, must not count from a moment that is over as well.
+            run := CASE WHEN weighs THEN greatest(granted_at[i], now) ELSE granted_at[i] END;
             change := granted_units[i];
             amount := CASE WHEN NOT is_paced THEN change
                 WHEN weighs AND fresh > 0 AND i = cardinality(granted_at) THEN rest ELSE 0 END;
             IF amount > 0 THEN
-                place := 1 + greatest(least(run / width, last), first) % ring;
+                place := CASE WHEN weighs THEN greatest(granted_at[1], now) ELSE run END;
+                place := 1 + greatest(least(place / width, last), first) % ring;
                 done := least((amount + grain - 1) / grain, fullest - parts[place]);
                 parts[place] := parts[place] + done;
                 total := total + done;
@@ -491,10 +489,10 @@ BEGIN
         END IF;
         spread := spread - least(other.want, spread / other.sharers);
     END LOOP;
-    -- What is in flight already can't be taken back.
-    mine := greatest(my_used, least(my_want, fair, top - others));
+    mine := greatest(least(my_want, fair, top - others), 0);
+    -- What is in flight already can't be taken back, but whoever has more than its share starts nothing until it has not.
     INSERT INTO ledger_places AS row (level, worker, epoch, held, want, used)
-        VALUES (named, me, my_epoch, mine, my_want, my_used)
+        VALUES (named, me, my_epoch, greatest(mine, my_used), my_want, my_used)
         ON CONFLICT (level, worker) DO UPDATE
             SET epoch = excluded.epoch, held = excluded.held, want = excluded.want, used = excluded.used
             WHERE (row.epoch, row.held, row.want, row.used)

@@ -125,6 +125,7 @@ pub struct Answer {
     pub now_us: i64,
     /// One for each budget asked about, in the same order.
     pub budgets: Vec<BudgetGrant>,
-    /// Calls that may be in flight here, one for each of the places asked about.
+    /// Calls that may be in flight here, one for each of the places asked about; fewer than are, where others are to have
+    /// some of them.
     pub places: Vec<u32>,
 }

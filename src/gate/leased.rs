@@ -315,7 +315,7 @@ impl Leased {
         let (need, want) =
             if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, most, now) };
         // Others want the rest of a grant, and would get it back too old.
-        let heavy = self.is_crowded() && lack > most / 16;
+        let heavy = self.is_crowded() && lack > most / 32;
         let want = if heavy { need } else { want };
         let (unused, settled) = self.report.tell(again, offset, now);
         if want == 0 && unused.is_empty() && settled.is_empty() {
@@ -392,7 +392,11 @@ impl Leased {
     /// The units that can be used before the next exchange.
     fn most(&self, spending: Spending) -> u64 {
         match spending {
-            Spending::Paced { stretched_us } => scaled_up(self.limit, HORIZON.unsigned_abs(), stretched_us),
+            Spending::Paced { stretched_us } => {
+                // What calls give back may be used beyond the pace; the ledger knows how much that is.
+                let ahead = HORIZON.unsigned_abs() * if self.weighs { 2 } else { 1 };
+                scaled_up(self.limit, ahead, stretched_us)
+            }
             Spending::Rolling | Spending::Daily { .. } => self.limit / COUNTED_PART,
         }
         .max(1)

@@ -218,23 +218,22 @@ impl SharedBudget {
             room = terms.limit - self.charged.sum_at(start);
         }
         reused = self.returned_until(latest, terms.pace, now).min(reused).min(terms.want);
-        if terms.weighs && reused < terms.need {
-            // A head leaves with the first of its units: all of them count from one moment on.
-            reused = 0;
-        }
         let rest = (terms.need - reused).max(0);
         if rest > 0 && start > latest {
             return BudgetGrant::refused(start - HORIZON);
         }
         let due = terms.pace.due_before(latest - start + 1);
         let new = due.min(room.saturating_sub(reused)).min(terms.want - reused).max(rest);
-        let mut granted = self.reuse(reused, terms.pace, now);
+        // What may be used early, with the first of its call, must not count from a moment that is over as well.
+        let earliest = if terms.weighs { now } else { i64::MIN };
+        let mut granted = self.reuse(reused, terms.pace, (now, earliest));
         if new > 0 {
             self.take(start, new, terms);
             // A head's units leave with its first; the others not before they are due.
             let heavy = if terms.weighs { rest } else { 0 };
-            self.charged.add(start, heavy);
-            self.charged.spread(start + terms.pace.span_of(heavy), new - heavy, terms.pace);
+            let (counts, first) = (start.max(earliest), granted.first().map_or(start, |slots| slots.at_us));
+            self.charged.add(first.max(earliest), heavy);
+            self.charged.spread(counts + terms.pace.span_of(heavy), new - heavy, terms.pace);
             granted.push(slots(start, new));
         }
         BudgetGrant { slots: granted, ..BudgetGrant::default() }
@@ -263,8 +262,8 @@ impl SharedBudget {
         self.returned.iter().map(usable).sum()
     }
 
-    /// Hands out so many of the slots given back, the earliest first.
-    fn reuse(&mut self, units: i64, pace: Pace, now: i64) -> Vec<Slots> {
+    /// Hands out so many of the slots given back, the earliest first; they count from `earliest` on at the earliest.
+    fn reuse(&mut self, units: i64, pace: Pace, (now, earliest): (i64, i64)) -> Vec<Slots> {
         let (mut left, mut granted) = (units, Vec::new());
         let latest = now + HORIZON;
         for (at, held) in std::mem::take(&mut self.returned) {
@@ -276,7 +275,7 @@ impl SharedBudget {
                 continue;
             }
             left -= taken;
-            self.charged.spread(from, taken, pace);
+            self.charged.spread(from.max(earliest), taken, pace);
             granted.push(slots(from, taken));
             if held - past > taken {
                 *self.returned.entry(from + pace.span_of(taken)).or_default() += held - past - taken;

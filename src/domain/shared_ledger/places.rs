@@ -30,10 +30,11 @@ impl SharedPlaces {
         let limit = i64::from(ask.limit);
         let others: i64 = self.shares.values().map(|share| share.held).sum();
         let fair = self.fair(worker, want, limit);
-        // What is in flight already can't be taken back.
-        let held = want.min(fair).min(limit - others).max(used);
-        self.shares.insert(worker, Share { held, want, used });
-        u32::try_from(held).unwrap_or(0)
+        let granted = want.min(fair).min(limit - others).max(0);
+        // What is in flight already can't be taken back, but whoever has more than its share starts nothing until it has
+        // not.
+        self.shares.insert(worker, Share { held: granted.max(used), want, used });
+        u32::try_from(granted).unwrap_or(0)
     }
 
     /// Forgets a worker.

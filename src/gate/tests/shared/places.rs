@@ -33,6 +33,7 @@ fn workers_share_them_evenly_and_one_alone_has_them_all() {
 #[test]
 fn an_idle_worker_holds_none_and_asks_nothing() {
     let mut world = World::new(&slots(40), Accounting::Admission, 2, 3);
+    world.runs = 700;
     batches(&mut world, 1, &[CALL]);
     world.run(START + Duration::from_secs(5));
     world.workers[0].backlog.clear();
