@@ -1,5 +1,6 @@
 //! A reply on its way to its client, which has to keep reading.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
@@ -29,12 +30,27 @@ struct State {
 /// more, and until then the upstream's reply goes on whether the client reads or not.
 const WATCHED_FROM: usize = 32 * 1024;
 
+/// Pieces of a stream handed over together at most: the server's write takes no more of them.
+const PIECES_TOGETHER: usize = 16;
+/// Bytes after which no further piece is waited for.
+const BYTES_TOGETHER: usize = 16 * 1024;
+/// How often the server is told to ask again before what is gathered leaves: it asks twice each time before other
+/// tasks have their turn, one of which reads the upstream's connection.
+const LOOKS: u8 = 2;
+
 type Shared = Arc<Mutex<State>>;
 
 /// A reply's body as the server reads it.
+///
+/// What came in one read of the upstream's connection comes here piece by piece, and would leave in as many writes,
+/// each of which wakes the client. So a stream's pieces are gathered while more of them are there already.
 pub(super) struct PassedReply {
     state: Shared,
     cut: Option<Cut>,
+    /// What came and is not handed over yet.
+    gathered: VecDeque<Result<Bytes, BrokenOff>>,
+    /// How often it was asked for more since the last of them came.
+    looks: u8,
     /// Bytes handed over.
     handed: usize,
     /// Looks whether the client still reads.
@@ -44,8 +60,49 @@ pub(super) struct PassedReply {
 impl PassedReply {
     pub(super) fn new(body: Box<dyn ReplyBody>, cut: Option<Cut>) -> Self {
         let state = State { body: Some(body), handed_at: None };
-        Self { state: Arc::new(Mutex::new(state)), cut, handed: 0, watch: None }
+        let state = Arc::new(Mutex::new(state));
+        Self { state, cut, gathered: VecDeque::new(), looks: 0, handed: 0, watch: None }
     }
+
+    /// Waits for a piece, and for those that are there with it; none at the end. A body of known length comes
+    /// whole or in pieces too long to wait for each other.
+    fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Self { state, gathered, looks, .. } = self;
+        let mut state = lock(state);
+        state.handed_at = None;
+        let looked = std::mem::take(looks);
+        let Some(body) = &mut state.body else {
+            gathered.push_back(Err(BrokenOff("the client read nothing for 60 s".to_owned())));
+            return Poll::Ready(());
+        };
+        let (before, mut bytes) = (gathered.len(), lengths(gathered));
+        while gathered.len() < PIECES_TOGETHER && bytes < BYTES_TOGETHER {
+            match body.poll_piece(context) {
+                Poll::Ready(Some(piece)) => {
+                    let is_last = piece.is_err() || body.left().is_some();
+                    bytes += piece.as_ref().map_or(0, Bytes::len);
+                    gathered.push_back(piece);
+                    if is_last {
+                        break;
+                    }
+                }
+                Poll::Ready(None) => break,
+                Poll::Pending if gathered.is_empty() => return Poll::Pending,
+                Poll::Pending if gathered.len() == before && looked == LOOKS => break,
+                Poll::Pending => {
+                    // Taking a piece has woken the task that reads the connection: it is in the queue before this one.
+                    *looks = if gathered.len() == before { looked + 1 } else { 1 };
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+fn lengths(gathered: &VecDeque<Result<Bytes, BrokenOff>>) -> usize {
+    gathered.iter().flatten().map(Bytes::len).sum()
 }
 
 fn lock(state: &Shared) -> MutexGuard<'_, State> {
@@ -60,15 +117,12 @@ impl HttpBody for PassedReply {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let mut state = lock(&self.state);
-        state.handed_at = None;
-        let Some(body) = &mut state.body else {
-            return Poll::Ready(Some(Err(BrokenOff("the client read nothing for 60 s".to_owned()))));
-        };
-        let Some(piece) = ready!(body.poll_piece(context)) else { return Poll::Ready(None) };
-        let more = body.left() != Some(0);
-        state.handed_at = Some(Instant::now());
-        drop(state);
+        if self.gathered.is_empty() || self.looks > 0 {
+            ready!(self.poll_gather(context));
+        }
+        let Some(piece) = self.gathered.pop_front() else { return Poll::Ready(None) };
+        let more = !self.is_end_stream();
+        lock(&self.state).handed_at = Some(Instant::now());
         self.handed += piece.as_ref().map_or(0, Bytes::len);
         if more && self.handed >= WATCHED_FROM && self.watch.is_none() {
             let watching = watch(Arc::downgrade(&self.state), self.cut.clone());
@@ -82,6 +136,9 @@ impl HttpBody for PassedReply {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if !self.gathered.is_empty() {
+            return SizeHint::default();
+        }
         let state = lock(&self.state);
         let left = state.body.as_ref().and_then(|body| body.left());
         left.map_or_else(SizeHint::default, SizeHint::with_exact)
@@ -123,6 +180,9 @@ async fn watch(state: Weak<Mutex<State>>, cut: Option<Cut>) {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use futures_util::FutureExt as _;
     use http_body_util::BodyExt;
 
     use super::*;
@@ -155,5 +215,71 @@ mod tests {
         assert_eq!(began.elapsed().as_secs(), STALLED.as_secs());
         assert_eq!(Arc::strong_count(&held), 1, "the upstream call is over");
         assert!(reply.frame().await.unwrap().is_err());
+    }
+    /// A connection of which one task reads: a piece is there once that task had its turn, as hyper has it.
+    #[derive(Default)]
+    struct Connection {
+        read: VecDeque<Bytes>,
+        decoded: Option<Bytes>,
+        waiting: Option<Waker>,
+    }
+
+    struct OverConnection(Arc<Mutex<Connection>>);
+
+    impl ReplyBody for OverConnection {
+        fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+            let mut connection = self.0.lock().unwrap();
+            if let Some(piece) = connection.decoded.take() {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            if connection.read.is_empty() {
+                connection.waiting = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            let (shared, waker) = (Arc::clone(&self.0), context.waker().clone());
+            tokio::spawn(async move {
+                let mut connection = shared.lock().unwrap();
+                if connection.decoded.is_none() {
+                    connection.decoded = connection.read.pop_front();
+                    waker.wake();
+                }
+            });
+            Poll::Pending
+        }
+
+        fn left(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    fn arrive(connection: &Mutex<Connection>, pieces: &[&'static str]) {
+        let mut connection = connection.lock().unwrap();
+        connection.read.extend(pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())));
+        connection.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Asks as hyper does: once more before it lets others have their turn.
+    fn poll_twice(reply: &mut PassedReply, context: &mut Context<'_>) -> Poll<Bytes> {
+        let first = Pin::new(&mut *reply).poll_frame(context);
+        let polled = if first.is_pending() { Pin::new(reply).poll_frame(context) } else { first };
+        polled.map(|frame| frame.unwrap().unwrap().into_data().unwrap())
+    }
+
+    #[tokio::test]
+    async fn pieces_that_came_together_leave_together_and_one_alone_at_once() {
+        let connection = Arc::default();
+        let mut reply = PassedReply::new(Box::new(OverConnection(Arc::clone(&connection))), None);
+        for burst in [["a", "b", "c"].as_slice(), &["d"], &["e", "f"]] {
+            let mut next = std::future::poll_fn(|context| poll_twice(&mut reply, context));
+            assert!((&mut next).now_or_never().is_none());
+            arrive(&connection, burst);
+            let mut handed = vec![next.await];
+            while let Some(piece) =
+                std::future::poll_fn(|context| poll_twice(&mut reply, context)).now_or_never()
+            {
+                handed.push(piece);
+            }
+            assert_eq!(handed, burst);
+        }
     }
 }
