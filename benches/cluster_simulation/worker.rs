@@ -100,7 +100,7 @@ impl Worker {
         self.gate.settle(&mut grant, used, local);
         self.gate.recorded(grant, local);
         Ok(Some(match plan.counted {
-            Counted::Requests => cost.requests,
+            Counted::Requests => cost.requests.into(),
             Counted::Tokens => cost.input_tokens + cost.output_tokens,
         }))
     }
