@@ -104,7 +104,8 @@ impl Cluster {
                 returned: last.units.returned - first.units.returned,
             },
         };
-        let sent = self.workers.iter().zip(&before.exchanges).map(|(worker, before)| worker.exchanges - before);
+        let sent =
+            self.workers.iter().zip(&before.exchanges).map(|(worker, before)| worker.exchanges - before);
         let most = sent.max().unwrap_or(0);
         let given_up = self.given_up - before.given_up;
         let outcome = Outcome::new(self.plan, &mut self.arrivals, &self.shares, counts);
@@ -135,7 +136,11 @@ impl Cluster {
             Event::Dies => self.die(now),
             Event::Turns => {
                 self.first_active = (self.first_active + self.plan.active) % self.plan.workers;
-                self.plan.course.turn().into_iter().for_each(|pause| self.agenda.add(now + pause, Event::Turns));
+                self.plan
+                    .course
+                    .turn()
+                    .into_iter()
+                    .for_each(|pause| self.agenda.add(now + pause, Event::Turns));
                 self.hand_out(now)
             }
         }
@@ -205,7 +210,11 @@ impl Cluster {
         let number = self.random.random_range(0..self.workers.len());
         self.database.restart(key(number));
         self.workers[number].restart(&self.plan, now)?;
-        self.plan.course.between_deaths().into_iter().for_each(|pause| self.agenda.add(now + pause, Event::Dies));
+        self.plan
+            .course
+            .between_deaths()
+            .into_iter()
+            .for_each(|pause| self.agenda.add(now + pause, Event::Dies));
         self.work(number, now)
     }
 }

@@ -33,10 +33,10 @@ struct Arguments {
     /// How many workers; may be repeated
     #[arg(long, default_values_t = [4, 40, 400, 1_000])]
     workers: Vec<usize>,
-    /// Requests per minute; may be repeated
+    /// Requests per minute, 0 for none; may be repeated
     #[arg(long, default_values_t = [600, 6_000, 60_000, 600_000])]
     limit: Vec<u64>,
-    /// Tokens per minute, in items of 200 to 8,000; may be repeated, and nothing else without `--limit` if it is 0
+    /// Tokens per minute, 0 for none; may be repeated
     #[arg(long, default_values_t = [2_000_000])]
     tokens: Vec<u64>,
     /// The part of the workers that have a backlog; may be repeated

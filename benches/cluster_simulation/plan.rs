@@ -47,6 +47,12 @@ pub(crate) struct Course {
     /// After so many seconds other workers have the backlog; 0: never
     #[arg(long, default_value_t = 0)]
     turn: u64,
+    /// The smallest item, in tokens
+    #[arg(long, default_value_t = 200)]
+    smallest: u64,
+    /// The largest item, in tokens
+    #[arg(long, default_value_t = 8_000)]
+    largest: u64,
     /// The random numbers' seed
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -121,7 +127,7 @@ impl Plan {
     pub(crate) fn sizes(&self) -> (u64, u64) {
         match self.counted {
             Counted::Requests => (1, 1),
-            Counted::Tokens => (200, 8_000),
+            Counted::Tokens => (self.course.smallest, self.course.largest.max(self.course.smallest)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One worker: its gate, its clock, its backlog.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -14,6 +15,9 @@ use super::plan::{Counted, Plan};
 
 /// What arrivals at the provider vary by: what the service allows for where limits are shared.
 const JITTER: Duration = Duration::from_millis(300);
+/// Exchanges whose ways are compared for the clock, and how long one is worth anything: as in the service.
+const KEPT: usize = 32;
+const WORTH: Duration = Duration::from_secs(60);
 
 /// One worker.
 #[derive(Debug)]
@@ -22,8 +26,9 @@ pub(crate) struct Worker {
     path: PathId,
     /// How far its clock is ahead, in microseconds.
     skew: i64,
-    /// Half the way of the quickest exchange, and how far the time here is ahead of the database's by that one.
-    best: Option<(i64, i64)>,
+    /// Of exchanges of late: when the answer came, half of the way, and how far the time here is ahead of the
+    /// database's by that. The quickest one is believed.
+    readings: VecDeque<(Timestamp, i64, i64)>,
     /// When the exchange under way was sent, and its number among all.
     pub(crate) under_way: Option<(Timestamp, u64)>,
     /// Exchanges sent so far.
@@ -55,7 +60,7 @@ impl Worker {
             gate,
             path,
             skew,
-            best: None,
+            readings: VecDeque::new(),
             under_way: None,
             exchanges: 0,
             timer: 0,
@@ -121,10 +126,14 @@ impl Worker {
         let Some((sent, _)) = self.under_way.take() else { return };
         let half = i64::try_from(now.since(sent).as_micros()).unwrap_or(i64::MAX) / 2;
         let offset = self.local(sent).micros() + half - answer.now_us;
-        let best = self.best.filter(|(least, _)| *least <= half).unwrap_or((half, offset));
-        self.best = Some(best);
+        self.readings.retain(|(received, ..)| now.since(*received) <= WORTH);
+        self.readings.push_back((now, half, offset));
+        if self.readings.len() > KEPT {
+            self.readings.pop_front();
+        }
+        let best = self.readings.iter().min_by_key(|(_, half, _)| *half).map_or(offset, |best| best.2);
         let local = self.local(now);
-        self.gate.exchanged(answer, best.1, local);
+        self.gate.exchanged(answer, best, local);
     }
 
     /// No answer came to the exchange under way.
