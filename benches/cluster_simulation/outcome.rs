@@ -94,7 +94,7 @@ impl Outcome {
         let seconds = end.since(from).as_secs_f64();
         let sharers: Vec<_> = shares.iter().filter(|share| share.had_backlog).collect();
         let all = shares.iter().map(|share| share.units).sum::<u64>();
-        let mean = all as f64 / sharers.len().max(1) as f64;
+        let mean = (all.max(1) as f64) / sharers.len().max(1) as f64;
         let part = |units: Option<u64>| units.unwrap_or(0) as f64 / mean;
         let longest = sharers.iter().map(|share| share.longest).max().unwrap_or_default();
         let without = sharers.iter().filter(|share| share.units == 0).count();
