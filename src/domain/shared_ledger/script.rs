@@ -6,10 +6,6 @@ use crate::domain::exchange::{
     Answer, Ask, BudgetAsk, BudgetGrant, BudgetName, PlacesAsk, SLOT_LIFE, Settled, Slots, Spending,
 };
 
-/// How late units of a paced budget that weigh are used at most, in microseconds, without the ledger being told: as in
-/// the gate's leases.
-const LATE_UNTOLD: u64 = 30_000;
-
 /// One exchange: who, how long after the one before, in microseconds, and what else chance decides.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
@@ -196,11 +192,8 @@ impl Script {
         }
         let (subject, arrived) = (&self.subjects[number], &mut self.arrived[number]);
         let alike = !subject.name.dimension.is_settled() && subject.is_paced();
-        let may_be_early = subject.name.dimension.is_settled() && subject.is_paced();
         let mut arrive = |at: i64, units: u64, chance: &mut Chance| {
-            // What may be used early, with the first of its call, is told of when it is used later than this.
-            let latest = if may_be_early { LATE_UNTOLD } else { SLOT_LIFE as u64 + 50_000 };
-            let late = chance.below(latest) as i64;
+            let late = chance.below(SLOT_LIFE as u64 + 50_000) as i64;
             let running = Running { slot: at, units, arrived: arrived.len() };
             arrived.push(Arrived { at: now.max(at + late.min(SLOT_LIFE)), units });
             holding.running.push(running);
