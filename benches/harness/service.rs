@@ -41,6 +41,8 @@ pub(crate) struct Service {
     folder: PathBuf,
     address: SocketAddr,
     process: Option<Process>,
+    /// What is run.
+    pub(crate) program: OsString,
 }
 
 impl Service {
@@ -72,7 +74,7 @@ impl Service {
             "server.listen = \"{address}\"\nstore.url = \"{store}\"\nlog.level = \"warn\"\n{providers}"
         );
         std::fs::write(folder.join("sluicegate.toml"), text)?;
-        Ok(Self { folder: folder.to_owned(), address, process: None })
+        Ok(Self { folder: folder.to_owned(), address, process: None, program: program() })
     }
 
     /// Where it listens.
@@ -93,7 +95,7 @@ impl Service {
     /// Starts the process, without waiting for it to be ready.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log"))?;
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.arg("serve").arg("--config").arg(self.folder.join("sluicegate.toml"));
         // Nothing of the caller's environment: a key there would become a provider.
         command

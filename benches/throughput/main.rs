@@ -3,12 +3,16 @@
 //! ```text
 //! cargo bench --bench throughput -- --items 100000 --latency 0ms --latency 50ms
 //! cargo bench --bench throughput -- --items 100000 --latency 0ms --postgres --held-snapshot
+//! cargo bench --bench throughput -- --items 10000 --latency 0ms --runs 100 --against path/to/another/sluicegate
 //! ```
 
+mod against;
 #[expect(dead_code, reason = "each benchmark uses a part of what they share")]
 #[path = "../harness/mod.rs"]
 mod harness;
 mod runs;
+
+use std::path::PathBuf;
 
 use clap::Parser;
 
@@ -50,6 +54,9 @@ struct Arguments {
     /// And on one where somebody else holds a snapshot open from before the upload to the end
     #[arg(long, requires = "postgres")]
     held_snapshot: bool,
+    /// Compares with another build instead, in as many pairs of batches as there are runs
+    #[arg(long, conflicts_with_all = ["bare_only", "postgres"])]
+    against: Option<PathBuf>,
     /// Prints the statements that took longest on the server
     #[arg(long)]
     statements: bool,
@@ -82,6 +89,10 @@ async fn compare(arguments: &Arguments) -> anyhow::Result<()> {
     let input = Input::filled(0, arguments.items, "bench", arguments.body, filling);
     say(format!("{} items, {} B in all, {} in flight", input.items(), input.file.len(), arguments.in_flight));
     for latency in &arguments.latency {
+        if let Some(other) = &arguments.against {
+            against::compare(other, arguments, &input, latency).await?;
+            continue;
+        }
         let mut done: Vec<(Kind, Run)> = Vec::new();
         for _ in 0..arguments.runs {
             for kind in arguments.kinds() {

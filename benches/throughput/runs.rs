@@ -69,7 +69,8 @@ pub(crate) async fn run(
     }
 }
 
-fn upstream(arguments: &Arguments, latency: &str) -> anyhow::Result<Upstream> {
+/// The provider of one run.
+pub(crate) fn upstream(arguments: &Arguments, latency: &str) -> anyhow::Result<Upstream> {
     Upstream::start(&format!(
         "latency = \"{latency}\"\nanswer_bytes = {}\nlog = \"counts\"\n",
         arguments.answer
