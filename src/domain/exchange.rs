@@ -93,6 +93,36 @@ pub struct PlacesAsk {
     pub want: u32,
 }
 
+/// What an app has taken of a level, told by one worker. Both are virtual time: units by their weight, in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareTold {
+    /// The level, named as in [`BudgetName`].
+    pub level: Arc<str>,
+    /// The app's level, named so too; [`NO_APP`] for calls without one, [`TURN`] for the level's own time.
+    pub app: Arc<str>,
+    /// Where the counter stood at least, before what follows.
+    pub base: u64,
+    /// By how much it grew by calls of this worker since it told last. Of a level's own time: 1 if this worker joins, and
+    /// its counters start the common ones where nobody competes at present; else 0.
+    pub taken: u64,
+}
+
+/// Stands for the app of calls that have none.
+pub const NO_APP: &str = "app";
+/// Stands for a level's own time: where the last one started that left in order.
+pub const TURN: &str = "";
+
+/// What an app has taken of a level at all workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareHeard {
+    /// As in [`ShareTold`].
+    pub level: Arc<str>,
+    /// As in [`ShareTold`].
+    pub app: Arc<str>,
+    /// Where its counter stands.
+    pub served: u64,
+}
+
 /// One exchange, as the worker sends it.
 ///
 /// Sent again under the same number with the same `unused` and `settled` if no answer came: the ledger takes
@@ -105,6 +135,11 @@ pub struct Ask {
     pub budgets: Vec<BudgetAsk>,
     /// In the order of their levels, each once.
     pub places: Vec<PlacesAsk>,
+    /// Levels that calls of apps wait at here: asked for is what apps took of them, where several want the same.
+    pub contended: Vec<Arc<str>>,
+    /// In the order of levels and apps, each once. Taken again if sent again: a lost answer makes a share a little
+    /// unequal, and never a limit.
+    pub shares: Vec<ShareTold>,
 }
 
 /// What a budget grants.
@@ -128,4 +163,6 @@ pub struct Answer {
     /// Calls that may be in flight here, one for each of the places asked about; fewer than are, where others are to have
     /// some of them.
     pub places: Vec<u32>,
+    /// Of the levels asked about, those where several apps have competed lately.
+    pub shares: Vec<ShareHeard>,
 }

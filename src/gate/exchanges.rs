@@ -8,6 +8,7 @@ use super::budget::Budget;
 use super::leased::{Due, Leased, Terms};
 use super::level::LevelId;
 use super::pacing::Speed;
+use super::told_shares::Shared;
 use crate::domain::exchange::{Answer, Ask, BudgetAsk, PlacesAsk};
 use crate::domain::limits::Dimension;
 use crate::domain::time::Timestamp;
@@ -44,6 +45,8 @@ pub(super) struct Exchanges {
     /// How far the time here is ahead of the database's, in microseconds.
     offset: Option<i64>,
     draining: bool,
+    /// When the last exchange was sent that said something of shares.
+    pub(super) shares_told_at: Option<Timestamp>,
     pub(super) lowest: Vec<SharedLimit>,
 }
 
@@ -58,6 +61,7 @@ impl Default for Exchanges {
             due: None,
             offset: None,
             draining: false,
+            shares_told_at: None,
             lowest: Vec::new(),
         }
     }
@@ -68,6 +72,7 @@ impl Default for Exchanges {
 struct UnderWay {
     budgets: Vec<BudgetPlace>,
     places: Vec<LevelId>,
+    contended: Vec<Arc<str>>,
 }
 
 impl Exchanges {
@@ -112,10 +117,12 @@ impl Gate {
         merge_alike(&mut budgets, &mut places);
         let (budgets, budget_places) = budgets.into_iter().unzip();
         let (places, level_places) = places.into_iter().unzip();
+        let Shared { contended, told: shares } = self.tell_shares(now);
         if let Some(exchanges) = &mut self.exchanges {
-            exchanges.under_way = Some(UnderWay { budgets: budget_places, places: level_places });
+            exchanges.under_way =
+                Some(UnderWay { budgets: budget_places, places: level_places, contended: contended.clone() });
         }
-        Ask { number, budgets, places }
+        Ask { number, budgets, places, contended, shares }
     }
 
     fn ask_level(
@@ -140,10 +147,11 @@ impl Gate {
     pub fn exchanged(&mut self, answer: &Answer, offset_us: i64, now: Timestamp) {
         let now = self.move_clock(now);
         let Some(exchanges) = &mut self.exchanges else { return };
-        let Some(UnderWay { budgets, places }) = exchanges.under_way.take() else { return };
+        let Some(UnderWay { budgets, places, contended }) = exchanges.under_way.take() else { return };
         exchanges.number += 1;
         exchanges.offset = Some(offset_us);
         self.each_leased(Leased::confirm);
+        self.hear_shares(&contended, &answer.shares);
         for ((id, (dimension, period)), grant) in budgets.iter().zip(&answer.budgets) {
             let Some(level) = self.levels.find(id.0).map(|index| &mut self.levels[index]) else { continue };
             let found = level.budgets.iter_mut().find(|budget| budget.has_period(*dimension, *period));
@@ -174,6 +182,7 @@ impl Gate {
         }
         exchanges.again = true;
         exchanges.not_before = now + PAUSE;
+        self.shares_untold();
         for index in self.levels.indices().collect::<Vec<u32>>() {
             if self.levels[index].lease.is_some() {
                 self.offer_waiters(index, now);
@@ -195,6 +204,7 @@ impl Gate {
         let draining = exchanges.draining;
         **exchanges = Exchanges { offset, lowest, draining, ..Exchanges::default() };
         self.each_leased(Leased::start_over);
+        self.shares_untold();
         for index in self.levels.indices().collect::<Vec<u32>>() {
             if let Some(lease) = &mut self.levels[index].lease {
                 lease.start_over();

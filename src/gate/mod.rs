@@ -47,6 +47,7 @@ mod shares;
 mod silent;
 mod slot_pool;
 mod slots;
+mod told_shares;
 mod turns;
 mod view;
 mod window_sum;

@@ -8,11 +8,33 @@
 /// Virtual time of a call where only calls in flight are limited, in nanoseconds.
 pub(super) const CALL: u64 = 1_000_000;
 
-#[derive(Clone, Copy, Debug, Default)]
+/// Passes after which an app that took nothing does not compete any more: several seconds of exchanges.
+const PASSES: u8 = 50;
+
+#[derive(Clone, Copy, Debug)]
 struct Share {
     served: u64,
     /// Given back by settling; the next call costs so much less.
     credit: u64,
+    /// What of `served` calls of this worker took that the others do not know of.
+    taken: u64,
+    /// The same in the exchange under way.
+    telling: u64,
+    /// Passes since it took something or came back.
+    idle: u8,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { served: 0, credit: 0, taken: 0, telling: 0, idle: PASSES }
+    }
+}
+
+impl Share {
+    fn take(&mut self, cost: u64) {
+        self.served = self.served.saturating_add(cost);
+        self.taken = self.taken.saturating_add(cost);
+    }
 }
 
 /// The counters of one level, by the apps' ordinals.
@@ -20,6 +42,8 @@ struct Share {
 pub(super) struct Shares {
     apps: Vec<Share>,
     time: u64,
+    /// Whether counters and time are those that workers have in common.
+    joined: bool,
 }
 
 impl Shares {
@@ -35,6 +59,7 @@ impl Shares {
             let share = self.share(app);
             share.served = share.served.max(time);
         }
+        self.share(app).idle = 0;
     }
 
     /// An app takes something. `in_order`: as its counter said, not before its turn.
@@ -46,7 +71,8 @@ impl Shares {
         let share = self.share(app);
         let covered = cost.min(share.credit);
         share.credit -= covered;
-        share.served = start.saturating_add(cost - covered);
+        share.take(cost - covered);
+        share.idle = 0;
     }
 
     /// An app used more than it took, or less. Counters never fall, since others are ordered by them.
@@ -59,7 +85,83 @@ impl Shares {
         if change < 0 {
             share.credit = share.credit.saturating_add(cost);
         } else {
-            share.served = share.served.saturating_add(cost);
+            share.take(cost);
+        }
+    }
+
+    /// How many apps compete. One pass of those that `PASSES` counts.
+    pub(super) fn active(&mut self) -> usize {
+        let mut active = 0;
+        for share in &mut self.apps {
+            active += usize::from(share.idle < PASSES);
+            share.idle = share.idle.saturating_add(1);
+        }
+        active
+    }
+
+    /// What other workers are to know: each app that competes, where its counter stood and what it took since. That is
+    /// under way from now on.
+    pub(super) fn tell(&mut self, mut tell: impl FnMut(u32, u64, u64)) {
+        for (app, share) in (0..).zip(&mut self.apps) {
+            // Counted as one more pass just now.
+            if share.idle <= PASSES {
+                tell(app, share.served - share.taken, share.taken);
+                share.telling = std::mem::take(&mut share.taken);
+            }
+        }
+    }
+
+    /// The level's own time.
+    pub(super) const fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// Whether counters and time are those that workers have in common.
+    pub(super) const fn has_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// Nobody competes anywhere, or nothing was heard for long: the counters are this worker's own again. What an app
+    /// took while it was alone has nobody to be weighed against.
+    pub(super) fn leave(&mut self) {
+        self.joined = false;
+        self.forget_taken();
+    }
+
+    /// Of what was taken so far nobody has to know.
+    pub(super) fn forget_taken(&mut self) {
+        self.apps.iter_mut().for_each(|share| share.taken = 0);
+    }
+
+    /// What was told has arrived.
+    pub(super) fn told(&mut self) {
+        self.apps.iter_mut().for_each(|share| share.telling = 0);
+    }
+
+    /// Where an app's counter stands over all workers, with what this one told.
+    pub(super) fn hear(&mut self, app: u32, served: u64) {
+        let share = self.share(app);
+        share.served = share.served.max(served.saturating_add(share.taken));
+    }
+
+    /// Where the level's time stands at the worker that is furthest. Whoever joins moves its counters there with its
+    /// time: how far each worker's own ones have come says nothing.
+    pub(super) fn hear_time(&mut self, time: u64) {
+        if !std::mem::replace(&mut self.joined, true) {
+            let (forth, back) = (time.saturating_sub(self.time), self.time.saturating_sub(time));
+            for share in &mut self.apps {
+                share.served = share.served.saturating_add(forth).saturating_sub(back);
+                share.taken = share.taken.min(share.served);
+            }
+            self.time = time;
+        }
+        self.time = self.time.max(time);
+    }
+
+    /// Nobody heard what was told.
+    pub(super) fn untold(&mut self) {
+        for share in &mut self.apps {
+            share.taken = share.taken.saturating_add(std::mem::take(&mut share.telling));
         }
     }
 

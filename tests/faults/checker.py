@@ -46,11 +46,11 @@ def arrived(upstream):
 
 def leased_items(cluster, load, replica):
     """Items without a result of the segments that a replica has leased, by their names at the upstream."""
-    asked = (f"SELECT b.id, line FROM {SCHEMA}.batch_segment g JOIN {SCHEMA}.worker w ON w.key = g.worker "
+    asked = (f"SELECT b.id, item.line FROM {SCHEMA}.batch_segment g JOIN {SCHEMA}.worker w ON w.key = g.worker "
              f"JOIN {SCHEMA}.batch b ON b.key = g.batch JOIN {SCHEMA}.segment s ON s.id = (b.file << 32 | g.segment) "
-             f"CROSS JOIN LATERAL generate_series(s.first_line, s.last_line) line "
+             f"CROSS JOIN LATERAL generate_series(s.first_line, s.last_line) AS item(line) "
              f"WHERE w.name LIKE '%:{replica.service.port}' "
-             f"AND NOT EXISTS (SELECT FROM {SCHEMA}.result r WHERE r.batch = b.key AND r.line = line)")
+             f"AND NOT EXISTS (SELECT FROM {SCHEMA}.result r WHERE r.batch = b.key AND r.line = item.line)")
     found = cluster.database.rows(asked)
     # The first line of a file is 1.
     return {str(load.batches[batch][0] + int(line) - 1) for batch, line in found if batch in load.batches}

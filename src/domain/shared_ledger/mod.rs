@@ -9,6 +9,7 @@ mod pace;
 mod places;
 #[cfg(test)]
 pub(crate) mod script;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use self::budget::SharedBudget;
 use self::places::SharedPlaces;
+use self::shares::SharedShares;
 use super::exchange::{Answer, Ask, BudgetName};
 use super::worker::WorkerKey;
 
@@ -28,6 +30,7 @@ pub struct SharedLedger {
     taken: HashMap<WorkerKey, u64>,
     budgets: HashMap<BudgetName, SharedBudget>,
     places: BTreeMap<Arc<str>, SharedPlaces>,
+    shares: SharedShares,
 }
 
 impl SharedLedger {
@@ -49,6 +52,7 @@ impl SharedLedger {
             let level = self.places.entry(Arc::clone(&places.level)).or_default();
             answer.places.push(level.exchange(worker, places));
         }
+        answer.shares = self.shares.exchange(&ask.shares, &ask.contended, now_us);
         answer
     }
 

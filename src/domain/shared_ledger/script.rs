@@ -1,9 +1,12 @@
 //! Workers that ask at random, for tests of the ledger and of the database's one.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use crate::domain::exchange::{
-    Answer, Ask, BudgetAsk, BudgetGrant, BudgetName, PlacesAsk, SLOT_LIFE, Settled, Slots, Spending,
+    Answer, Ask, BudgetAsk, BudgetGrant, BudgetName, NO_APP, PlacesAsk, SLOT_LIFE, Settled, ShareTold, Slots,
+    Spending, TURN,
 };
 
 /// One exchange: who, how long after the one before, in microseconds, and what else chance decides.
@@ -101,6 +104,30 @@ pub(crate) struct Script {
     pub(crate) arrived: Vec<Vec<Arrived>>,
 }
 
+/// What is told and asked of shares, often nothing.
+fn shares(chance: &mut Chance) -> (Vec<Arc<str>>, Vec<ShareTold>) {
+    let (mut contended, mut shares) = (Vec::new(), Vec::new());
+    for level in ["lane/a/b", "provider/a"] {
+        if chance.one_in(2) {
+            continue;
+        }
+        contended.push(level.into());
+        for app in [TURN, NO_APP, "app/1", "app/2"] {
+            if chance.one_in(3) {
+                continue;
+            }
+            let taken = if app == TURN { chance.below(2) } else { chance.below(3) * chance.below(1_000_000) };
+            shares.push(ShareTold {
+                level: level.into(),
+                app: app.into(),
+                base: chance.below(5_000_000),
+                taken,
+            });
+        }
+    }
+    (contended, shares)
+}
+
 impl Script {
     pub(crate) fn new(subjects: Vec<Subject>, workers: usize, habits: Habits) -> Self {
         let holdings = vec![vec![Holding::default(); subjects.len()]; workers];
@@ -121,7 +148,8 @@ impl Script {
         let used = chance.below(6) as u32;
         let want = used + chance.below(6) as u32;
         let places = vec![PlacesAsk { level: "lane/a/b".into(), limit: 9, used, want }];
-        Ask { number: self.numbers[step.worker], budgets, places }
+        let (contended, shares) = shares(&mut chance);
+        Ask { number: self.numbers[step.worker], budgets, places, contended, shares }
     }
 
     fn change(&mut self, subject: usize, chance: &mut Chance) {

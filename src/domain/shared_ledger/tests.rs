@@ -41,7 +41,7 @@ impl Desk {
 
     fn exchange(&mut self, budget: &BudgetAsk, now: i64) -> BudgetGrant {
         self.number += 1;
-        let ask = Ask { number: self.number, budgets: vec![budget.clone()], places: Vec::new() };
+        let ask = Ask { number: self.number, budgets: vec![budget.clone()], ..Ask::default() };
         self.ledger.exchange(WorkerKey(1), &ask, now).budgets.remove(0)
     }
 }

@@ -1,6 +1,6 @@
 //! What an exchange tells the ledger, as lists by column, and what is answered.
 
-use crate::domain::exchange::{Answer, Ask, BudgetAsk, BudgetGrant, Slots, Spending};
+use crate::domain::exchange::{Answer, Ask, BudgetAsk, BudgetGrant, ShareHeard, Slots, Spending};
 use crate::domain::worker::WorkerKey;
 
 use super::arguments::{Argument, arguments};
@@ -28,6 +28,11 @@ pub(in crate::store) struct Told {
     place_limits: Vec<i64>,
     place_used: Vec<i64>,
     place_wants: Vec<i64>,
+    share_levels: Vec<String>,
+    share_apps: Vec<String>,
+    share_bases: Vec<i64>,
+    share_taken: Vec<i64>,
+    contended: Vec<String>,
 }
 
 impl Told {
@@ -42,6 +47,13 @@ impl Told {
             told.place_used.push(places.used.into());
             told.place_wants.push(places.want.into());
         }
+        for share in &ask.shares {
+            told.share_levels.push(share.level.to_string());
+            told.share_apps.push(share.app.to_string());
+            told.share_bases.push(int(share.base));
+            told.share_taken.push(int(share.taken));
+        }
+        told.contended = ask.contended.iter().map(ToString::to_string).collect();
         told
     }
 
@@ -76,7 +88,7 @@ impl Told {
     }
 
     /// In the order in which the function takes them.
-    pub(in crate::store) fn arguments(&self) -> [Argument<'_>; 18] {
+    pub(in crate::store) fn arguments(&self) -> [Argument<'_>; 23] {
         arguments![
             self.worker,
             self.epoch,
@@ -96,6 +108,11 @@ impl Told {
             self.place_limits,
             self.place_used,
             self.place_wants,
+            self.share_levels,
+            self.share_apps,
+            self.share_bases,
+            self.share_taken,
+            self.contended,
         ]
     }
 }
@@ -122,5 +139,12 @@ pub(in crate::store) fn answer(ask: &Ask, columns: &mut Columns<'_>) -> Attempt<
         budgets.get_mut(place).ok_or_else(wrong)?.slots.push(Slots { at_us, units });
     }
     let places = places.into_iter().map(|places| u32::try_from(places).unwrap_or(u32::MAX)).collect();
-    Ok(Answer { now_us, budgets, places })
+    let (levels, apps): (Vec<String>, Vec<String>) = (columns.take()?, columns.take()?);
+    let served: Vec<i64> = columns.take()?;
+    let shares = levels.into_iter().zip(apps).zip(served).map(|((level, app), served)| ShareHeard {
+        level: level.into(),
+        app: app.into(),
+        served: served.unsigned_abs(),
+    });
+    Ok(Answer { now_us, budgets, places, shares: shares.collect() })
 }

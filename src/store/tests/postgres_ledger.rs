@@ -37,7 +37,8 @@ async fn exchange(client: &Client, worker: i64, ask: &Ask, moment: i64) -> Answe
     let mut arguments = told.arguments().to_vec();
     arguments.push((&moment, Type::INT8));
     let sql = "SELECT * FROM ledger_exchange($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
-               $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+               $11, $12, $13, $14, $15, $16, $17, $18, $24) AS answer \
+               CROSS JOIN LATERAL ledger_shares(answer.now, $19, $20, $21, $22, $23)";
     let rows = client.query_typed(sql, &arguments).await.unwrap();
     answer(ask, &mut Columns::of(&rows[0])).unwrap()
 }
@@ -77,7 +78,8 @@ fn subjects() -> impl Strategy<Value = Vec<Subject>> {
 
 /// Runs a script on both; steps back in time now and then.
 async fn agree(client: &Client, subjects: Vec<Subject>, steps: &[Step]) {
-    let sql = "TRUNCATE ledger_budget, ledger_slot, ledger_places; UPDATE worker SET exchange = 0";
+    let sql =
+        "TRUNCATE ledger_budget, ledger_slot, ledger_places, ledger_share; UPDATE worker SET exchange = 0";
     client.batch_execute(sql).await.unwrap();
     let mut script = Script::new(subjects, WORKERS, Habits { grows: true, changes: true });
     let (mut ledger, mut now) = (SharedLedger::default(), START);
@@ -122,7 +124,7 @@ async fn the_function_keeps_the_laws() {
 }
 
 fn ask(number: u64, budgets: Vec<BudgetAsk>) -> Ask {
-    Ask { number, budgets, places: Vec::new() }
+    Ask { number, budgets, ..Ask::default() }
 }
 
 fn budget(name: BudgetName, limit: u64, spending: Spending, need: u64) -> BudgetAsk {
@@ -148,7 +150,7 @@ async fn an_exchange_is_one_statement_by_the_databases_clock() {
     let me = key_of(&place, "w1").await;
     let requests = budget(name("lane/a", Dimension::Requests, 60 * SECOND), 6_000, paced(60 * SECOND), 3);
     let places = vec![PlacesAsk { level: Arc::from("lane/a"), limit: 8, used: 0, want: 9 }];
-    let asked = Ask { number: 1, budgets: vec![requests.clone()], places };
+    let asked = Ask { number: 1, budgets: vec![requests.clone()], places, ..Ask::default() };
     let answer = exchange_of(&store, me, &asked).await.unwrap();
     assert_eq!(answer.places, [8]);
     assert_eq!(answer.budgets[0].slots, [Slots { at_us: answer.now_us, units: 3 }]);

@@ -4,6 +4,7 @@ mod befalling;
 mod gossip;
 mod live;
 mod places;
+mod shares;
 mod world;
 
 use proptest::prelude::*;
