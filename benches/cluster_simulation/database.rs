@@ -69,7 +69,8 @@ impl Database {
                 self.units.returned += reusable(*slots, (budget.spending, budget.limit), now_us);
             }
         }
-        let answer = self.ledger.exchange(worker, ask, now_us);
+        let mut answer = self.ledger.exchange(worker, ask, now_us);
+        answer.came_us = now.micros() - BEHIND;
         let granted = answer.budgets.iter().flat_map(|grant| &grant.slots);
         self.units.granted += granted.map(|slots| slots.units).sum::<u64>();
         self.exchanges += 1;

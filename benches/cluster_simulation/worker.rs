@@ -124,8 +124,9 @@ impl Worker {
     /// The answer to the exchange under way.
     pub(crate) fn answered(&mut self, answer: &Answer, now: Timestamp) {
         let Some((sent, _)) = self.under_way.take() else { return };
-        let half = i64::try_from(now.since(sent).as_micros()).unwrap_or(i64::MAX) / 2;
-        let offset = self.local(sent).micros() + half - answer.now_us;
+        let took = i64::try_from(now.since(sent).as_micros()).unwrap_or(i64::MAX);
+        let half = (took - (answer.now_us - answer.came_us)) / 2;
+        let offset = self.local(sent).micros() + half - answer.came_us;
         self.readings.retain(|(received, ..)| now.since(*received) <= WORTH);
         self.readings.push_back((now, half, offset));
         if self.readings.len() > KEPT {

@@ -156,7 +156,9 @@ pub struct BudgetGrant {
 /// The ledger's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// The database's time when it answered.
+    /// The database's time when the question came.
+    pub came_us: i64,
+    /// The same when all rows were locked, which others may have held: what is granted is so from then on.
     pub now_us: i64,
     /// One for each budget asked about, in the same order.
     pub budgets: Vec<BudgetGrant>,

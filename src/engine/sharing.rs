@@ -96,7 +96,7 @@ impl Dispatcher {
         let Exchanged { sent, received, answer } = exchanged;
         match answer {
             Ok(answer) => {
-                let offset = self.sharing.clock.read(sent, received, answer.now_us);
+                let offset = self.sharing.clock.read((sent, received), (answer.came_us, answer.now_us));
                 self.gate.exchanged(&answer, offset, now);
             }
             Err(error) => {

@@ -42,7 +42,7 @@ impl SharedLedger {
         if is_new {
             *taken = ask.number;
         }
-        let mut answer = Answer { now_us, ..Answer::default() };
+        let mut answer = Answer { came_us: now_us, now_us, ..Answer::default() };
         for budget in &ask.budgets {
             let row = self.budgets.entry(budget.name.clone());
             let row = row.or_insert_with(|| SharedBudget::new(budget, now_us));

@@ -78,8 +78,8 @@ impl Connections {
             // One is enough, until an exchange gets no answer.
             exchange: pool(server, 2)?,
             exchange_sql: format!(
-                "SELECT * FROM \"{schema}\".ledger_exchange({EXCHANGE_ARGUMENTS}) AS answer \
-                 CROSS JOIN LATERAL \"{schema}\".ledger_shares(answer.now, {SHARES_ARGUMENTS})"
+                "SELECT {CAME}, answer.*, shares.* FROM \"{schema}\".ledger_exchange({EXCHANGE_ARGUMENTS}) AS answer \
+                 CROSS JOIN LATERAL \"{schema}\".ledger_shares(answer.now, {SHARES_ARGUMENTS}) AS shares"
             ),
             // What was acknowledged must survive the server's crash, whatever its administrator set for others.
             begin_write: format!(
@@ -205,6 +205,8 @@ impl Connections {
 
 const EXCHANGE_ARGUMENTS: &str =
     "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18";
+/// When a statement came, before it waited for anybody's lock.
+const CAME: &str = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint";
 const SHARES_ARGUMENTS: &str = "$19, $20, $21, $22, $23";
 /// The transaction's number, which makes it one that its outcome can be asked for, with the server's start, and the
 /// database's time. A server that crashed gives numbers out again that no other transaction of before saw on disk.

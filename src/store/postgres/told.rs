@@ -119,7 +119,7 @@ impl Told {
 
 /// Reads what the function answered to an ask.
 pub(in crate::store) fn answer(ask: &Ask, columns: &mut Columns<'_>) -> Attempt<Answer> {
-    let now_us = columns.take()?;
+    let (came_us, now_us) = (columns.take()?, columns.take()?);
     let (used, not_before): (Vec<i64>, Vec<i64>) = (columns.take()?, columns.take()?);
     let (slot_of, slot_at): (Vec<i64>, Vec<i64>) = (columns.take()?, columns.take()?);
     let (slot_units, places): (Vec<i64>, Vec<i64>) = (columns.take()?, columns.take()?);
@@ -146,5 +146,5 @@ pub(in crate::store) fn answer(ask: &Ask, columns: &mut Columns<'_>) -> Attempt<
         app: app.into(),
         served: served.unsigned_abs(),
     });
-    Ok(Answer { now_us, budgets, places, shares: shares.collect() })
+    Ok(Answer { came_us, now_us, budgets, places, shares: shares.collect() })
 }

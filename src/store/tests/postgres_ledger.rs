@@ -36,9 +36,9 @@ async fn exchange(client: &Client, worker: i64, ask: &Ask, moment: i64) -> Answe
     let told = Told::of((WorkerKey(worker), 1), ask);
     let mut arguments = told.arguments().to_vec();
     arguments.push((&moment, Type::INT8));
-    let sql = "SELECT * FROM ledger_exchange($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+    let sql = "SELECT $24, answer.*, shares.* FROM ledger_exchange($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
                $11, $12, $13, $14, $15, $16, $17, $18, $24) AS answer \
-               CROSS JOIN LATERAL ledger_shares(answer.now, $19, $20, $21, $22, $23)";
+               CROSS JOIN LATERAL ledger_shares(answer.now, $19, $20, $21, $22, $23) AS shares";
     let rows = client.query_typed(sql, &arguments).await.unwrap();
     answer(ask, &mut Columns::of(&rows[0])).unwrap()
 }
