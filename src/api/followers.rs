@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::domain::batch::BatchRecord;
-use crate::domain::ids::BatchKey;
+use crate::domain::ids::{AppKey, BatchId, BatchKey};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::wakeup::Listener;
@@ -21,6 +22,9 @@ const PACE: Duration = Duration::from_millis(250);
 const FALLBACK: Duration = Duration::from_secs(5);
 /// The same while other processes' wakeups don't arrive.
 const UNHEARD: Duration = Duration::from_secs(1);
+
+/// How long a batch is watched that nobody follows: those who wait for results ask again after every page.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A batch's latest row; closed when the batch is gone or the process ends.
 pub(crate) type Latest = watch::Receiver<Arc<BatchRecord>>;
@@ -67,13 +71,29 @@ impl Followers {
         follower
     }
 
+    /// The row of a batch that somebody follows already, as it was at most [`PACE`] and a round trip ago. Those who wait
+    /// for results come back for every page: each time anew the row would be read for each of them.
+    pub(crate) fn known(&self, app: AppKey, id: &BatchId) -> Option<BatchRecord> {
+        let watched = self.lock();
+        let rows = watched.values().map(|latest| latest.borrow());
+        rows.into_iter().find(|row| row.id == *id && row.app == app).map(|row| BatchRecord::clone(&row))
+    }
+
     async fn watch(self, key: BatchKey, latest: watch::Sender<Arc<BatchRecord>>, mut bell: Listener) {
         // Asked once without a wakeup: the row that was handed in may be older than the bell.
         let mut moving = self.ask(key, &latest).await;
+        // Since when nobody follows, as far as was seen.
+        let mut left = None;
         while moving {
             let fallback = if self.store.hears_others() { FALLBACK } else { UNHEARD };
             tokio::select! {
-                () = latest.closed() => if self.forget_unless_followed(key, &latest) { return },
+                () = latest.closed(), if left.is_none() => left = Some(Instant::now()),
+                () = sleep_until(left.map_or_else(Instant::now, |left| left + LINGER)), if left.is_some() => {
+                    if self.forget_unless_followed(key, &latest) {
+                        return;
+                    }
+                    left = None;
+                }
                 () = self.shutdown.begun() => break,
                 () = bell.heard() => moving = self.ask(key, &latest).await,
                 () = tokio::time::sleep(fallback) => moving = self.ask(key, &latest).await,

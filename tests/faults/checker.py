@@ -156,9 +156,10 @@ class Checker:
                 return row["at"] - after
         return None
 
-    def pace(self, start, end):
-        """Calls per second between two moments."""
-        return sum(1 for row in self.rows if start <= row["at"] < end) / max(end - start, 1e-9)
+    def pace(self, start, end, callers=None):
+        """Calls per second between two moments, of some replicas or of all."""
+        calls = sum(1 for row in self.rows if start <= row["at"] < end and (callers is None or row["caller"] in callers))
+        return calls / max(end - start, 1e-9)
 
 
 def figures(numbers):

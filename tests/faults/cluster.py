@@ -76,8 +76,12 @@ class Database:
         return float(self.rows(sql)[0][0] or 0)
 
     def statements(self):
-        """Statements of each replica since the last reset; and those that ask for something, without BEGIN and the like."""
-        asked = ("SELECT rolname, sum(calls), coalesce(sum(calls) FILTER (WHERE query !~* '^(set|begin|commit|rollback)'), 0) "
+        """Statements of each replica since the last reset; and those that look how far a batch is or read its results.
+
+        What a flush looks at is not among these: how many there are goes with the work, which moves between replicas.
+        """
+        asked = ("SELECT rolname, sum(calls), coalesce(sum(calls) FILTER (WHERE query ~* '^select .* from \"?[a-z]*\"?\\.?(batch|result)\\M' "
+                 "AND query !~* '^select batch, line' AND query !~* 'for (no key )?update'), 0) "
                  "FROM pg_stat_statements JOIN pg_roles ON pg_roles.oid = userid WHERE rolname LIKE 'replica%' GROUP BY 1")
         return {role: (int(all_of_them), int(queries)) for role, all_of_them, queries in self.rows(asked)}
 

@@ -1,5 +1,6 @@
 //! `GET /v1/batches/{batch_id}/results`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,6 +13,7 @@ use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
 use crate::domain::batch::{BatchRecord, BatchStatus};
+use crate::domain::ids::BatchId;
 use crate::shutdown::Shutdown;
 use crate::store::{ResultFilter, ResultOrder, ResultQuery, Store, StoreError};
 
@@ -41,7 +43,11 @@ pub(crate) async fn list_results(
 ) -> Result<Response> {
     let follow = query.flag("follow")?;
     let wait = wait(&query)?;
-    let batch = find(&api.store, caller, &id).await?;
+    let known = if wait.is_zero() { None } else { api.followers.known(caller.app, &BatchId::new(&id)) };
+    let batch = match known {
+        Some(batch) => batch,
+        None => find(&api.store, caller, &id).await?,
+    };
     let mut reading = Reading::new(api.store.clone(), &batch, &query)?;
     if follow {
         // Unasked, a followed reading has no end but the batch's.
@@ -70,14 +76,14 @@ async fn found_within(
     wait: Duration,
 ) -> Result<(Option<u64>, BatchStatus)> {
     let (until, status) = (Instant::now() + wait, batch.status);
-    let found = reading.look().await?;
+    let found = reading.look(&batch).await?;
     if found.is_some() || status.is_terminal() || wait.is_zero() {
         return Ok((found, status));
     }
     let mut latest = api.followers.follow(batch);
     loop {
-        let status = latest.borrow_and_update().status;
-        let found = reading.look().await?;
+        let batch = Arc::clone(&latest.borrow_and_update());
+        let (status, found) = (batch.status, reading.look(&batch).await?);
         if found.is_some() || status.is_terminal() || !moved(&mut latest, until, &api.shutdown).await {
             return Ok((found, status));
         }
@@ -151,10 +157,21 @@ impl Reading {
 
     /// The position of the last result that this reading would give now; `None`: nothing new.
     ///
-    /// Known before the first row is sent, since it goes into a header.
-    async fn look(&self) -> std::result::Result<Option<u64>, StoreError> {
+    /// Known before the first row is sent, since it goes into a header. `batch`: its row, of before.
+    async fn look(&self, batch: &BatchRecord) -> std::result::Result<Option<u64>, StoreError> {
+        if let Some(position) = self.last_position(batch) {
+            let last = position.min(self.after.saturating_add(self.limit as u64));
+            return Ok((last > self.after).then_some(last));
+        }
         let gapless = self.gapless().await?;
         self.store.last_result(self.query(self.limit), gapless).await
+    }
+
+    /// The position of the last result, if every position is one that this reading gives: then the batch's row says it,
+    /// and however many wait, nobody has to ask for himself.
+    fn last_position(&self, batch: &BatchRecord) -> Option<u64> {
+        let gives_all = (self.order, self.filter) == (ResultOrder::Completion, ResultFilter::All);
+        gives_all.then(|| batch.counts.recorded())
     }
 
     fn lines(&self, until: u64) -> ResultLines {
@@ -187,9 +204,11 @@ impl Follow {
     /// The next page as soon as there is one; empty at the end.
     async fn page(&mut self) -> std::result::Result<Bytes, StoreError> {
         loop {
-            let seen = self.latest.borrow_and_update().status;
+            let batch = Arc::clone(&self.latest.borrow_and_update());
+            let seen = batch.status;
             let mut lines = self.reading.lines(self.reading.gapless().await?);
-            let page = lines.page().await?;
+            let nothing = self.reading.last_position(&batch).is_some_and(|last| last <= self.reading.after);
+            let page = if nothing { Bytes::new() } else { lines.page().await? };
             self.reading.after = lines.query.after;
             self.reading.limit = lines.query.limit;
             let ended = seen.is_terminal() || self.reading.limit == 0;

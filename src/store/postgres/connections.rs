@@ -47,7 +47,8 @@ pub(super) struct Connections {
     pub(super) exchange: Pool,
     /// With its schema's name, so that it needs no transaction that sets a search path first.
     pub(super) exchange_sql: String,
-    begin_write: String,
+    /// Asked at the start of what writes: facts of its transaction, which gets its settings with that.
+    facts: String,
     begin_read: String,
     begin_snapshot: String,
     /// The schema's name, for statements that go without their transaction's settings.
@@ -63,13 +64,25 @@ impl Connections {
         worker: WorkerSettings,
         shared: Arc<Shared>,
     ) -> Attempt<Self> {
-        // With each transaction, not once per connection: behind a proxy the next transaction may run on another one.
+        // With each transaction, not once per connection: behind a proxy the next transaction may run on another one. All in
+        // one statement, since a `SET LOCAL` for each would be half of what a short transaction has to say.
         // Plans are made for the values at hand, so compiling them never pays. A process that is stopped in the middle of
         // a transaction must not hold its locks for long: others write to the same batches.
-        let settings = format!(
-            "SET LOCAL search_path = \"{schema}\"; SET LOCAL statement_timeout = 5000; SET LOCAL lock_timeout = 2000; \
-             SET LOCAL idle_in_transaction_session_timeout = 2000; SET LOCAL jit = off"
-        );
+        let search_path = format!("\"{schema}\"");
+        let bounds = [
+            ("search_path", search_path.as_str()),
+            ("statement_timeout", "5000"),
+            ("lock_timeout", "2000"),
+            ("idle_in_transaction_session_timeout", "2000"),
+            ("jit", "off"),
+        ];
+        let settings = |settings: &[(&str, &str)]| {
+            let set = settings.iter().map(|(name, value)| format!("set_config('{name}', '{value}', TRUE)"));
+            set.collect::<Vec<_>>().join(", ")
+        };
+        let reading = settings(&bounds);
+        // What was acknowledged must survive the server's crash, whatever its administrator set for others.
+        let writing = settings(&[&bounds[..], &[("synchronous_commit", server.commit_mode())]].concat());
         Ok(Self {
             control: pool(server, 4)?,
             bulk: pool(server, 2)?,
@@ -81,13 +94,9 @@ impl Connections {
                 "SELECT {CAME}, answer.*, shares.* FROM \"{schema}\".ledger_exchange({EXCHANGE_ARGUMENTS}) AS answer \
                  CROSS JOIN LATERAL \"{schema}\".ledger_shares(answer.now, {SHARES_ARGUMENTS}) AS shares"
             ),
-            // What was acknowledged must survive the server's crash, whatever its administrator set for others.
-            begin_write: format!(
-                "BEGIN; {settings}; SET LOCAL synchronous_commit = {}",
-                server.commit_mode()
-            ),
-            begin_read: format!("BEGIN READ ONLY; {settings}"),
-            begin_snapshot: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}"),
+            facts: format!("SELECT {FACTS}, {writing}"),
+            begin_read: format!("BEGIN READ ONLY; SELECT {reading}"),
+            begin_snapshot: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {reading}"),
             schema: schema.to_owned(),
             membership: Membership::new(worker, Arc::clone(&shared)),
             shared,
@@ -111,7 +120,7 @@ impl Connections {
     async fn begin_once(self: &Arc<Self>, pool: &Pool) -> Attempt<Transaction> {
         let mut transaction = Transaction::on(pool.get().await?, Arc::clone(self));
         let client = transaction.client()?;
-        let asked = join(client.batch_execute(&self.begin_write), client.query_typed(FACTS, &[]));
+        let asked = join(client.batch_execute("BEGIN"), client.query_typed(&self.facts, &[]));
         let (begun, facts) = transaction.bounded(async { Ok(asked.await) }).await?;
         begun?;
         let facts = facts?;
@@ -210,7 +219,7 @@ const CAME: &str = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigin
 const SHARES_ARGUMENTS: &str = "$19, $20, $21, $22, $23";
 /// The transaction's number, which makes it one that its outcome can be asked for, with the server's start, and the
 /// database's time. A server that crashed gives numbers out again that no other transaction of before saw on disk.
-const FACTS: &str = "SELECT pg_current_xact_id()::text || '@' || extract(epoch FROM pg_postmaster_start_time())::text, \
+const FACTS: &str = "pg_current_xact_id()::text || '@' || extract(epoch FROM pg_postmaster_start_time())::text, \
      (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 /// What became of a number that was given out by a server started then.
 const STATUS: &str = "SELECT CASE WHEN extract(epoch FROM pg_postmaster_start_time())::text = $2 \
