@@ -28,7 +28,15 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A batch's latest row; closed when the batch is gone or the process ends.
 pub(crate) type Latest = watch::Receiver<Arc<BatchRecord>>;
-type Watched = HashMap<BatchKey, watch::Sender<Arc<BatchRecord>>>;
+type Watched = HashMap<BatchKey, Watch>;
+
+/// A batch that is watched.
+#[derive(Debug)]
+struct Watch {
+    latest: watch::Sender<Arc<BatchRecord>>,
+    /// When somebody wanted its row last.
+    wanted_at: Instant,
+}
 
 /// Hands out the batches' latest rows.
 #[derive(Clone, Debug)]
@@ -48,7 +56,8 @@ impl Followers {
         // Heard from before the lock on: what is recorded from here on is asked for.
         let bell = self.store.progress_wakeup().listen();
         let mut watched = self.lock();
-        if let Some(latest) = watched.get(&batch.key) {
+        if let Some(Watch { latest, wanted_at }) = watched.get_mut(&batch.key) {
+            *wanted_at = Instant::now();
             let follower = latest.subscribe();
             // The watcher may be in its pause: a newcomer must not see less than it has read itself.
             latest.send_if_modified(|row| {
@@ -64,7 +73,7 @@ impl Followers {
         let is_terminal = batch.status.is_terminal();
         let (latest, follower) = watch::channel(Arc::new(batch));
         if !is_terminal {
-            watched.insert(key, latest.clone());
+            watched.insert(key, Watch { latest: latest.clone(), wanted_at: Instant::now() });
             let this = self.clone();
             self.shutdown.spawn(async move { this.watch(key, latest, bell).await });
         }
@@ -74,9 +83,13 @@ impl Followers {
     /// The row of a batch that somebody follows already, as it was at most [`PACE`] and a round trip ago. Those who wait
     /// for results come back for every page: each time anew the row would be read for each of them.
     pub(crate) fn known(&self, app: AppKey, id: &BatchId) -> Option<BatchRecord> {
-        let watched = self.lock();
-        let rows = watched.values().map(|latest| latest.borrow());
-        rows.into_iter().find(|row| row.id == *id && row.app == app).map(|row| BatchRecord::clone(&row))
+        let mut watched = self.lock();
+        watched.values_mut().find_map(|watch| {
+            let row = watch.latest.borrow();
+            let found = (row.id == *id && row.app == app).then(|| BatchRecord::clone(&row))?;
+            watch.wanted_at = Instant::now();
+            Some(found)
+        })
     }
 
     async fn watch(self, key: BatchKey, latest: watch::Sender<Arc<BatchRecord>>, mut bell: Listener) {
@@ -124,10 +137,11 @@ impl Followers {
         moving
     }
 
-    /// Somebody may have subscribed since the last one left: only the lock can tell.
+    /// Somebody may have subscribed since the last one left, or looked: only the lock can tell.
     fn forget_unless_followed(&self, key: BatchKey, latest: &watch::Sender<Arc<BatchRecord>>) -> bool {
         let mut watched = self.lock();
-        let unfollowed = latest.receiver_count() == 0;
+        let wanted = watched.get(&key).is_some_and(|watch| watch.wanted_at.elapsed() < LINGER);
+        let unfollowed = latest.receiver_count() == 0 && !wanted;
         if unfollowed {
             watched.remove(&key);
         }
