@@ -63,11 +63,11 @@ impl Demand {
         self.wasted = self.wasted.saturating_add(units);
     }
 
-    /// An interactive call takes so many units.
-    pub(super) fn note_interactive(&mut self, units: u64, now: Timestamp) {
+    /// An interactive call takes so many units. `keeps`: as many are kept for the next one.
+    pub(super) fn note_interactive(&mut self, units: u64, keeps: bool, now: Timestamp) {
         let units = units as f64;
         self.weight = if self.weight > 0.0 { self.weight + (units - self.weight) * LAST_PART } else { units };
-        self.kept_until = now + KEPT;
+        self.kept_until = if keeps { now + KEPT } else { now };
     }
 
     /// Units that are kept in hand.

@@ -17,6 +17,8 @@ const LOOKAHEAD: i64 = 60_000;
 const ON_TIME: i64 = 30_000;
 /// How much later than when it is sent an exchange comes to the ledger, or its answer back, in microseconds.
 const WAY: i64 = 30_000;
+/// Workers that may each keep a call's units at once, and leave others something.
+const KEEPERS: u64 = 8;
 /// A slot that is kept for interactive calls goes to others so long before it is too old, in microseconds.
 const LAST_CALL: i64 = 50_000;
 /// How long what is to be told waits for company, in microseconds.
@@ -186,11 +188,15 @@ impl Leased {
         }
     }
 
-    /// What an interactive call takes.
+    /// What an interactive call takes. As much is kept for the next one, but where others take what there is and calls
+    /// are heavy: a few workers that each keep one's units would have all that can be granted, and use none of it.
     pub(super) fn note_interactive(&mut self, amount: u64, now: Timestamp) {
-        if amount > 0 {
-            self.demand.note_interactive(amount, now);
+        if amount == 0 {
+            return;
         }
+        let within_horizon = scaled_up(self.limit, HORIZON.unsigned_abs(), self.period);
+        let heavy = self.weighs && amount > within_horizon / KEEPERS;
+        self.demand.note_interactive(amount, !(heavy && self.is_crowded()), now);
     }
 
     /// A call was never sent: its units may be used by others.

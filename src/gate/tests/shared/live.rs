@@ -57,6 +57,23 @@ fn under_a_backlog_it_waits_for_two_intervals_at_most() {
 }
 
 #[test]
+fn heavy_live_calls_at_several_workers_use_the_limit() {
+    let heavy = Cost { input_tokens: 1_000, output_tokens: 3_100, ..CALL };
+    let mut world = World::new(&tokens(2_000_000, MINUTE), Accounting::Admission, 4, 5);
+    world.live = heavy;
+    let end = START + MINUTE * 5;
+    // As many as the limit bears, twice over, and a few more at a third worker.
+    for (number, every) in [(0, 123), (1, 123), (2, 1_230)] {
+        world.workers[number].interactive((1..300_000 / every).map(|count| START + millis(count * every)));
+    }
+    world.run(end);
+    let used = world.units_between(START + MINUTE, end) as f64 / 8_000_000.0;
+    println!("{used:.4} used by live calls");
+    assert!(used >= 0.97, "{used}");
+    assert!(world.most_within(MINUTE + millis(20)) <= 2_000_000);
+}
+
+#[test]
 fn batches_leave_the_slot_that_is_kept_until_it_is_nearly_too_old() {
     let mut world = World::new(&per(60, MINUTE), Accounting::Admission, 1, 5);
     batches(&mut world, 1, &[CALL]);
