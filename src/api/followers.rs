@@ -36,6 +36,8 @@ struct Watch {
     latest: watch::Sender<Arc<BatchRecord>>,
     /// When somebody wanted its row last.
     wanted_at: Instant,
+    /// Whether the row could be read when that was tried last.
+    is_fresh: bool,
 }
 
 /// Hands out the batches' latest rows.
@@ -56,7 +58,7 @@ impl Followers {
         // Heard from before the lock on: what is recorded from here on is asked for.
         let bell = self.store.progress_wakeup().listen();
         let mut watched = self.lock();
-        if let Some(Watch { latest, wanted_at }) = watched.get_mut(&batch.key) {
+        if let Some(Watch { latest, wanted_at, .. }) = watched.get_mut(&batch.key) {
             *wanted_at = Instant::now();
             let follower = latest.subscribe();
             // The watcher may be in its pause: a newcomer must not see less than it has read itself.
@@ -73,20 +75,22 @@ impl Followers {
         let is_terminal = batch.status.is_terminal();
         let (latest, follower) = watch::channel(Arc::new(batch));
         if !is_terminal {
-            watched.insert(key, Watch { latest: latest.clone(), wanted_at: Instant::now() });
+            watched.insert(key, Watch { latest: latest.clone(), wanted_at: Instant::now(), is_fresh: true });
             let this = self.clone();
             self.shutdown.spawn(async move { this.watch(key, latest, bell).await });
         }
         follower
     }
 
-    /// The row of a batch that somebody follows already, as it was at most [`PACE`] and a round trip ago. Those who wait
-    /// for results come back for every page: each time anew the row would be read for each of them.
+    /// The row of an app's batch that somebody follows already, as it was at most [`PACE`] and a round trip ago; `None`
+    /// while the store is away, too. Those who wait for results come back for every page: each time anew the row would be
+    /// read for each of them.
     pub(crate) fn known(&self, app: AppKey, id: &BatchId) -> Option<BatchRecord> {
         let mut watched = self.lock();
         watched.values_mut().find_map(|watch| {
             let row = watch.latest.borrow();
-            let found = (row.id == *id && row.app == app).then(|| BatchRecord::clone(&row))?;
+            let is_it = watch.is_fresh && row.id == *id && row.app == app;
+            let found = is_it.then(|| BatchRecord::clone(&row))?;
             watch.wanted_at = Instant::now();
             Some(found)
         })
@@ -118,7 +122,11 @@ impl Followers {
 
     /// Publishes the row as it is; `false` once nothing more will happen to it.
     async fn ask(&self, key: BatchKey, latest: &watch::Sender<Arc<BatchRecord>>) -> bool {
-        let moving = match self.store.batch_by_key(key).await {
+        let read = self.store.batch_by_key(key).await;
+        if let Some(watch) = self.lock().get_mut(&key) {
+            watch.is_fresh = read.is_ok();
+        }
+        let moving = match read {
             Ok(Some(batch)) => {
                 let moving = !batch.status.is_terminal();
                 latest.send_replace(Arc::new(batch));

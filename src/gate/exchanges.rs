@@ -8,7 +8,7 @@ use super::budget::Budget;
 use super::leased::{Due, Leased, Terms};
 use super::level::LevelId;
 use super::pacing::Speed;
-use super::told_shares::Shared;
+use super::told_shares::OfShares;
 use crate::domain::exchange::{Answer, Ask, BudgetAsk, PlacesAsk};
 use crate::domain::limits::Dimension;
 use crate::domain::time::Timestamp;
@@ -47,6 +47,8 @@ pub(super) struct Exchanges {
     draining: bool,
     /// When the last exchange was sent that said something of shares.
     pub(super) shares_told_at: Option<Timestamp>,
+    /// When the last answer came that said something of them.
+    pub(super) shares_heard_at: Option<Timestamp>,
     pub(super) lowest: Vec<SharedLimit>,
 }
 
@@ -62,6 +64,7 @@ impl Default for Exchanges {
             offset: None,
             draining: false,
             shares_told_at: None,
+            shares_heard_at: None,
             lowest: Vec::new(),
         }
     }
@@ -117,7 +120,7 @@ impl Gate {
         merge_alike(&mut budgets, &mut places);
         let (budgets, budget_places) = budgets.into_iter().unzip();
         let (places, level_places) = places.into_iter().unzip();
-        let Shared { contended, told: shares } = self.tell_shares(now);
+        let OfShares { contended, told: shares } = self.tell_shares(now);
         if let Some(exchanges) = &mut self.exchanges {
             exchanges.under_way =
                 Some(UnderWay { budgets: budget_places, places: level_places, contended: contended.clone() });
@@ -151,7 +154,7 @@ impl Gate {
         exchanges.number += 1;
         exchanges.offset = Some(offset_us);
         self.each_leased(Leased::confirm);
-        self.hear_shares(&contended, &answer.shares);
+        self.hear_shares(&contended, &answer.shares, now);
         for ((id, (dimension, period)), grant) in budgets.iter().zip(&answer.budgets) {
             let Some(level) = self.levels.find(id.0).map(|index| &mut self.levels[index]) else { continue };
             let found = level.budgets.iter_mut().find(|budget| budget.has_period(*dimension, *period));

@@ -105,7 +105,7 @@ impl Shares {
         for (app, share) in (0..).zip(&mut self.apps) {
             // Counted as one more pass just now.
             if share.idle <= PASSES {
-                tell(app, share.served - share.taken, share.taken);
+                tell(app, share.served.saturating_sub(share.taken), share.taken);
                 share.telling = std::mem::take(&mut share.taken);
             }
         }

@@ -7,6 +7,8 @@ use http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+use crate::api::followers::Followers;
+use crate::domain::ids::{AppKey, BatchId};
 use crate::domain::result::ItemStatus::{Failed, Succeeded};
 
 use super::service::Service;
@@ -103,6 +105,18 @@ async fn followers_see_everything_once_and_end_with_the_batch() {
     });
     assert_eq!(first.ids(), ["c2", "c3", "c1"]);
     assert_eq!(second.ids(), first.ids());
+}
+
+#[tokio::test]
+async fn a_row_that_is_followed_is_known_to_its_app_alone() {
+    let service = Service::start().await;
+    let id = service.batch_of(1).await;
+    let followers = Followers::new(service.store.clone(), service.shutdown.clone());
+    let (row, id) = (service.row(&id).await, BatchId::new(&id));
+    assert!(followers.known(row.app, &id).is_none(), "nobody follows it");
+    let _latest = followers.follow(row.clone());
+    assert_eq!(followers.known(row.app, &id).map(|row| row.id), Some(id.clone()));
+    assert!(followers.known(AppKey(row.app.0 + 1), &id).is_none());
 }
 
 #[tokio::test]

@@ -119,3 +119,25 @@ fn who_was_alone_owes_nothing_to_one_that_comes() {
     println!("{old} and {new}");
     assert!((new / (old + new) - 0.5).abs() <= 0.03, "{old} and {new}");
 }
+
+#[test]
+fn who_heard_nothing_for_long_joins_anew() {
+    let mut ledger = SharedLedger::default();
+    let mut offices = [Office::new(&[1, 1])];
+    run(&mut offices, START, START + MINUTE, 0, &mut ledger);
+    let joins = |ask: &Ask| {
+        let time = ask.shares.iter().find(|share| &*share.app == crate::domain::exchange::TURN).unwrap();
+        time.taken == 1
+    };
+    let gate = &mut offices[0].gate;
+    // Answers that are lost one after the other, however often it is asked.
+    let (mut now, mut asks) = (START + MINUTE, Vec::new());
+    while asks.len() < 12 {
+        now = now + millis(1_000);
+        if gate.exchange_due(now).is_some() {
+            asks.push(joins(&gate.ask(now)));
+            gate.exchange_failed(now);
+        }
+    }
+    assert!(!asks[0] && asks[11], "{asks:?}");
+}
