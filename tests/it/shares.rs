@@ -27,12 +27,19 @@ async fn backlogged_apps_share_by_weight() {
     // The mountain of the lighter app is there first.
     let first = one.submit(&chats(600, ""), json!({})).await;
     one.until(&first, "it runs", |batch| batch["request_counts"]["completed"].as_u64() > Some(20)).await;
-    let before = one.batch(&first).await["request_counts"]["completed"].as_u64().unwrap();
-    let second = three.submit(&chats(300, ""), json!({})).await;
-    three.ended(&second).await;
-    let done = one.batch(&first).await["request_counts"]["completed"].as_u64().unwrap() - before;
-    // A third of the 300, give or take what was sent while the batches were taken up and looked at.
-    assert!((85..150).contains(&done), "{done} of the lighter app beside 300 of the heavier");
+    let second = three.submit(&chats(600, ""), json!({})).await;
+    // From when both run to when both still do: how long it takes to submit and to ask counts for nobody.
+    let completed = |batch: &Value| batch["request_counts"]["completed"].as_u64().unwrap();
+    let both = async |least: u64| {
+        three.until(&second, "it goes on", |batch| completed(batch) >= least).await;
+        let (one, three) = tokio::join!(one.batch(&first), three.batch(&second));
+        [completed(&one), completed(&three)]
+    };
+    let (from, to) = (both(50).await, both(400).await);
+    assert!(to[1] < 600 && to[0] < 600, "both are to have a backlog to the end: {to:?}");
+    let (lighter, heavier) = (to[0] - from[0], to[1] - from[1]);
+    let share = lighter as f64 / (lighter + heavier) as f64;
+    assert!((0.221..0.29).contains(&share), "{lighter} of the lighter app beside {heavier} of the heavier");
 }
 
 #[tokio::test(flavor = "multi_thread")]
