@@ -16,8 +16,8 @@ use crate::store::{BootReport, Result};
 /// Makes this process a worker, writes its boot's row and tells of the worker's boot before.
 pub(crate) async fn begin(database: &Database, now: Timestamp) -> Result<BootReport> {
     let sent = since_start();
-    let mut transaction = database.begin(Lane::Control).await?;
-    let (key, epoch) = workers::register(&mut transaction, &database.membership().settings).await?;
+    let transaction = database.begin(Lane::Control).await?;
+    let (key, epoch) = workers::register(&transaction, &database.membership().settings).await?;
     workers::give_up_files(&transaction, key).await?;
     let previous = last(&transaction, key).await?;
     let suspect = previous.as_ref().and_then(PreviousBoot::suspect_now);

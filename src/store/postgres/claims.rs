@@ -118,9 +118,9 @@ async fn is_others(transaction: &Transaction, claim: &Claim, worker: i64) -> Att
 
 async fn take_orphans(transaction: &Transaction, claim: &Claim, identity: Identity) -> Attempt<Vec<Row>> {
     let (Identity { key, epoch, .. }, most) = (identity, int(claim.most as u64));
-    transaction
-        .rows(TAKE_ORPHANS, &arguments![claim.batch.0, claim.file.0, &*claim.model, most, key, epoch])
-        .await
+    // Not always the second one: it looks at every segment that anyone has of the batch.
+    let sql = if transaction.membership().keeps_before() { TAKE_OWN_AND_ORPHANS } else { TAKE_ORPHANS };
+    transaction.rows(sql, &arguments![claim.batch.0, claim.file.0, &*claim.model, most, key, epoch]).await
 }
 
 async fn move_cursor(
@@ -140,18 +140,32 @@ fn read_segments(rows: &[Row], resumed: bool) -> Attempt<Vec<ClaimedSegment>> {
     rows.iter().map(read).collect()
 }
 
-/// What is sent for a batch that turns out not to be this worker's is rolled back.
-const TAKE_ORPHANS: &str = "WITH free AS ( \
-         SELECT batch_segment.segment FROM batch_segment \
-         JOIN segment ON segment.id = ($2::bigint << 32 | batch_segment.segment) AND segment.model = $3 \
-         WHERE batch_segment.batch = $1 AND batch_segment.worker = 0 \
-         ORDER BY batch_segment.segment LIMIT $4 FOR UPDATE OF batch_segment SKIP LOCKED \
-     ), taken AS ( \
-         UPDATE batch_segment SET worker = $5, epoch = $6 FROM free \
-         WHERE batch_segment.batch = $1 AND batch_segment.segment = free.segment RETURNING batch_segment.segment \
-     ) \
-     SELECT no, model, item_count, first_line, last_line, endpoints, raw_bytes FROM taken \
-     JOIN segment ON segment.id = ($2::bigint << 32 | taken.segment) ORDER BY no";
+/// Takes what is free. What is sent for a batch that turns out not to be this worker's is rolled back.
+macro_rules! take {
+    ($free:literal) => {
+        concat!(
+            "WITH free AS ( \
+                 SELECT batch_segment.segment FROM batch_segment \
+                 JOIN segment ON segment.id = ($2::bigint << 32 | batch_segment.segment) AND segment.model = $3 \
+                 WHERE batch_segment.batch = $1 AND (",
+            $free,
+            ") ORDER BY batch_segment.segment LIMIT $4 FOR UPDATE OF batch_segment SKIP LOCKED \
+             ), taken AS ( \
+                 UPDATE batch_segment SET worker = $5, epoch = $6 FROM free \
+                 WHERE batch_segment.batch = $1 AND batch_segment.segment = free.segment \
+                 RETURNING batch_segment.segment \
+             ) \
+             SELECT no, model, item_count, first_line, last_line, endpoints, raw_bytes FROM taken \
+             JOIN segment ON segment.id = ($2::bigint << 32 | taken.segment) ORDER BY no"
+        )
+    };
+}
+
+const TAKE_ORPHANS: &str = take!("batch_segment.worker = 0");
+
+/// And what this worker's boots before left.
+const TAKE_OWN_AND_ORPHANS: &str =
+    take!("batch_segment.worker = 0 OR batch_segment.worker = $5 AND batch_segment.epoch < $6");
 
 /// By a statement of its own, after the cursor's lock: what it reads is what the last one who had the cursor left.
 const MOVE_CURSOR: &str = "WITH page AS ( \
@@ -208,7 +222,7 @@ impl Unsure {
 pub(crate) async fn release(database: &Database, batch: BatchKey) -> Result<()> {
     let Identity { key, epoch, .. } = database.membership().identity()?;
     let mut transaction = database.begin(Lane::Control).await?;
-    let sql = "UPDATE batch_segment SET worker = 0 WHERE batch = $1 AND worker = $2 AND epoch = $3";
+    let sql = "UPDATE batch_segment SET worker = 0 WHERE batch = $1 AND worker = $2 AND epoch <= $3";
     transaction.effects.rows += transaction.execute(sql, &arguments![batch.0, key, epoch]).await?;
     transaction.effects.work = true;
     Ok(transaction.commit().await?)

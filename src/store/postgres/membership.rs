@@ -34,6 +34,8 @@ pub(in crate::store) struct Membership {
     /// Who it is, or was until it lost its part; none before its boot.
     identity: Mutex<Option<Identity>>,
     lost: AtomicBool,
+    /// What its boot before had claimed may still be its own.
+    before: AtomicBool,
     /// Until when calls may start, in nanoseconds of [`since_start`].
     fence: AtomicU64,
     /// It takes part anew, or a beat moved the fence.
@@ -42,8 +44,8 @@ pub(in crate::store) struct Membership {
 
 impl Membership {
     pub(super) fn new(settings: WorkerSettings, shared: Arc<Shared>) -> Self {
-        let (identity, lost) = (Mutex::default(), AtomicBool::new(false));
-        Self { settings, shared, identity, lost, fence: AtomicU64::new(0), moved: Notify::new() }
+        let (identity, lost, before) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(true));
+        Self { settings, shared, identity, lost, before, fence: AtomicU64::new(0), moved: Notify::new() }
     }
 
     /// Who it is.
@@ -95,6 +97,16 @@ impl Membership {
     pub(super) fn leave(&self) {
         *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.fence.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether what its boot before had claimed may still be its own.
+    pub(super) fn keeps_before(&self) -> bool {
+        self.before.load(Ordering::Relaxed)
+    }
+
+    /// What its boot before had claimed is anyone's.
+    pub(super) fn let_go_of_before(&self) {
+        self.before.store(false, Ordering::Relaxed);
     }
 
     /// Whether its part is lost.

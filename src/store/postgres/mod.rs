@@ -29,6 +29,7 @@ pub(super) mod frontier;
 mod hold;
 pub(super) mod keys;
 mod membership;
+mod own_before;
 mod result_rows;
 pub(super) mod results;
 pub(super) mod retention;
@@ -131,8 +132,10 @@ impl Database {
         self.beats.call_once(|| {
             let connections = Arc::clone(&self.connections);
             let beats = Beats::new(Arc::clone(&connections), self.server.clone());
+            let before = own_before::let_go_later(Arc::clone(&connections), identity);
             let watch = async move { connections.membership.watch_fence().await };
-            let more = [tokio::spawn(beats.run()).abort_handle(), tokio::spawn(watch).abort_handle()];
+            let more = [tokio::spawn(beats.run()), tokio::spawn(before), tokio::spawn(watch)];
+            let more = more.map(|task| task.abort_handle());
             self.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(more);
         });
     }

@@ -12,6 +12,7 @@ use tokio_postgres::Row;
 use super::arguments::{Argument, Statement};
 use super::connections::{Connections, Fate, NO_TIME, PATIENCE, Queries, in_time, no_answer};
 use super::fault::{Attempt, Fault};
+use super::membership::Membership;
 use crate::domain::time::Timestamp;
 use crate::store::shared::Effects;
 
@@ -33,6 +34,11 @@ impl Transaction {
     pub(super) fn on(client: Object, connections: Arc<Connections>) -> Self {
         let (id, is_mute) = (String::new(), AtomicBool::new(false));
         Self { client: Some(client), connections, id, now: NO_TIME, effects: Effects::default(), is_mute }
+    }
+
+    /// This process among the workers.
+    pub(super) fn membership(&self) -> &Membership {
+        &self.connections.membership
     }
 
     /// Runs a statement that returns nothing; the rows it touched.

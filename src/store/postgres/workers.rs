@@ -20,11 +20,9 @@ use crate::domain::worker::{WorkerKey, WorkerRecord};
 use crate::store::ownership::{self, DEAD_AFTER};
 use crate::store::{Result, WorkerSettings};
 
-/// Makes this process a worker, in the transaction that writes its boot's row; its key and epoch.
-pub(super) async fn register(
-    transaction: &mut Transaction,
-    settings: &WorkerSettings,
-) -> Attempt<(i64, i64)> {
+/// Makes this process a worker, in the transaction that writes its boot's row; its key and epoch. What it had claimed
+/// under epochs before stays in its name.
+pub(super) async fn register(transaction: &Transaction, settings: &WorkerSettings) -> Attempt<(i64, i64)> {
     unfinished_copy::keep_out(transaction).await?;
     let sql = "SELECT key FROM worker WHERE name = $1 FOR UPDATE";
     transaction.row(sql, &arguments![settings.name]).await?;
@@ -36,10 +34,7 @@ pub(super) async fn register(
     let row = transaction.row(sql, &arguments![settings.name, settings.version, now]).await?;
     let row = row.ok_or_else(|| damaged("a worker has no row"))?;
     let mut columns = Columns::of(&row);
-    let (key, epoch) = (columns.take()?, columns.take()?);
-    transaction.run(&letting_go(key)).await?;
-    transaction.effects.work = true;
-    Ok((key, epoch))
+    Ok((columns.take()?, columns.take()?))
 }
 
 /// What makes everything that a worker held free: its segments nobody's.
@@ -69,7 +64,9 @@ pub(crate) async fn rejoin(database: &Database) -> Result<()> {
     let boot = membership.last_known().map_or(0, |known| known.boot);
     let sent = since_start();
     let mut transaction = database.begin(Lane::Control).await?;
-    let (key, epoch) = register(&mut transaction, &membership.settings).await?;
+    let (key, epoch) = register(&transaction, &membership.settings).await?;
+    transaction.run(&letting_go(key)).await?;
+    transaction.effects.work = true;
     transaction.commit().await?;
     membership.join(Identity { key, epoch, boot }, sent);
     tracing::info!(epoch, "this worker takes part again");

@@ -98,7 +98,7 @@ async fn what_is_released_is_anyones_and_comes_first() {
 }
 
 #[tokio::test]
-async fn a_start_makes_its_old_segments_nobodys_and_leaves_others_alone() {
+async fn a_starts_old_segments_are_its_own_first() {
     let (place, one, other) = two().await;
     let batch = batch_of(&one, 50).await;
     assert_eq!(claimed(&one, claim(&batch, 0, 2)).await.len(), 2);
@@ -106,7 +106,9 @@ async fn a_start_makes_its_old_segments_nobodys_and_leaves_others_alone() {
     let one = place.crash_and_reopen(one).await;
     let boot = one.begin_boot(at(0)).await.unwrap();
     assert!(!boot.clean, "its own last boot did not end");
-    assert_eq!(claimed(&one, claim(&batch, 0, 9)).await, [(0, true), (1, true), (3, false), (4, false)]);
+    assert!(other.orphans().await.unwrap().is_empty());
+    assert_eq!(claimed(&other, claim(&batch, 0, 1)).await, [(3, false)]);
+    assert_eq!(claimed(&one, claim(&batch, 0, 9)).await, [(0, true), (1, true), (4, false)]);
     assert_eq!(owner(&place, 2).await, (2, 1));
     assert_eq!(owner(&place, 0).await, (1, 2));
     one.end_boot().await;
@@ -116,6 +118,23 @@ async fn a_start_makes_its_old_segments_nobodys_and_leaves_others_alone() {
     assert_eq!(keys(&other).await, states);
     let one = place.open().await;
     assert!(one.begin_boot(at(0)).await.unwrap().clean);
+}
+
+#[tokio::test]
+async fn what_a_start_does_not_claim_in_time_is_anyones() {
+    let (place, one, other) = two().await;
+    let batch = batch_of(&one, 20).await;
+    assert_eq!(claimed(&one, claim(&batch, 0, 2)).await.len(), 2);
+    let one = place.crash_and_reopen(one).await;
+    one.begin_boot(at(0)).await.unwrap();
+    assert_eq!(claimed(&one, claim(&batch, 0, 1)).await, [(0, true)]);
+    listening(&other).await;
+    let mut work = other.work_wakeup().listen();
+    while other.orphans().await.unwrap().is_empty() {
+        work.heard().await;
+    }
+    assert_eq!(claimed(&other, claim(&batch, 0, 2)).await, [(1, true)]);
+    assert_eq!(owner(&place, 0).await, (1, 2));
 }
 
 #[tokio::test]
