@@ -73,12 +73,21 @@ impl Dispatcher {
                 .min(window - ready);
             let mut have = feed.queue.len() + feed.loads as usize * MAX_ITEMS as usize;
             let standing = standing(batch, now);
-            while have < most && self.lease_next(feed_id, turn(&standing), most - have) {
+            // What another worker left has waited long enough: it goes before the items at hand.
+            while (have < most || self.was_left(feed_id))
+                && self.lease_next(feed_id, turn(&standing), most.saturating_sub(have))
+            {
                 have += MAX_ITEMS as usize;
                 self.keep_floor(route, (app, place), &standing, now);
             }
             ready += have.min(most);
         }
+    }
+
+    /// Whether the feed's next segment was another worker's before.
+    fn was_left(&self, feed: FeedId) -> bool {
+        let next = self.batches.feeds.get(&feed).and_then(|feed| feed.leasable.front());
+        self.sharing.is_on && next.is_some_and(|next| next.resumed)
     }
 
     /// A batch got a lease: each time that is due, the first one behind it that is there only because it can't make

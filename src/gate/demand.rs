@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::burst::Burst;
 use crate::domain::time::Timestamp;
 
 /// How long after an interactive call a slot is kept in hand for the next one.
@@ -36,9 +37,12 @@ pub(super) struct Demand {
     urgent: bool,
     /// Before this moment asking is in vain.
     not_before: Option<Timestamp>,
-    /// Until when units are kept in hand for interactive calls, and how many those take.
+    /// Until when units are kept in hand for interactive calls, how many one of those takes, how many of them come at
+    /// about the same time, and how many units are kept for these at most.
     kept_until: Timestamp,
     weight: f64,
+    burst: Burst,
+    most_kept: u64,
 }
 
 impl Demand {
@@ -63,16 +67,23 @@ impl Demand {
         self.wasted = self.wasted.saturating_add(units);
     }
 
-    /// An interactive call takes so many units. `keeps`: as many are kept for the next one.
-    pub(super) fn note_interactive(&mut self, units: u64, keeps: bool, now: Timestamp) {
+    /// An interactive call takes so many units. `keeps`: as many are kept for the next one. `most`: units that are
+    /// kept for several that come together.
+    pub(super) fn note_interactive(&mut self, units: u64, keeps: bool, most: u64, now: Timestamp) {
         let units = units as f64;
+        self.burst.note(now);
+        self.most_kept = most;
         self.weight = if self.weight > 0.0 { self.weight + (units - self.weight) * LAST_PART } else { units };
         self.kept_until = if keeps { now + KEPT } else { now };
     }
 
     /// Units that are kept in hand.
     pub(super) fn kept(&self, now: Timestamp) -> u64 {
-        if now < self.kept_until { self.weight.ceil() as u64 } else { 0 }
+        if now >= self.kept_until {
+            return 0;
+        }
+        let together = (self.weight * self.burst.usual()).ceil() as u64;
+        together.min(self.most_kept).max(self.weight.ceil() as u64)
     }
 
     /// Whether calls use it.
@@ -120,6 +131,7 @@ impl Demand {
 
     /// Nothing is held any more.
     pub(super) fn start_over(&mut self) {
-        *self = Self { kept_until: self.kept_until, weight: self.weight, ..Self::default() };
+        let Self { kept_until, weight, burst, most_kept, .. } = *self;
+        *self = Self { kept_until, weight, burst, most_kept, ..Self::default() };
     }
 }

@@ -188,15 +188,17 @@ impl Leased {
         }
     }
 
-    /// What an interactive call takes. As much is kept for the next one, but where others take what there is and calls
-    /// are heavy: a few workers that each keep one's units would have all that can be granted, and use none of it.
+    /// What an interactive call takes. As much is kept for the next one, or for as many as come together, but where
+    /// others take what there is and calls are heavy: a few workers that each keep one's units would have all that can
+    /// be granted, and use none of it.
     pub(super) fn note_interactive(&mut self, amount: u64, now: Timestamp) {
         if amount == 0 {
             return;
         }
         let within_horizon = scaled_up(self.limit, HORIZON.unsigned_abs(), self.period);
-        let heavy = self.weighs && amount > within_horizon / KEEPERS;
-        self.demand.note_interactive(amount, !(heavy && self.is_crowded()), now);
+        let most = within_horizon / KEEPERS;
+        let heavy = self.weighs && amount > most;
+        self.demand.note_interactive(amount, !(heavy && self.is_crowded()), most, now);
     }
 
     /// A call was never sent: its units may be used by others.

@@ -14,6 +14,7 @@ mod arrival;
 mod base_rate;
 mod breaker;
 mod budget;
+mod burst;
 mod closure;
 mod cooldown;
 mod correction;

@@ -85,3 +85,25 @@ fn batches_leave_the_slot_that_is_kept_until_it_is_nearly_too_old() {
     assert!(used >= 115, "{used}");
     assert!(world.left.iter().filter(|left| !left.interactive).count() >= 50);
 }
+
+#[test]
+fn calls_that_come_together_wait_for_no_new_slots() {
+    let mut world = World::new(&per(6_000, MINUTE), Accounting::Admission, 4, 5);
+    batches(&mut world, 4, &[CALL]);
+    let (mut at, mut dice) = (START + MINUTE, Dice(7));
+    // At random, five a second: one of five comes less than 45 ms after another.
+    let mut next = || {
+        let part = (dice.below(1_000_000) + 1) as f64 / 1e6;
+        at = at + Duration::from_secs_f64(-part.ln() / 5.0);
+        at
+    };
+    let moments: Vec<_> = (0..2_000).map(|_| next()).collect();
+    world.workers[0].interactive(moments);
+    let (start, end) = (START + MINUTE, at);
+    world.run(end + MINUTE);
+    let waits = waits(&world);
+    let (late, used) = (waits[waits.len() * 99 / 100], world.units_between(start, end));
+    assert!(late <= millis(125), "{late:?}");
+    let used = used as f64 / (100.0 * end.since(start).as_secs_f64());
+    assert!(used >= 0.99, "{used}");
+}
