@@ -32,6 +32,8 @@ pub(super) struct Demand {
     /// Units used, and left over, since the last exchange.
     used: u64,
     wasted: u64,
+    /// Units that interactive calls took since.
+    live: u64,
     /// The units that refused heads lacked since, and whether a client waits for one of them.
     lack: u64,
     urgent: bool,
@@ -67,28 +69,34 @@ impl Demand {
         self.wasted = self.wasted.saturating_add(units);
     }
 
-    /// An interactive call takes so many units. `keeps`: as many are kept for the next one. `most`: units that are
-    /// kept for several that come together.
-    pub(super) fn note_interactive(&mut self, units: u64, keeps: bool, most: u64, now: Timestamp) {
+    /// An interactive call takes so many units. `most`: how many a worker keeps of what others want too.
+    pub(super) fn note_interactive(&mut self, units: u64, most: u64, now: Timestamp) {
+        self.live = self.live.saturating_add(units);
         let units = units as f64;
         self.burst.note(now);
         self.most_kept = most;
         self.weight = if self.weight > 0.0 { self.weight + (units - self.weight) * LAST_PART } else { units };
-        self.kept_until = if keeps { now + KEPT } else { now };
+        self.kept_until = now + KEPT;
     }
 
-    /// Units that are kept in hand.
-    pub(super) fn kept(&self, now: Timestamp) -> u64 {
-        if now >= self.kept_until {
+    /// Units that are kept in hand. Of `scarce` ones no more than a worker may keep, though that be too few for a call.
+    pub(super) fn kept(&self, scarce: bool, now: Timestamp) -> u64 {
+        let weight = self.weight.ceil() as u64;
+        if now >= self.kept_until || scarce && weight > self.most_kept {
             return 0;
         }
         let together = (self.weight * self.burst.usual()).ceil() as u64;
-        together.min(self.most_kept).max(self.weight.ceil() as u64)
+        together.min(self.most_kept).max(weight)
     }
 
     /// Whether calls use it.
     pub(super) fn is_active(&self) -> bool {
         self.used > 0 || self.lack > 0
+    }
+
+    /// Whether only interactive calls used it since the last exchange.
+    pub(super) fn is_live(&self) -> bool {
+        self.used <= self.live
     }
 
     /// Since the last exchange a head was refused: whether a client waits for it.
@@ -107,9 +115,8 @@ impl Demand {
     }
 
     /// What to ask for: units of which fewer are of no use, and units that would be used. `lack`: of the first head
-    /// that waits; `most`: units that can be used before the next exchange.
-    pub(super) fn ask(&mut self, lack: u64, held: Held, most: u64, now: Timestamp) -> (u64, u64) {
-        let kept = self.kept(now);
+    /// that waits; `most`: units that can be used before the next exchange; `kept`: for interactive calls.
+    pub(super) fn ask(&mut self, lack: u64, held: Held, most: u64, kept: u64) -> (u64, u64) {
         let active = self.is_active() || lack > 0;
         let lack = if lack > 0 { lack } else { self.lack };
         if self.wasted > self.used / 8 {
@@ -125,7 +132,8 @@ impl Demand {
         let want = target.saturating_sub(in_hand).max(need);
         // What is wanted only for what may come is of use however little it is.
         let need = need.max(want.min(1));
-        (self.used, self.wasted, self.lack, self.urgent) = (0, 0, 0, false);
+        (self.used, self.wasted, self.live) = (0, 0, 0);
+        (self.lack, self.urgent) = (0, false);
         (need, want)
     }
 

@@ -138,7 +138,7 @@ impl Gate {
         let id = LevelId(self.levels.key(index));
         let first = self.first_waiting(index, terms.now).and_then(|(_, path)| {
             let (_, head) = self.paths[path].heads.first()?;
-            Some((self.heads[head].cost, self.paths[path].interactive))
+            Some((self.heads[head].cost, self.who_waits(index, path)))
         });
         let level = &mut self.levels[index];
         level.ask_budgets(first, terms, |line, place| budgets.push((line, (id, place))));

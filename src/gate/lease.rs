@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::leased::{Due, Leased, Terms};
+use super::leased::{Due, Leased, Terms, Waits};
 use super::level::{Level, LevelKind, LevelSpec};
 use super::micros::micros_of;
 use super::places::Places;
@@ -92,8 +92,8 @@ pub(super) fn name_of(kind: LevelKind, name: &str) -> Arc<str> {
     format!("{}/{name}", kind.as_str()).into()
 }
 
-/// What the first waiting head of a level takes of a budget, and whether a client waits for it.
-pub(super) type FirstHead = Option<(super::cost::Cost, bool)>;
+/// What the first waiting head of a level takes of a budget, and who waits for it.
+pub(super) type FirstHead = Option<(super::cost::Cost, Waits)>;
 
 impl Level {
     /// When an exchange should be sent for it; `draining`: the worker ends.
@@ -130,7 +130,7 @@ impl Level {
         let accounting = self.accounting;
         for budget in &mut self.budgets {
             let (dimension, rate) = budget.rate();
-            let head = first.map(|(cost, interactive)| (budget.amount(&cost, accounting), interactive));
+            let head = first.map(|(cost, waits)| (budget.amount(&cost, accounting), waits));
             let Some(leased) = budget.leased() else { continue };
             let name = BudgetName { level: Arc::clone(&level), dimension, period_us: micros_of(rate.period) };
             if let Some(ask) = leased.ask(name, head, terms) {

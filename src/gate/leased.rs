@@ -150,7 +150,7 @@ impl Leased {
             return Ok(());
         }
         self.drop_old(now);
-        let kept = if interactive { 0 } else { self.demand.kept(now) };
+        let kept = if interactive { 0 } else { self.kept(now) };
         let (held, wanted) = (self.pool.held(), amount.saturating_add(kept));
         if held < wanted {
             self.demand.lack(wanted - held, interactive);
@@ -196,9 +196,7 @@ impl Leased {
             return;
         }
         let within_horizon = scaled_up(self.limit, HORIZON.unsigned_abs(), self.period);
-        let most = within_horizon / KEEPERS;
-        let heavy = self.weighs && amount > most;
-        self.demand.note_interactive(amount, !(heavy && self.is_crowded()), most, now);
+        self.demand.note_interactive(amount, within_horizon / KEEPERS, now);
     }
 
     /// A call was never sent: its units may be used by others.
@@ -252,7 +250,7 @@ impl Leased {
     ///
     /// If slots are too few for it, those go back that will be too old when what it lacks is due.
     fn lack_of(&mut self, amount: u64, interactive: bool, now: Timestamp) -> u64 {
-        let kept = self.demand.kept(now);
+        let kept = self.kept(now);
         let wanted = amount.saturating_add(if interactive { 0 } else { kept });
         if kept == 0 && amount > self.pool.held() {
             let old = now.micros().saturating_add(self.lead + WAY - SLOT_LIFE);
@@ -276,7 +274,7 @@ impl Leased {
         } else if self.demand.is_active() {
             due = due.and_at(sensible(end.map_or(now, |end| after(end, -LOOKAHEAD))), false);
         }
-        let kept = self.demand.kept(now);
+        let kept = self.kept(now);
         if kept > self.pool.held() {
             due = due.and_at(sensible(now), true);
         } else if let Some(end) = end {
@@ -296,12 +294,11 @@ impl Leased {
         self.pool.held() > 0 || self.report.since().is_some()
     }
 
-    /// What to ask for and to tell; `None` if that is nothing. `first`: what the first waiting head takes, and whether
-    /// a client waits for it.
+    /// What to ask for and to tell; `None` if that is nothing. `first`: what the first waiting head takes.
     pub(super) fn ask(
         &mut self,
         name: BudgetName,
-        first: Option<(u64, bool)>,
+        first: Option<(u64, Waits)>,
         terms: Terms,
     ) -> Option<BudgetAsk> {
         let Terms { speed, draining, again, offset, now } = terms;
@@ -311,7 +308,8 @@ impl Leased {
             self.pool.take(all, |run| self.report.give_back(run, now));
             self.demand.start_over();
         }
-        let lack = first.map_or(0, |(amount, interactive)| self.lack_of(amount, interactive, now));
+        let lack = first.map_or(0, |(amount, waits)| self.lack_of(amount, waits != Waits::Batch, now));
+        let alone = first.map_or_else(|| self.demand.is_live(), |(_, waits)| waits == Waits::LiveAlone);
         let spending = self.spending(speed);
         let most = self.most(spending).min(self.limit);
         let later = |moment: i64| self.pool.later_than(moment);
@@ -321,10 +319,10 @@ impl Leased {
             fresh: later(now.micros().saturating_sub(self.renewed_after())),
         };
         let (need, want) =
-            if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, most, now) };
+            if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, most, self.kept(now)) };
         // Others want the rest of a grant, and would get it back too old.
-        let heavy = self.is_crowded() && lack > most / 32;
-        let want = if heavy { need } else { want };
+        let enough = self.is_crowded() && (lack > most / 32 || alone);
+        let want = if enough { need } else { want };
         let (unused, settled) = self.report.tell(again, offset, now);
         if want == 0 && unused.is_empty() && settled.is_empty() {
             return None;
@@ -370,6 +368,11 @@ impl Leased {
         self.demand.start_over();
     }
 
+    /// Units that are kept in hand for interactive calls.
+    fn kept(&self, now: Timestamp) -> u64 {
+        self.demand.kept(self.weighs && self.is_crowded(), now)
+    }
+
     /// Whether others take what there is.
     fn is_crowded(&self) -> bool {
         self.lead > HORIZON / 2
@@ -409,6 +412,17 @@ impl Leased {
         }
         .max(1)
     }
+}
+
+/// Who waits for the units that the first head lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// A batch, which mostly has more.
+    Batch,
+    /// A client, before others.
+    Live,
+    /// A client, and nobody after it.
+    LiveAlone,
 }
 
 /// What an exchange is put together from.

@@ -2,6 +2,7 @@
 //! the heads' own turns.
 
 use super::Gate;
+use super::leased::Waits;
 use super::level::Level;
 use super::path::Path;
 use super::reason::{Blocked, Reason};
@@ -70,6 +71,16 @@ impl Gate {
                 Some(if first { interactive } else { batch })
             }
             (batch, interactive) => batch.or(interactive),
+        }
+    }
+
+    /// Who waits for what the first path at a level lacks.
+    pub(super) fn who_waits(&self, index: u32, first: u32) -> Waits {
+        let (path, waiting) = (&self.paths[first], &self.levels[index].waiting);
+        match (path.interactive, waiting.batch.len() + waiting.interactive.len(), path.heads.len()) {
+            (true, 1, 1) => Waits::LiveAlone,
+            (true, ..) => Waits::Live,
+            (false, ..) => Waits::Batch,
         }
     }
 

@@ -54,7 +54,7 @@ proptest! {
         let limits = Limits { max_concurrent: places, ..limits };
         let mut world = World::new(&limits, Accounting::Admission, 4, seed);
         (world.delay, world.lost, world.never_sent) = (delay, lost, 20);
-        (world.runs, world.live) = (40, items[0]);
+        (world.runs, world.live) = (40, items[..1].to_vec());
         batches(&mut world, 3, &items);
         let mut live: Vec<Timestamp> = live.iter().map(|after| START + millis(*after)).collect();
         live.sort();

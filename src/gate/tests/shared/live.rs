@@ -12,6 +12,17 @@ fn moments(count: u64, from: Timestamp, seed: u64) -> Vec<Timestamp> {
     (0..count).map(|_| next()).collect()
 }
 
+/// Moments at random, so many a second.
+fn at_random(per_second: f64, from: Timestamp, until: Timestamp, seed: u64) -> Vec<Timestamp> {
+    let (mut at, mut dice, mut moments) = (from, Dice(seed), Vec::new());
+    while at < until {
+        moments.push(at);
+        let part = (dice.below(1_000_000) + 1) as f64 / 1e6;
+        at = at + Duration::from_secs_f64(-part.ln() / per_second);
+    }
+    moments
+}
+
 /// How long live calls waited, the longest last.
 fn waits(world: &World) -> Vec<Duration> {
     let live = world.left.iter().filter(|left| left.interactive);
@@ -60,7 +71,7 @@ fn under_a_backlog_it_waits_for_two_intervals_at_most() {
 fn heavy_live_calls_at_several_workers_use_the_limit() {
     let heavy = Cost { input_tokens: 1_000, output_tokens: 3_100, ..CALL };
     let mut world = World::new(&tokens(2_000_000, MINUTE), Accounting::Admission, 4, 5);
-    world.live = heavy;
+    world.live = vec![heavy];
     let end = START + MINUTE * 5;
     // As many as the limit bears, twice over, and a few more at a third worker.
     for (number, every) in [(0, 123), (1, 123), (2, 1_230)] {
@@ -69,8 +80,26 @@ fn heavy_live_calls_at_several_workers_use_the_limit() {
     world.run(end);
     let used = world.units_between(START + MINUTE, end) as f64 / 8_000_000.0;
     println!("{used:.4} used by live calls");
-    assert!(used >= 0.97, "{used}");
+    assert!(used >= 0.985, "{used}");
     assert!(world.most_within(MINUTE + millis(20)) <= 2_000_000);
+}
+
+#[test]
+fn workers_that_make_few_calls_leave_the_others_what_they_do_not_need() {
+    let end = START + MINUTE * 5;
+    for shares in [[1.0, 1.0, 0.1, 0.1], [0.6, 0.6, 0.6, 0.6]] {
+        let mut world = World::new(&tokens(2_000_000, MINUTE), Accounting::Admission, 4, 5);
+        world.live = items(200, 8_000);
+        for (number, share) in shares.iter().enumerate() {
+            let per_second = share * 2_000_000.0 / 60.0 / 4_100.0;
+            world.workers[number].interactive(at_random(per_second, START, end, number as u64 + 3));
+        }
+        world.run(end);
+        let used = world.units_between(START + MINUTE, end) as f64 / 8_000_000.0;
+        println!("{used:.4} used by live calls of {shares:?}");
+        assert!(used >= 0.985, "{used} of {shares:?}");
+        assert!(world.most_within(MINUTE + millis(20)) <= 2_000_000);
+    }
 }
 
 #[test]
@@ -90,20 +119,13 @@ fn batches_leave_the_slot_that_is_kept_until_it_is_nearly_too_old() {
 fn calls_that_come_together_wait_for_no_new_slots() {
     let mut world = World::new(&per(6_000, MINUTE), Accounting::Admission, 4, 5);
     batches(&mut world, 4, &[CALL]);
-    let (mut at, mut dice) = (START + MINUTE, Dice(7));
-    // At random, five a second: one of five comes less than 45 ms after another.
-    let mut next = || {
-        let part = (dice.below(1_000_000) + 1) as f64 / 1e6;
-        at = at + Duration::from_secs_f64(-part.ln() / 5.0);
-        at
-    };
-    let moments: Vec<_> = (0..2_000).map(|_| next()).collect();
-    world.workers[0].interactive(moments);
-    let (start, end) = (START + MINUTE, at);
+    // One of five comes less than 45 ms after another.
+    let (start, end) = (START + MINUTE, START + MINUTE * 7);
+    world.workers[0].interactive(at_random(5.0, start, end, 7));
     world.run(end + MINUTE);
     let waits = waits(&world);
     let (late, used) = (waits[waits.len() * 99 / 100], world.units_between(start, end));
-    assert!(late <= millis(125), "{late:?}");
+    assert!(late <= millis(150), "{late:?}");
     let used = used as f64 / (100.0 * end.since(start).as_secs_f64());
     assert!(used >= 0.99, "{used}");
 }

@@ -46,6 +46,7 @@ pub(super) struct Worker {
     /// What it sends next, over and over; nothing: it has no backlog.
     pub(super) backlog: Vec<Cost>,
     next: usize,
+    next_live: usize,
     queued: bool,
     asked_since: Timestamp,
     /// How far its clock is ahead.
@@ -80,8 +81,8 @@ pub(super) struct World {
     pub(super) runs: u64,
     /// What calls use of what they reserve, in percent.
     pub(super) uses: u64,
-    /// What a live call takes.
-    pub(super) live: Cost,
+    /// What live calls take, in turn at each worker.
+    pub(super) live: Vec<Cost>,
     /// How many calls of a thousand are taken back before they are sent.
     pub(super) never_sent: u64,
     pub(super) most_in_flight: usize,
@@ -104,6 +105,7 @@ pub(super) fn worker(limits: &Limits, accounting: Accounting, skew: i64, start: 
         path,
         backlog: Vec::new(),
         next: 0,
+        next_live: 0,
         queued: false,
         asked_since: start,
         skew,
@@ -149,7 +151,7 @@ impl World {
             runs: 0,
             uses: 100,
             never_sent: 0,
-            live: CALL,
+            live: vec![CALL],
             most_in_flight: 0,
             granted: 0,
             unused: 0,
@@ -274,7 +276,8 @@ impl World {
         let local = worker.local(now);
         end_calls(worker, uses, now);
         while let Some(at) = worker.interactive_at.pop_front_if(|at| *at <= now) {
-            let cost = self.live;
+            let cost = self.live[worker.next_live % self.live.len()];
+            worker.next_live += 1;
             let tag = worker.local(at).micros() as u64;
             let head = Head { tag, interactive: true, cost, ..head(worker.path, 0) };
             worker.gate.enqueue(head, local).unwrap();
