@@ -3,9 +3,9 @@
 import contextlib
 import json
 import socket
-import sqlite3
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Callable, Iterator
 
 from fleet import FEW_FILES, Fleet
@@ -53,10 +53,8 @@ def faults(fleet: Fleet) -> list[list[Fault]]:
                [at("SluicegateStoreRefusing", "refusing"), at("SluicegateStalled", "refusing"),
                 at("SluicegateErrorsAnswered", "refusing"), at("SluicegateDiskLow", "store")],
                lambda: full_disk(fleet))],
-        [Fault("something else holds the database now and then", [at("SluicegateStoreSlow", "store")],
-               lambda: locked(fleet, hold=0.8, leave=0.05)),
-         Fault("something else holds the database", [at("SluicegateStoreNotCommitting", "store")],
-               lambda: locked(fleet, hold=60, leave=0))],
+        [Fault("the disk takes its time to sync", [at("SluicegateStoreSlow", "store")], lambda: there(fleet.slow_sync)),
+         Fault("the disk hangs", [at("SluicegateStoreNotCommitting", "store")], lambda: there(fleet.hung_sync))],
         [Fault("a batch that can't end within its window",
                [at("SluicegateDeadlineAtRisk", "late"), at("SluicegateBatchExpired", "late")],
                lambda: late_batch(fleet))],
@@ -137,18 +135,14 @@ def full_disk(fleet: Fleet) -> Iterator[None]:
         fleet.free_disk()
 
 
-def locked(fleet: Fleet, hold: float, leave: float) -> contextlib.AbstractContextManager:
-    """Another process' write transaction, as of somebody who opened the database by hand."""
-    def lock(ended: threading.Event) -> None:
-        connection = sqlite3.connect(fleet.store.database, timeout=20, isolation_level=None)
-        while not ended.is_set():
-            connection.execute("BEGIN IMMEDIATE")
-            ended.wait(hold)
-            connection.execute("ROLLBACK")
-            ended.wait(leave)
-        connection.close()
-
-    return meanwhile(lock)
+@contextlib.contextmanager
+def there(file: Path) -> Iterator[None]:
+    """A file is there meanwhile."""
+    file.touch()
+    try:
+        yield
+    finally:
+        file.unlink()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,10 @@ class NoAnswer(Exception):
     """A program that does not answer, or answers with an error."""
 
 
+class NotInTime(NoAnswer):
+    """What was waited for did not come."""
+
+
 def call(method: str, url: str, body: object = None, headers: dict | None = None, seconds: float = 20) -> bytes:
     """The body of the answer."""
     data = None if body is None else json.dumps(body).encode()
@@ -43,7 +47,7 @@ def until(what: str, holds, seconds: float, pause: float = 0.1):
         if found:
             return found
         if time.monotonic() > deadline:
-            raise NoAnswer(f"not within {seconds:.0f} s: {what}")
+            raise NotInTime(f"not within {seconds:.0f} s: {what}")
         time.sleep(pause)
 
 
@@ -80,7 +84,7 @@ class Program:
         self.log = self.folder / "log"
         self.process: subprocess.Popen | None = None
 
-    def run(self, command: list, ready: str, max_files: int | None = None) -> None:
+    def run(self, command: list, ready: str, max_files: int | None = None, environment: dict | None = None) -> None:
         """Starts it, and waits until a URL of it answers."""
         def limit() -> None:
             if max_files is not None:
@@ -88,8 +92,8 @@ class Program:
 
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(word) for word in command], cwd=self.folder, env=clean_environment(), start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=limit,
+                [str(word) for word in command], cwd=self.folder, env={**clean_environment(), **(environment or {})},
+                start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=limit,
             )
         until(f"{self.name} answers; it said: {self.tail()}", lambda: self.has_ended() or answers(ready), START_SECONDS)
         if self.has_ended():
@@ -134,25 +138,26 @@ class Upstream(Program):
 class Service(Program):
     """The service, on a data folder of its own unless the configuration names another store."""
 
-    def __init__(self, binary: Path, folder: Path, name: str, config: str, max_files: int | None = None) -> None:
+    def __init__(
+        self, binary: Path, folder: Path, name: str, config: str, max_files: int | None = None,
+        environment: dict | None = None,
+    ) -> None:
         super().__init__(folder, name)
         self.binary = binary
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.address}"
         self.max_files = max_files
+        self.environment = environment
         (self.folder / "sluicegate.toml").write_text(
             f'server.listen = "{self.address}"\nserver.drain_timeout = "1s"\nlog.level = "warn"\n'
             f'retry.min_delay = "20ms"\nretry.max_delay = "100ms"\n{config}'
         )
         self.start()
 
-    @property
-    def database(self) -> Path:
-        return self.folder / "sluicegate-data/store.db"
-
     def start(self) -> None:
-        self.run([self.binary, "serve", "--config", "sluicegate.toml"], f"{self.url}/livez", self.max_files)
+        self.run([self.binary, "serve", "--config", "sluicegate.toml"], f"{self.url}/livez", self.max_files,
+                 self.environment)
 
     def submit(self, model: str, items: int, **options: object) -> str:
         """Creates a batch of short requests for a model; its id."""
@@ -200,3 +205,9 @@ class Prometheus(Program):
         if data["resultType"] == "scalar":
             return [({}, float(data["result"][1]))]
         return [(each["metric"], float(each["value"][1])) for each in data["result"]]
+
+    def query_range(self, expression: str, seconds: int) -> list[list[float]]:
+        """The values of each series over the last seconds, as a panel draws them."""
+        now = time.time()
+        data = self.ask("query_range", query=expression, start=f"{now - seconds}", end=f"{now}", step="1")
+        return [[float(value) for _, value in each["values"]] for each in data["result"]]
