@@ -189,7 +189,8 @@ mod tests {
         let rules = "- alert: Good\n  runbook_url: docs/alerts.md#good\n- alert: Bare\n";
         fs::write(root.path().join("deploy/prometheus/alerts.yml"), rules).unwrap();
         fs::write(root.path().join("docs/alerts.md"), "## Good\n## Gone\n").unwrap();
-        let wrong = ["docs/alerts.md has no section Bare", "Bare has no link to its section", "Gone is no alert"];
+        let wrong =
+            ["docs/alerts.md has no section Bare", "Bare has no link to its section", "Gone is no alert"];
         assert_eq!(alerts_without_runbook(root.path()), wrong);
     }
 

@@ -22,8 +22,8 @@ KUSTOMIZED = ("base", "replicas")
 KUBERNETES = ("1.30.0", "1.37.0")
 OPERATOR = "monitoring.coreos.com/v1"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-# Of ten: what systemd calls exposure. 1.3 is what a network service that writes a folder comes to.
-EXPOSURE = 1.5
+# Of ten: what systemd calls exposure. A network service that writes one folder comes to 1.2.
+EXPOSURE = 1.3
 
 
 class Complaint(Exception):

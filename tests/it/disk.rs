@@ -29,7 +29,8 @@ async fn under_its_reserve_nothing_is_taken_and_nothing_is_spent() {
     assert_eq!(service.post("/v1/batches", &inline).await.refused(507)["code"], "storage_full");
     let ready = service.get("/readyz").await;
     assert_eq!((ready.status.as_u16(), ready.json()["reasons"].clone()), (503, json!(["disk_full"])));
-    let takes_work = |takes: f64| move |metrics: &Metrics| metrics.sum("sluicegate_store_takes_work", &[]) == takes;
+    let takes_work =
+        |takes: f64| move |metrics: &Metrics| metrics.sum("sluicegate_store_takes_work", &[]) == takes;
     let metrics = service.metrics_until("the store takes nothing", takes_work(0.0)).await;
     assert_eq!(metrics.sum("sluicegate_store_min_free_bytes", &[]), 1e15);
     // What there is can be read and changed.

@@ -7,10 +7,10 @@ from pathlib import Path
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULES = ("recording.yml", "alerts.yml")
 # Every duration is divided by this; nothing else of a rule or an expression changes.
-DIVISOR = 120
-SCRAPE_SECONDS = 0.5
+DIVISOR = 60
+SCRAPE_SECONDS = 1
 # What Grafana takes for `$__rate_interval` is four scrapes at least.
-RATE_INTERVAL = "2s"
+RATE_INTERVAL = "4s"
 RANGE = "30s"
 
 MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -39,8 +39,7 @@ def write_configuration(folder: Path, groups: dict[str, list[str]]) -> None:
         f"      - targets: {json.dumps(addresses)}\n        labels: {{deployment: {name}}}\n"
         for name, addresses in groups.items()
     ]
-    interval = f"{int(SCRAPE_SECONDS * 1000)}ms"
-    head = head.replace("interval: 15s", f"interval: {interval}")
+    head = head.replace("interval: 15s", f"interval: {SCRAPE_SECONDS}s")
     (folder / "prometheus.yml").write_text(head + found + "".join(targets))
 
 

@@ -82,7 +82,7 @@ class Fleet:
             schema = f"metrics_{os.getpid()}"
             store = f'store.url = "{self.postgres}"\nstore.schema = "{schema}"\n'
             for name in ("replica-a", "replica-b"):
-                shared = provider("good", good, 'requests = "20/s"')
+                shared = provider("good", good, 'requests = "1200/min"')
                 self.replicas.append(self._service(name, store + shared))
         for model in ("good", "refused", "broken", "bounced", "failing", "flaky", "starved", "paused"):
             self.lanes.submit(model, PLENTY)

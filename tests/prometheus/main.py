@@ -28,7 +28,7 @@ FIRE_SECONDS = 75
 RESOLVE_SECONDS = 75
 PANEL_SECONDS = 60
 # How far back a panel is looked at.
-SHOWN_SECONDS = 120
+SHOWN_SECONDS = 150
 REPLICA_ITEMS = 120
 
 
@@ -122,12 +122,12 @@ def try_everything(fleet: Fleet, checks: Checks) -> None:
     threads = [threading.Thread(target=provoke, args=(chain, watch, checks)) for chain in chains]
     for thread in threads:
         thread.start()
-    try_panels(prometheus, checks)
-    try_records(prometheus, checks)
     if fleet.replicas:
         noted(checks, "two replicas add up to what they did", lambda: try_replicas(fleet))
     for thread in threads:
         thread.join()
+    try_panels(prometheus, checks)
+    try_records(prometheus, checks)
     noted(checks, "no alert fires after the last fault", lambda: until(
         f"quiet: {watch.firing()}", lambda: not watch.firing(), QUIET_SECONDS))
     blamed = [labels for labels in watch.ever if labels.get("provider") == "good" and labels["deployment"] == "lanes"]

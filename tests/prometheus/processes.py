@@ -25,7 +25,7 @@ class NotInTime(NoAnswer):
     """What was waited for did not come."""
 
 
-def call(method: str, url: str, body: object = None, headers: dict | None = None, seconds: float = 20) -> bytes:
+def call(method: str, url: str, body: object = None, headers: dict | None = None, seconds: float = 60) -> bytes:
     """The body of the answer."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"content-type": "application/json", **(headers or {})} if data is not None else headers or {}
@@ -209,5 +209,5 @@ class Prometheus(Program):
     def query_range(self, expression: str, seconds: int) -> list[list[float]]:
         """The values of each series over the last seconds, as a panel draws them."""
         now = time.time()
-        data = self.ask("query_range", query=expression, start=f"{now - seconds}", end=f"{now}", step="1")
+        data = self.ask("query_range", query=expression, start=f"{now - seconds}", end=f"{now}", step="3")
         return [[float(value) for _, value in each["values"]] for each in data["result"]]
