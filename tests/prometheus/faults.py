@@ -155,7 +155,7 @@ def many_connections(fleet: Fleet) -> contextlib.AbstractContextManager:
     """Clients that connect and say nothing; those that the service closes connect again."""
     def connect(ended: threading.Event) -> None:
         with contextlib.ExitStack() as held:
-            for _ in range(FEW_FILES * 7 // 10):
+            for _ in range(FEW_FILES * 3 // 4):
                 held.enter_context(socket.create_connection(("127.0.0.1", fleet.late.port)))
                 if ended.is_set():
                     return

@@ -23,7 +23,7 @@ from fleet import Fleet
 from processes import NoAnswer, NotInTime, Prometheus, until
 
 HERE = Path(__file__).resolve().parent
-QUIET_SECONDS = 60
+QUIET_SECONDS = 90
 FIRE_SECONDS = 75
 RESOLVE_SECONDS = 75
 PANEL_SECONDS = 60
