@@ -1,7 +1,9 @@
 # syntax=docker/dockerfile:1
 
 FROM rust:1.95-slim-bookworm AS build
-# The C compiler and make are for SQLite, zstd and the TLS library, which are built from their sources.
+# The C compiler and make are for SQLite, zstd and the TLS library, which are built from their sources. Debian's packages
+# get no versions here: a stable release keeps only the latest of each.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends build-essential cmake \
     && rm -rf /var/lib/apt/lists/*
@@ -16,6 +18,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 
 FROM debian:bookworm-slim
 # Certificates for the providers' TLS, wget for the health check.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates wget \
     && rm -rf /var/lib/apt/lists/* \
@@ -23,12 +26,12 @@ RUN apt-get update \
     && install --directory --owner=sluicegate --group=sluicegate --mode=0700 /var/lib/sluicegate
 COPY --from=build /sluicegate /usr/local/bin/sluicegate
 USER 10001
+# The store is here, in the folder sluicegate-data, unless store.url or store.url_file says otherwise.
 WORKDIR /var/lib/sluicegate
 VOLUME /var/lib/sluicegate
 # Nothing outside of the volume is written, so the root may be read-only. Beyond loopback the service asks for keys, and
 # starts only if it has one: give it SLUICEGATE_ADMIN_KEY.
-ENV SLUICEGATE__SERVER__LISTEN=0.0.0.0:8080 \
-    SLUICEGATE__STORE__URL=sqlite:/var/lib/sluicegate/store.db
+ENV SLUICEGATE__SERVER__LISTEN=0.0.0.0:8080
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 # Liveness, not readiness: a full disk or a drain is no reason to be killed.

@@ -221,10 +221,20 @@ pub(super) fn charge(head: &SegmentHead, ahead_limit: u64) -> u64 {
     (u64::from(head.raw_bytes) + INDEX_BYTES).min(2 * ahead_limit)
 }
 
+/// The time to spare before a batch's deadline in seconds; negative by what it will be late.
+pub(super) fn slack_seconds(batch: &super::batches::ActiveBatch, now: Timestamp) -> f64 {
+    batch.record.deadline.since(now).as_secs_f64() - work_seconds(batch)
+}
+
+/// What the rest of a batch takes if it has its lanes to itself, in seconds.
+fn work_seconds(batch: &super::batches::ActiveBatch) -> f64 {
+    batch.alone.clamp(0.0, 1e9)
+}
+
 /// Where a batch stands among those of its app.
 pub(super) fn standing(batch: &super::batches::ActiveBatch, now: Timestamp) -> Standing {
     let left = batch.record.deadline.since(now);
-    let work = std::time::Duration::from_secs_f64(batch.alone.clamp(0.0, 1e9));
+    let work = std::time::Duration::from_secs_f64(work_seconds(batch));
     let slack = left.saturating_sub(work);
     Standing {
         priority: batch.record.options.priority,

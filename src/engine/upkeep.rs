@@ -49,7 +49,7 @@ impl Dispatcher {
         let oldest =
             running.clone().map(|batch| now.since(batch.record.created_at).as_secs_f64()).fold(0.0, f64::max);
         self.metrics.batches().set_oldest_pending(oldest);
-        let slack = running.map(|batch| super::leasing::standing(batch, now).slack.as_secs_f64());
+        let slack = running.map(|batch| super::leasing::slack_seconds(batch, now));
         self.metrics.batches().set_deadline_slack(slack.reduce(f64::min).unwrap_or(0.0));
     }
 

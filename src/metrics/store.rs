@@ -19,6 +19,10 @@ metrics! {
         size_bytes: IntGauge = "store_size_bytes" [];
         /// Bytes that are free where the store lies.
         disk_free_bytes: IntGauge = "disk_free_bytes" [];
+        /// Bytes that have to stay free there, or nothing new is taken: `store.min_free`; 0 with PostgreSQL.
+        min_free_bytes: IntGauge = "store_min_free_bytes" [];
+        /// 1 while new work is taken, 0 while the disk is full or refuses writes or the database is away.
+        takes_work: IntGauge = "store_takes_work" [];
         /// Commands that wait for the writer.
         writer_queue: IntGauge = "writer_queue" [];
     }
@@ -26,7 +30,9 @@ metrics! {
 
 impl StoreMetrics {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        Self::register(registry)
+        let metrics = Self::register(registry)?;
+        metrics.takes_work.set(1);
+        Ok(metrics)
     }
 
     /// A commit of so many rows became durable.
@@ -48,6 +54,16 @@ impl StoreMetrics {
     /// Bytes that are free where the store lies.
     pub fn set_disk_free_bytes(&self, bytes: u64) {
         self.disk_free_bytes.set(saturating(bytes));
+    }
+
+    /// Bytes that have to stay free where the store lies.
+    pub fn set_min_free_bytes(&self, bytes: u64) {
+        self.min_free_bytes.set(saturating(bytes));
+    }
+
+    /// Whether new work is taken.
+    pub fn set_takes_work(&self, takes: bool) {
+        self.takes_work.set(i64::from(takes));
     }
 
     /// Commands that wait for the writer.

@@ -44,7 +44,9 @@ fn names_are_pinned() {
     sluicegate_retries_total counter
     sluicegate_store_commit_rows histogram
     sluicegate_store_commit_seconds histogram
+    sluicegate_store_min_free_bytes gauge
     sluicegate_store_size_bytes gauge
+    sluicegate_store_takes_work gauge
     sluicegate_store_wal_bytes gauge
     sluicegate_tokens_total counter
     sluicegate_upstream_429_total counter

@@ -131,6 +131,7 @@ impl Store {
         let shared = Arc::new(Shared::new(metrics));
         let database = match location {
             StoreLocation::Sqlite(path) => {
+                shared.metrics.set_min_free_bytes(min_free);
                 let open = move || sqlite::Database::open(&path, min_free, worker, clock, shared);
                 let opened = tokio::task::spawn_blocking(open).await;
                 Database::Sqlite(Arc::new(opened.map_err(|_| StoreError::Closed)??))

@@ -145,6 +145,7 @@ impl Shared {
         self.gauges.free_bytes.store(free_bytes, Ordering::Relaxed);
         self.metrics.set_disk_free_bytes(free_bytes);
         if self.gauges.refusing.swap(refusing, Ordering::Relaxed) != refusing {
+            self.show_takes_work();
             tracing::warn!(
                 free_bytes,
                 "{}",
@@ -162,9 +163,14 @@ impl Shared {
     /// Tells whether the database's server is away; rings if that changes.
     pub(super) fn tell_away(&self, away: bool) {
         if self.gauges.away.swap(away, Ordering::Relaxed) != away {
+            self.show_takes_work();
             tracing::warn!("{}", if away { "the database is away" } else { "the database is back" });
             self.disk.ring();
         }
+    }
+
+    fn show_takes_work(&self) {
+        self.metrics.set_takes_work(!self.is_refusing() && !self.is_away());
     }
 
     /// Tells how large the log is.

@@ -78,9 +78,31 @@ pub(crate) fn unknown_metrics(root: &Path) -> Vec<String> {
         paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect::<String>()
     };
     let declared = read_all("src/metrics", &["rs"]);
-    let named = read_all("docs", &["md"]) + &read_all("deploy", &["yml"]);
+    let named = read_all("docs", &["md"]) + &read_all("deploy", &["yml", "yaml", "json"]);
     let unknown = metrics_in(&named).filter(|name| !declared.contains(&format!("\"{name}\"")));
     unknown.map(|name| format!("sluicegate_{name} is not declared")).collect()
+}
+
+/// Alerts without a section in `docs/alerts.md` or a link to it, and sections without an alert.
+pub(crate) fn alerts_without_runbook(root: &Path) -> Vec<String> {
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let (rules, runbook) = (read("deploy/prometheus/alerts.yml"), read("docs/alerts.md"));
+    let named = |text: &str, before: &str| -> Vec<String> {
+        text.lines().filter_map(|line| line.trim().strip_prefix(before)).map(str::to_owned).collect()
+    };
+    let (alerts, sections) = (named(&rules, "- alert: "), named(&runbook, "## "));
+    let links = named(&rules, "runbook_url: docs/alerts.md#");
+    let mut wrong = Vec::new();
+    for alert in &alerts {
+        if !sections.contains(alert) {
+            wrong.push(format!("docs/alerts.md has no section {alert}"));
+        }
+        if !links.contains(&alert.to_lowercase()) {
+            wrong.push(format!("{alert} has no link to its section"));
+        }
+    }
+    wrong.extend(sections.iter().filter(|it| !alerts.contains(it)).map(|it| format!("{it} is no alert")));
+    wrong
 }
 
 /// Names after `sluicegate_`, without what a histogram's series add.
@@ -156,6 +178,20 @@ mod tests {
         fs::write(root.path().join("docs/a.md"), "`sluicegate_real_seconds_count` `sluicegate_gone_total`")
             .unwrap();
         assert_eq!(unknown_metrics(root.path()), ["sluicegate_gone_total is not declared"]);
+    }
+
+    #[test]
+    fn alerts_without_a_runbook_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["docs", "deploy/prometheus"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let rules = "- alert: Good\n  runbook_url: docs/alerts.md#good\n- alert: Bare\n";
+        fs::write(root.path().join("deploy/prometheus/alerts.yml"), rules).unwrap();
+        fs::write(root.path().join("docs/alerts.md"), "## Good\n## Gone\n").unwrap();
+        let wrong =
+            ["docs/alerts.md has no section Bare", "Bare has no link to its section", "Gone is no alert"];
+        assert_eq!(alerts_without_runbook(root.path()), wrong);
     }
 
     #[test]

@@ -52,6 +52,11 @@ fn documents_name_only_metrics_that_exist() {
 }
 
 #[test]
+fn every_alert_has_its_runbook() {
+    assert_none(&documents::alerts_without_runbook(&root()));
+}
+
+#[test]
 fn the_top_level_is_complete() {
     assert_none(&documents::missing_top_level(&root()));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Process, Service, Settings, chats, eventually, upstream};
+use crate::harness::{Metrics, Process, Service, Settings, chats, eventually, upstream};
 
 fn waits_for_disk(batch: &Value) -> bool {
     batch["sluicegate"]["waiting"][0]["reason"] == "disk"
@@ -29,6 +29,10 @@ async fn under_its_reserve_nothing_is_taken_and_nothing_is_spent() {
     assert_eq!(service.post("/v1/batches", &inline).await.refused(507)["code"], "storage_full");
     let ready = service.get("/readyz").await;
     assert_eq!((ready.status.as_u16(), ready.json()["reasons"].clone()), (503, json!(["disk_full"])));
+    let takes_work =
+        |takes: f64| move |metrics: &Metrics| metrics.sum("sluicegate_store_takes_work", &[]) == takes;
+    let metrics = service.metrics_until("the store takes nothing", takes_work(0.0)).await;
+    assert_eq!(metrics.sum("sluicegate_store_min_free_bytes", &[]), 1e15);
     // What there is can be read and changed.
     service.post(&format!("/v1/batches/{id}"), &json!({"priority": 7})).await.ok();
     service.until(&id, "it waits for the disk", waits_for_disk).await;
@@ -36,6 +40,7 @@ async fn under_its_reserve_nothing_is_taken_and_nothing_is_spent() {
     service.stop().await;
     let service = Service::start(settings).await;
     assert_eq!(service.ended(&id).await["request_counts"]["completed"], 10);
+    service.metrics_until("the store takes work", takes_work(1.0)).await;
 }
 
 /// Writes zeros until the disk takes no more.

@@ -85,6 +85,19 @@ async fn metrics_have_their_names_and_add_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_will_be_late_shows_by_how_much() {
+    let upstream = upstream("").await;
+    let service = Service::start(Settings::new(&upstream).with(r#"limits = { requests = "1/s" }"#)).await;
+    let id = service.submit(&chats(400, ""), json!({"completion_window": "60s"})).await;
+    let slack = |metrics: &Metrics| metrics.sum("sluicegate_deadline_slack_seconds", &[]);
+    service
+        .metrics_until("some 340 s are missing", |metrics| (-400.0..-280.0).contains(&slack(metrics)))
+        .await;
+    service.post(&format!("/v1/batches/{id}/cancel"), &json!({})).await.ok();
+    service.metrics_until("no batch runs", |metrics| slack(metrics) == 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn probes_models_and_the_description_need_no_key() {
     let upstream = upstream("").await;
     let settings = Settings::new(&upstream).with("providers.up.lanes = [{ match = \"demo-small\" }]");

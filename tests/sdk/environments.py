@@ -12,29 +12,31 @@ INSTALL_SECONDS = 300
 TRIES = 3
 
 
-def python(folder: Path, requirement: str) -> Path:
-    """A virtual environment holding `requirement`; its interpreter."""
+def python(folder: Path, requirement: str | list[str]) -> Path:
+    """A virtual environment holding what is required, one package or several; its interpreter."""
+    required = [requirement] if isinstance(requirement, str) else requirement
     interpreter = folder / "bin" / "python"
 
     def install() -> None:
         run([sys.executable, "-m", "venv", str(folder)])
-        run([str(interpreter), "-m", "pip", "install", "--quiet", requirement])
+        run([str(interpreter), "-m", "pip", "install", "--quiet", *required])
 
-    make_once(folder, [requirement, sys.version], install)
+    make_once(folder, [*required, sys.version], install)
     return interpreter
 
 
-def node(folder: Path, requirement: str) -> Path:
-    """A folder whose scripts can import `requirement`."""
+def node(folder: Path, requirement: str | list[str]) -> Path:
+    """A folder whose scripts can import what is required, one package or several."""
+    required = [requirement] if isinstance(requirement, str) else requirement
 
     def install() -> None:
         folder.mkdir(parents=True)
         (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
         flags = ["--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
-        run(["npm", "install", *flags, requirement], cwd=folder)
+        run(["npm", "install", *flags, *required], cwd=folder)
 
     node_version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
-    make_once(folder, [requirement, node_version], install)
+    make_once(folder, [*required, node_version], install)
     return folder
 
 
