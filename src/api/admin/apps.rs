@@ -14,7 +14,7 @@ use crate::store::AppReport;
 
 use super::super::body::require_json;
 use super::super::error::{ApiError, Result};
-use super::super::fields::{Fields, wrong_type};
+use super::super::fields::{Fields, WholeNumber, wrong_type};
 use super::super::list::List;
 use super::super::query::Query;
 use super::super::state::Api;
@@ -124,7 +124,7 @@ fn read_settings(body: &[u8]) -> Result<AppSettings> {
     let settings = AppSettings {
         weight: weight(&mut fields)?,
         limits: fields.raw("limits").map(read_limits).transpose()?.unwrap_or_default(),
-        items_queued: fields.take("items_queued", "a whole number or null")?,
+        items_queued: items_queued(&mut fields)?,
         bytes_stored: fields.raw("bytes_stored").map(size).transpose()?,
     };
     fields.finish(&FIELDS)?;
@@ -132,15 +132,23 @@ fn read_settings(body: &[u8]) -> Result<AppSettings> {
 }
 
 fn weight(fields: &mut Fields<'_>) -> Result<u32> {
-    let weight = fields.take::<i64>("weight", "a whole number")?.unwrap_or(1);
+    let weight = fields.take::<WholeNumber>("weight", "a whole number")?.map_or(1, |weight| weight.0);
     let weight = u32::try_from(weight).ok().filter(|weight| (1..=MOST_WEIGHT).contains(weight));
     weight.ok_or_else(|| {
         ApiError::invalid("weight", format!("Invalid 'weight': it must be from 1 to {MOST_WEIGHT}."))
     })
 }
 
+fn items_queued(fields: &mut Fields<'_>) -> Result<Option<u64>> {
+    let name = "items_queued";
+    let Some(most) = fields.take::<WholeNumber>(name, "a whole number or null")? else { return Ok(None) };
+    let most = u64::try_from(most.0);
+    most.map(Some).map_err(|_| ApiError::invalid(name, "Invalid 'items_queued': it must not be negative."))
+}
+
 fn size(value: &RawValue) -> Result<u64> {
-    let text = serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
+    let number = serde_json::from_str::<WholeNumber>(value.get()).map(|number| number.0.to_string());
+    let text = serde_json::from_str::<String>(value.get()).or(number).unwrap_or_default();
     let wrong = |_| wrong_type("bytes_stored", "a number of bytes or a size such as \"8GiB\"", value);
     parse_size(&text).map_err(wrong)
 }
