@@ -52,6 +52,11 @@ fn documents_name_only_metrics_that_exist() {
 }
 
 #[test]
+fn every_part_of_the_source_is_on_the_page_of_the_architecture() {
+    assert_none(&documents::unnamed_parts(&root()));
+}
+
+#[test]
 fn the_top_level_is_complete() {
     assert_none(&documents::missing_top_level(&root()));
 }

@@ -20,10 +20,13 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -33,6 +36,7 @@ sys.path.insert(0, str(HERE.parent / "sdk"))
 
 from blocks import Block, blocks_of  # noqa: E402
 from counting import run_and_exit  # noqa: E402
+from service import free_ports  # noqa: E402
 
 BINARY, INTERPRETER, NODE_FOLDER = (Path(argument) for argument in sys.argv[1:4])
 SERVICE, KEYED = os.environ["SLUICEGATE_URL"], os.environ["SLUICEGATE_TEST_KEYED"]
@@ -64,6 +68,7 @@ class Place:
         shutil.copy(ROOT / "examples/requests.jsonl", self.work)
         for name in ("data", "backup", "etc"):
             (folder / name).mkdir()
+        (folder / "etc/admin.key").write_text(ADMIN_KEY)
         self.replaced = {
             "http://127.0.0.1:8080": SERVICE, "http://127.0.0.1:8000": UPSTREAM,
             "127.0.0.1:11434": UPSTREAM.removeprefix("http://"),
@@ -150,7 +155,60 @@ def run_json(place: Place, block: Block) -> None:
         ask(SERVICE, "/v1/batches", value)
 
 
-RUN = {"sh": run_sh, "python": run_python, "js": run_js, "toml": run_toml, "json": run_json}
+def run_nginx(place: Place, block: Block) -> None:
+    """A real nginx in front of the service, followed results through it."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") or skip("there is no nginx here")
+    [port] = free_ports(1)
+    text = place.text_of(block).replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
+    config = place.folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; pid {place.folder}/nginx.pid; error_log stderr;\nevents {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {place.folder}; proxy_temp_path {place.folder};\n{text}}}\n"
+    )
+    make_certificate(place)
+    process = subprocess.Popen([program, "-e", "stderr", "-c", config], stdin=subprocess.DEVNULL)
+    try:
+        batch = place.environment["BATCH_ID"]
+        results = wait_for(f"https://127.0.0.1:{port}/v1/batches/{batch}/results?follow=true", process)
+        if len(results.splitlines()) != len(BATCH["requests"]):
+            raise AssertionError(f"results through nginx: {results}")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def make_certificate(place: Place) -> None:
+    files = ["-keyout", place.folder / "etc/tls.key", "-out", place.folder / "etc/tls.pem"]
+    place.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", *files], "", {})
+
+
+def wait_for(url: str, process: subprocess.Popen) -> str:
+    """What a server says once it listens."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    until = time.monotonic() + SECONDS
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(url, timeout=SECONDS, context=trusting) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError:
+            raise
+        except urllib.error.URLError:
+            time.sleep(0.05)
+    raise AssertionError(f"{url} does not answer")
+
+
+def run_caddy(place: Place, block: Block) -> None:
+    program = shutil.which("caddy") or skip("there is no Caddy here")
+    (place.work / "Caddyfile").write_text(place.text_of(block))
+    place.run([program, "validate", "--adapter", "caddyfile", "--config", "Caddyfile"], "", {"HOME": str(place.folder)})
+
+
+def skip(why: str) -> str:
+    raise unittest.SkipTest(why)
+
+
+RUN = {"nginx": run_nginx, "caddy": run_caddy, "sh": run_sh, "python": run_python, "js": run_js, "toml": run_toml, "json": run_json}
 
 
 class Documents(unittest.TestCase):

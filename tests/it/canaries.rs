@@ -129,7 +129,10 @@ async fn secrets_are_seen_by_those_they_are_for() {
             assert_without(&format!("{what} at {level}"), text.as_bytes(), &operators);
             answers.push(text);
         }
-        assert!(answers.iter().any(|text| text.contains("The key *** may not ask")), "it was quoted: {answers:?}");
+        assert!(
+            answers.iter().any(|text| text.contains("The key *** may not ask")),
+            "it was quoted: {answers:?}"
+        );
         assert!(answers.iter().any(|text| text.contains(CUSTOM_ID)), "what is looked for would be found");
 
         let stopped = client.submit(&[chat("item-0", "[[401]] stop")], json!({})).await;
@@ -175,14 +178,17 @@ async fn answers_of(
         said.push((path, admin.get(path).await.text));
     }
     let live = |act: &str, model: &str| {
-        let body = json!({"model": model, "messages": [{"role": "user", "content": format!("{act} {PROMPT}")}]});
+        let body =
+            json!({"model": model, "messages": [{"role": "user", "content": format!("{act} {PROMPT}")}]});
         client
             .request(Method::POST, "/v1/chat/completions")
             .header("x-client-request-id", CLIENT_HEADER)
             .header("sluicegate-max-wait", "100ms")
             .json(&body)
     };
-    for (act, model) in [("[[400]]", "m"), ("[[500]]", "m"), ("[[429]]", "m"), ("", "away-a"), ("", "proxied-a")] {
+    for (act, model) in
+        [("[[400]]", "m"), ("[[500]]", "m"), ("[[429]]", "m"), ("", "away-a"), ("", "proxied-a")]
+    {
         said.push(("a live call", client.send(live(act, model)).await.text));
     }
     said.push(("a bad key", process.with_key(&format!("{key}x")).get("/v1/files").await.text));
@@ -190,7 +196,8 @@ async fn answers_of(
     said.push(("no JSON", client.upload(format!("{PROMPT}\n")).await.text));
     let bad = jsonl(&[json!({"custom_id": CUSTOM_ID, "method": "PUT", "url": PROMPT, "body": {}})]);
     let file = id_of(&client.upload(bad).await.ok());
-    let asked = json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
+    let asked =
+        json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
     said.push(("a bad line", client.post("/v1/batches", &asked).await.text));
     said
 }
@@ -214,7 +221,8 @@ async fn configurations_are_shown_without_secrets() {
         assert_without(&format!("{arguments:?}"), &said, &OPERATORS);
     }
     // Neither when it is wrong.
-    let wrong = settings.with("providers.up.kind = \"nobody\"\nproviders.up.http = \"3\"\nlimits.requests = \"x\"");
+    let wrong =
+        settings.with("providers.up.kind = \"nobody\"\nproviders.up.http = \"3\"\nlimits.requests = \"x\"");
     let said = said_by(&wrong, &["config", "check"]);
     assert!(holds(&said, "nobody"), "{}", String::from_utf8_lossy(&said));
     assert_without("what is wrong", &said, &OPERATORS);

@@ -237,7 +237,10 @@ async fn lists_cursors_and_idempotency_keys_are_each_apps_own() {
     let listed =
         |page: Value| -> Vec<String> { page["data"].as_array().unwrap().iter().map(id_of).collect() };
     assert_eq!(listed(second.get("/v1/batches").await.ok()), [own.as_str()]);
-    assert_eq!(listed(second.get(&format!("/v1/batches?metadata[team]={}", TOLD[0])).await.ok()), [own.as_str()]);
+    assert_eq!(
+        listed(second.get(&format!("/v1/batches?metadata[team]={}", TOLD[0])).await.ok()),
+        [own.as_str()]
+    );
     let files = listed(second.get("/v1/files").await.ok());
     assert!(
         !files.is_empty() && files.iter().all(|file| !theirs.ids().contains(&file.as_str())),
