@@ -28,10 +28,10 @@ class Watch:
         while True:
             try:
                 status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
-                rss = int(status.split("VmRSS:")[1].split()[0]) / 1024
+                rss, own = (int(status.split(f"{name}:")[1].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
                 files = len(os.listdir(f"/proc/{self.pid}/fd"))
                 store = sum(part.stat().st_size for part in self.folder.glob("store.db*")) / 1e6
-                self.samples.append(((time.monotonic() - started) / 3600, rss, files, store))
+                self.samples.append(((time.monotonic() - started) / 3600, rss, files, store, own))
             except (OSError, IndexError):
                 return
             if self.stop.wait(EVERY):
@@ -40,8 +40,8 @@ class Watch:
     def latest(self):
         if not self.samples:
             return "no sample yet"
-        _, rss, files, store = self.samples[-1]
-        return f"{rss:.1f} MB resident, {files} files, store {store:.1f} MB"
+        _, rss, files, store, own = self.samples[-1]
+        return f"{rss:.1f} MB resident ({own:.1f} anonymous), {files} files, store {store:.1f} MB"
 
     def end(self):
         self.stop.set()
@@ -64,7 +64,7 @@ def judge(soak, watch, seed):
     warm = [sample for sample in watch.samples if sample[0] >= hours * WARM_UP]
     quarter = max(1, len(warm) // 4)
     found = {}
-    for index, name in ((1, "resident MB"), (2, "open files"), (3, "store MB")):
+    for index, name in ((1, "resident MB"), (4, "of it anonymous MB"), (2, "open files"), (3, "store MB")):
         values = [sample[index] for sample in warm]
         first, last = statistics.median(values[:quarter]), statistics.median(values[-quarter:])
         found[name] = (slope([(sample[0], sample[index]) for sample in warm]), first, last)
