@@ -1,4 +1,5 @@
-"""Runs the SDK suites and the examples, each against a service of its own, and counts what passed."""
+"""Runs the SDK suites, the examples, what the documents show and generated calls, each against a service of its own, and
+counts what passed."""
 
 import argparse
 import os
