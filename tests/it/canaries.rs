@@ -84,8 +84,8 @@ async fn settings(level: &str) -> Settings {
         base_url = "http://{provider}/v1"
         auth = "bearer"
         api_key_file = "{key}"
-        headers = {{ x-tenant = "{HEADER}" }}
-        query = {{ tenant = "{QUERY}" }}
+        headers = {{ x-gateway-secret = "{HEADER}" }}
+        query = {{ access_token = "{QUERY}" }}
         [providers.proxied]
         base_url = "http://provider.invalid/v1"
         proxy = "http://user:{PROXY_PASSWORD}@127.0.0.1:9"
