@@ -47,12 +47,19 @@ def main() -> int:
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     interpreter = environments.python(folder / "schemathesis", SCHEMATHESIS)
-    with Service(arguments.binary.resolve(), folder / "service.log") as service:
+    with Impatient(arguments.binary.resolve(), folder / "service.log") as service:
         known = Known(service.keyed_url)
         tidying = Tidying(known)
         output, code = run(interpreter, service, known, arguments, folder)
         tidying.end()
     return judge(output, code, service, folder, arguments)
+
+
+class Impatient(Service):
+    """What waits in the gate is refused soon: calls of paused lanes would take their whole time."""
+
+    def _run(self, *arguments: str, **environment: str) -> None:
+        super()._run(*arguments, SLUICEGATE__INTERACTIVE__MAX_WAIT="200ms", **environment)
 
 
 class Known:
@@ -91,19 +98,21 @@ class Tidying:
 
     def _tidy(self) -> None:
         while not self.stop.wait(0.3):
-            self._settle()
+            for batch in self.known.ask("GET", "/v1/batches?status=in_progress&limit=100")["data"]:
+                self._try("POST", f"/v1/batches/{batch['id']}/cancel")
+            for limit in self.known.ask("GET", "/v1/budget")["data"]:
+                if limit["state"] == "paused":
+                    lane = {"provider": limit["provider"], "model": limit["model"]}
+                    self._try("POST", "/admin/v1/lanes/resume", json.dumps(lane).encode())
+            self._try("PUT", "/admin/v1/apps/default", b"{}")
 
-    def _settle(self) -> None:
-        for batch in self.known.ask("GET", "/v1/batches?status=in_progress&limit=100")["data"]:
-            try:
-                self.known.ask("POST", f"/v1/batches/{batch['id']}/cancel")
-            except urllib.error.HTTPError:
-                pass  # It has ended by itself.
-        for limit in self.known.ask("GET", "/v1/budget")["data"]:
-            if limit["state"] == "paused":
-                lane = {"provider": limit["provider"], "model": limit["model"]}
-                self.known.ask("POST", "/admin/v1/lanes/resume", json.dumps(lane).encode())
-        self.known.ask("PUT", "/admin/v1/apps/default", b"{}")
+    def _try(self, method: str, path: str, body: bytes | None = None) -> None:
+        """The batch may have ended by itself, the lane have been resumed by another call."""
+        try:
+            self.known.ask(method, path, body)
+        except urllib.error.HTTPError as error:
+            if error.code >= 500:
+                raise
 
     def end(self) -> None:
         self.stop.set()
