@@ -9,7 +9,7 @@ use axum::routing::post;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Process, Settings, chat, chats, eventually, id_of, jsonl, postgres, upstream};
+use crate::harness::{Process, Settings, chat, chats, id_of, jsonl, postgres, upstream};
 
 const PROVIDER_KEY: &str = "sk-canary-provider-0a1b2c3d";
 const ADMIN_KEY: &str = "canary-admin-key-4e5f6a7b8c9d";
