@@ -27,7 +27,6 @@ sys.path.insert(0, str(HERE.parent / "sdk"))
 import environments  # noqa: E402
 from service import ADMIN_KEY, Service  # noqa: E402
 
-SCHEMATHESIS = "schemathesis==4.32.*"
 FULL_CASES = 20_000
 LINES = b"".join(
     json.dumps({"custom_id": f"item-{number}", "method": "POST", "url": "/v1/chat/completions",
@@ -46,7 +45,7 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    interpreter = environments.python(folder / "schemathesis", SCHEMATHESIS)
+    interpreter = environments.python(folder / "schemathesis", environments.SCHEMATHESIS)
     with Impatient(arguments.binary.resolve(), folder / "service.log") as service:
         known = Known(service.keyed_url)
         tidying = Tidying(known)

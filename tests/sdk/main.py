@@ -96,6 +96,7 @@ def suites_in(folder: Path, only: list[str] | None, binary: Path) -> list[tuple[
         command = [sys.executable, "tests/docs/main.py", str(binary), str(interpreter), str(place)]
         suites.append(("docs", "documents", command, ROOT))
     if wanted("hostile"):
+        environments.python(folder / "hostile" / "schemathesis", environments.SCHEMATHESIS)
         command = [sys.executable, "tests/hostile/main.py", "--binary", str(binary), "--folder", str(folder / "hostile")]
         suites.append(("hostile", "hostile calls", command, ROOT))
     return suites
