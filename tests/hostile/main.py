@@ -120,7 +120,7 @@ class Tidying:
 
 def run(interpreter: Path, service: Service, known: Known, arguments: argparse.Namespace, folder: Path) -> tuple[str, int]:
     """Output and exit code of schemathesis."""
-    examples = 400 if arguments.full else 4
+    examples = 400 if arguments.full else 8
     phases = "examples,coverage,fuzzing,stateful" if arguments.full else "examples,fuzzing,stateful"
     command = [
         interpreter, "-m", "schemathesis.cli", "--config-file", HERE / "schemathesis.toml", "run", ROOT / "openapi.yaml",
