@@ -96,10 +96,9 @@ impl TryFrom<Number> for WholeNumber {
     type Error = &'static str;
 
     fn try_from(number: Number) -> std::result::Result<Self, Self::Error> {
-        // Up to here every whole number has a floating one of its own.
+        // Up to here every whole number has a floating one of its own, so that none is cut.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         let whole = number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() <= EXACT);
-        #[expect(clippy::cast_possible_truncation, reason = "it has no fraction and lies within ±2^53")]
         let whole = whole.map(|value| value as i64);
         number.as_i64().or(whole).map(Self).ok_or("not a whole number")
     }

@@ -124,7 +124,7 @@ fn read_settings(body: &[u8]) -> Result<AppSettings> {
     let settings = AppSettings {
         weight: weight(&mut fields)?,
         limits: fields.raw("limits").map(read_limits).transpose()?.unwrap_or_default(),
-        items_queued: items_queued(&mut fields)?,
+        items_queued: fields.raw("items_queued").map(items_queued).transpose()?,
         bytes_stored: fields.raw("bytes_stored").map(size).transpose()?,
     };
     fields.finish(&FIELDS)?;
@@ -139,11 +139,10 @@ fn weight(fields: &mut Fields<'_>) -> Result<u32> {
     })
 }
 
-fn items_queued(fields: &mut Fields<'_>) -> Result<Option<u64>> {
-    let name = "items_queued";
-    let Some(most) = fields.take::<WholeNumber>(name, "a whole number or null")? else { return Ok(None) };
-    let most = u64::try_from(most.0);
-    most.map(Some).map_err(|_| ApiError::invalid(name, "Invalid 'items_queued': it must not be negative."))
+fn items_queued(value: &RawValue) -> Result<u64> {
+    let most = serde_json::from_str::<WholeNumber>(value.get()).ok();
+    let most = most.and_then(|most| u64::try_from(most.0).ok());
+    most.ok_or_else(|| wrong_type("items_queued", "a whole number or null", value))
 }
 
 fn size(value: &RawValue) -> Result<u64> {
@@ -174,6 +173,11 @@ mod tests {
         assert_eq!(settings.limits.day_starts, Some(27_000));
         assert_eq!((settings.items_queued, settings.bytes_stored), (Some(1_000), Some(8 << 30)));
         assert_eq!(read_settings(b"{}").unwrap(), AppSettings::default());
+        let pointed =
+            br#"{"weight":3.0,"items_queued":1e3,"bytes_stored":8.0,"limits":{"requests":7.0,"burst":2.0}}"#;
+        let pointed = read_settings(pointed).unwrap();
+        assert_eq!((pointed.weight, pointed.items_queued, pointed.bytes_stored), (3, Some(1_000), Some(8)));
+        assert_eq!(pointed.limits.requests, rates[1..]);
     }
 
     #[test]
