@@ -120,12 +120,12 @@ class Tidying:
 
 def run(interpreter: Path, service: Service, known: Known, arguments: argparse.Namespace, folder: Path) -> tuple[str, int]:
     """Output and exit code of schemathesis."""
-    examples = 400 if arguments.full else 8
+    examples, workers = (600, 4) if arguments.full else (8, 1)
     phases = "examples,coverage,fuzzing,stateful" if arguments.full else "examples,fuzzing,stateful"
     command = [
         interpreter, "-m", "schemathesis.cli", "--config-file", HERE / "schemathesis.toml", "run", ROOT / "openapi.yaml",
         "--url", service.keyed_url, "--header", f"Authorization: Bearer {ADMIN_KEY}", "--mode", "all",
-        "--max-examples", examples, "--seed", arguments.seed, "--phases", phases, "--continue-on-failure",
+        "--max-examples", examples, "--workers", workers, "--seed", arguments.seed, "--phases", phases, "--continue-on-failure",
         "--report", "ndjson", "--report-ndjson-path", folder / "report.ndjson", *arguments.rest,
     ]
     environment = {
