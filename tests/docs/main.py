@@ -208,7 +208,7 @@ def skip(why: str) -> str:
     raise unittest.SkipTest(why)
 
 
-RUN = {"nginx": run_nginx, "caddy": run_caddy, "sh": run_sh, "python": run_python, "js": run_js, "toml": run_toml, "json": run_json}
+RUN = {"nginx": run_nginx, "caddy": run_caddy, "sh": run_sh, "bash": run_sh, "python": run_python, "js": run_js, "toml": run_toml, "json": run_json}
 
 
 class Documents(unittest.TestCase):
