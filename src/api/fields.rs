@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::error::{ApiError, Refusal, Result};
@@ -85,6 +87,23 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A whole number as JSON has it: `3`, and `3.0` and `3e0` too, which are the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Number")]
+pub(crate) struct WholeNumber(pub(crate) i64);
+
+impl TryFrom<Number> for WholeNumber {
+    type Error = &'static str;
+
+    fn try_from(number: Number) -> std::result::Result<Self, Self::Error> {
+        // Up to here every whole number has a floating one of its own, so that none is cut.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let whole = number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() <= EXACT);
+        let whole = whole.map(|value| value as i64);
+        number.as_i64().or(whole).map(Self).ok_or("not a whole number")
+    }
+}
+
 /// 400 `unknown_parameter` naming the nearest of `known`.
 pub(crate) fn unknown(name: &str, known: &[&str]) -> ApiError {
     let short: String = name.chars().take(100).collect();
@@ -108,4 +127,21 @@ pub(crate) fn wrong_type(name: &str, expected: &str, got: &RawValue) -> ApiError
     let instead = if expected.contains("number") && got == "a number" { "another one" } else { got };
     let why = format!("Invalid type for '{name}': expected {expected}, but got {instead} instead.");
     ApiError::new(Refusal::InvalidType, why).param(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_may_be_written_with_a_point_or_an_exponent() {
+        let read = |text: &str| serde_json::from_str::<WholeNumber>(text).ok().map(|number| number.0);
+        let whole = [("3", 3), ("-99.0", -99), ("3e2", 300), ("9223372036854775807", i64::MAX)];
+        for (text, number) in whole {
+            assert_eq!(read(text), Some(number), "{text}");
+        }
+        for text in ["1.5", "\"3\"", "1e300", "18446744073709551615", "true", "null"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 }

@@ -80,10 +80,21 @@ impl Query {
     }
 
     /// The pairs of a bracketed object, such as `metadata[team]=x`.
-    pub(crate) fn object(&self, name: &str) -> Vec<(String, String)> {
+    ///
+    /// # Errors
+    /// 400 `invalid_value` if one of its keys is there twice: no object has two values for one.
+    pub(crate) fn object(&self, name: &str) -> Result<Vec<(String, String)>> {
         let inner =
             |key: &str| Some(key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?.to_owned());
-        self.0.iter().filter_map(|(key, value)| Some((inner(key)?, value.clone()))).collect()
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for (key, value) in self.0.iter().filter_map(|(key, value)| Some((inner(key)?, value.clone()))) {
+            if pairs.iter().any(|(other, _)| *other == key) {
+                let param = format!("{name}[{}]", key.chars().take(100).collect::<String>());
+                return Err(ApiError::invalid(&param, format!("'{param}' is given twice.")));
+            }
+            pairs.push((key, value));
+        }
+        Ok(pairs)
     }
 
     /// Every pair, for calls that take their options from the query.
@@ -136,6 +147,8 @@ mod tests {
         let query =
             Query::of(&[("metadata[a]", "1"), ("metadata[b c]", "2"), ("metadata", "3"), ("x[a]", "4")]);
         let expected = [("a".to_owned(), "1".to_owned()), ("b c".to_owned(), "2".to_owned())];
-        assert_eq!(query.object("metadata"), expected);
+        assert_eq!(query.object("metadata").unwrap(), expected);
+        let twice = Query::of(&[("metadata[a]", "1"), ("metadata[a]", "2")]);
+        assert_eq!(twice.object("metadata").unwrap_err().refusal(), Refusal::InvalidValue);
     }
 }

@@ -35,6 +35,15 @@ pub(crate) fn missing_top_level(root: &Path) -> Vec<String> {
     TOP_LEVEL.iter().filter(|name| !root.join(name).exists()).map(|name| format!("missing: {name}")).collect()
 }
 
+/// Folders and files right below `src` that the architecture's page doesn't name in code.
+pub(crate) fn unnamed_parts(root: &Path) -> Vec<String> {
+    let page = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let parts = fs::read_dir(root.join("src")).unwrap().map(|entry| entry.unwrap().file_name());
+    let parts = parts.map(|name| format!("src/{}", name.to_string_lossy()));
+    let unnamed = parts.filter(|part| !page.contains(&format!("`{part}`")));
+    unnamed.map(|part| format!("docs/architecture.md lacks `{part}`")).collect()
+}
+
 /// Commands a newcomer needs that the README lacks.
 pub(crate) fn readme_gaps(readme: &str) -> Vec<String> {
     let commands = ["cargo run --release -- demo", "bash tests/run"];
@@ -197,6 +206,12 @@ mod tests {
     #[test]
     fn gaps_are_found() {
         let empty = tempfile::tempdir().unwrap();
+        for folder in ["docs", "src/gate", "src/store"] {
+            fs::create_dir_all(empty.path().join(folder)).unwrap();
+        }
+        fs::write(empty.path().join("docs/architecture.md"), "| `src/gate` |").unwrap();
+        assert_eq!(unnamed_parts(empty.path()), ["docs/architecture.md lacks `src/store`"]);
+        fs::remove_dir_all(empty.path().join("docs")).unwrap();
         assert_eq!(missing_top_level(empty.path()).len(), TOP_LEVEL.len());
         assert_eq!(readme_gaps("bash tests/run").len(), 1);
     }

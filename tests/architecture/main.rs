@@ -57,6 +57,11 @@ fn every_alert_has_its_runbook() {
 }
 
 #[test]
+fn every_part_of_the_source_is_on_the_page_of_the_architecture() {
+    assert_none(&documents::unnamed_parts(&root()));
+}
+
+#[test]
 fn the_top_level_is_complete() {
     assert_none(&documents::missing_top_level(&root()));
 }

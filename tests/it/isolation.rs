@@ -33,21 +33,36 @@ struct Belongings {
     running: String,
     input: String,
     output: String,
+    errors: String,
 }
+
+/// Texts that only the app with the belongings has put in: a label, a custom id, a prompt.
+const TOLD: [&str; 3] = ["label-of-the-first", "line-of-the-first", "prompt-of-the-first"];
 
 impl Belongings {
     async fn make(client: &Client) -> Self {
         let mut lines = chats(3, "");
-        lines[1] = chat("item-1", "[[400]]");
-        let ended = client.submit(&lines, json!({"metadata": {"team": "first"}})).await;
+        lines[1] = chat(TOLD[1], &format!("[[400]] {}", TOLD[2]));
+        let ended = client.submit(&lines, json!({"metadata": {"team": TOLD[0]}})).await;
         let batch = client.ended(&ended).await;
         let running = client.submit(&[chat("item-0", "[[hang]]")], json!({})).await;
         let text = |field: &str| batch[field].as_str().unwrap().to_owned();
-        Self { ended, running, input: text("input_file_id"), output: text("output_file_id") }
+        let (input, output, errors) = (text("input_file_id"), text("output_file_id"), text("error_file_id"));
+        Self { ended, running, input, output, errors }
     }
 
-    fn ids(&self) -> [&str; 4] {
-        [&self.ended, &self.running, &self.input, &self.output]
+    /// A file and a batch at a time, so that each is asked for.
+    fn pairs(&self) -> [(&str, &str); 3] {
+        [(&self.input, &self.ended), (&self.output, &self.running), (&self.errors, &self.ended)]
+    }
+
+    fn ids(&self) -> [&str; 5] {
+        [&self.ended, &self.running, &self.input, &self.output, &self.errors]
+    }
+
+    /// Everything that no other app may be told.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.ids().into_iter().chain(TOLD)
     }
 }
 
@@ -89,13 +104,12 @@ async fn with_admin(settings: Settings) -> (Service, Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_asks_for_a_key_but_these() {
-    const OPEN: [&str; 5] = ["/", "/livez", "/readyz", "/metrics", "/openapi.yaml"];
     let upstream = upstream("").await;
     let (service, admin) = with_admin(Settings::new(&upstream)).await;
     let reader = service.with_key(&admin.make_key(json!({"app": "first", "scope": "read"})).await);
     for (method, path) in routes() {
         let nobodys = call(&service, &method, &path, "file-x", "batch_x").await;
-        if OPEN.contains(&path.as_str()) {
+        if kind(&method, &path) == Kind::Open {
             assert_eq!(nobodys.status, 200, "{method} {path}");
             continue;
         }
@@ -106,48 +120,107 @@ async fn every_route_asks_for_a_key_but_these() {
     }
 }
 
+/// What a route does with what apps have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It tells everyone the same, and nothing of any app.
+    Open,
+    /// Its path names something of an app.
+    Named,
+    /// Its body names something of an app.
+    NamedInBody,
+    /// It lists what the caller has, or adds to it.
+    Own,
+    /// It is for operators, who see apps and keys, and nothing that apps have put in.
+    Operators,
+}
+
+/// The kind of each route of the description. A new one has to be put here: then every test below asks it too.
+fn kind(method: &str, path: &str) -> Kind {
+    match (method, path) {
+        ("GET", "/" | "/livez" | "/readyz" | "/metrics" | "/openapi.yaml") => Kind::Open,
+        (_, path) if path.starts_with("/admin/v1/") => Kind::Operators,
+        ("GET" | "DELETE", "/v1/files/{file_id}")
+        | ("GET", "/v1/files/{file_id}/content")
+        | ("GET" | "POST" | "DELETE", "/v1/batches/{batch_id}")
+        | ("POST", "/v1/batches/{batch_id}/cancel" | "/v1/batches/{batch_id}/retry")
+        | (
+            "GET",
+            "/v1/batches/{batch_id}/results"
+            | "/v1/batches/{batch_id}/events"
+            | "/v1/batches/{batch_id}/items/{custom_id}",
+        ) => Kind::Named,
+        ("POST", "/v1/batches") => Kind::NamedInBody,
+        ("GET", "/v1/models" | "/v1/budget" | "/v1/files" | "/v1/batches")
+        | (
+            "POST",
+            "/v1/files"
+            | "/v1/chat/completions"
+            | "/v1/responses"
+            | "/v1/embeddings"
+            | "/v1/completions"
+            | "/v1/moderations"
+            | "/v1/messages",
+        ) => Kind::Own,
+        _ => panic!("{method} {path} is new: say in `kind` what it does with what apps have"),
+    }
+}
+
+/// Ids in the form of the service's that nobody has.
+const NO_FILE: &str = "file-00000000000000000000000000000000";
+const NO_BATCH: &str = "batch_00000000000000000000000000000000";
+
+/// What another app's caller with a scope gets where the first app's ids are named.
+async fn check_route(caller: &Client, scope: &str, route: (&str, &str), theirs: &Belongings) {
+    let (method, path) = route;
+    let what = format!("{method} {path} with the scope {scope}");
+    for (file, batch) in theirs.pairs() {
+        let answer = call(caller, method, path, file, batch).await;
+        let asked = |id: &str| id == file || id == batch;
+        for word in theirs.words().filter(|word| !asked(word)) {
+            assert!(!answer.text.contains(word), "{what} tells {word}: {}", answer.text);
+        }
+        match kind(method, path) {
+            Kind::Named | Kind::NamedInBody if scope == "read" && method != "GET" => {
+                assert_eq!(answer.refused(403)["code"], "insufficient_scope", "{what}");
+            }
+            named @ (Kind::Named | Kind::NamedInBody) => {
+                let none = call(caller, method, path, NO_FILE, NO_BATCH).await;
+                let expected = if named == Kind::Named { 404 } else { 400 };
+                assert_eq!(none.status, expected, "{what}: {}", none.text);
+                assert_eq!(blotted(&answer, file, batch), blotted(&none, NO_FILE, NO_BATCH), "{what}");
+            }
+            Kind::Operators if scope != "admin" => {
+                assert_eq!(answer.refused(403)["code"], "insufficient_scope", "{what}");
+            }
+            Kind::Open | Kind::Own | Kind::Operators => {
+                assert!(!answer.text.contains(file) && !answer.text.contains(batch), "{what}");
+                let is_lists = method == "GET" && kind(method, path) == Kind::Own;
+                assert!(!is_lists || answer.status == 200, "{what}: {}", answer.text);
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_apps_ids_are_answered_like_ids_that_do_not_exist() {
     let upstream = upstream("").await;
     let (service, admin) = with_admin(Settings::new(&upstream)).await;
     let first = service.with_key(&admin.make_key(json!({"app": "first"})).await);
-    let second = service.with_key(&admin.make_key(json!({"app": "second"})).await);
     let theirs = Belongings::make(&first).await;
-
     let routes = routes();
-    assert!(routes.len() > 20, "{routes:?}");
-    for (method, path) in &routes {
-        let administrates = path.starts_with("/admin");
-        let named = path.contains("{file_id}") || path.contains("{batch_id}") || *path == "/v1/batches";
-        for (file, batch) in [(&theirs.input, &theirs.ended), (&theirs.output, &theirs.running)] {
-            let theirs_answer = call(&second, method, path, file, batch).await;
-            for id in theirs.ids().iter().filter(|id| **id != file && **id != batch) {
-                assert!(!theirs_answer.text.contains(id), "{method} {path}: {}", theirs_answer.text);
-            }
-            if administrates {
-                theirs_answer.refused(403);
-            } else if named && !(method == "GET" && *path == "/v1/batches") {
-                let none =
-                    ("file-00000000000000000000000000000000", "batch_00000000000000000000000000000000");
-                let no_answer = call(&second, method, path, none.0, none.1).await;
-                let expected = if *path == "/v1/batches" { 400 } else { 404 };
-                assert_eq!(no_answer.status, expected, "{method} {path}: {}", no_answer.text);
-                assert_eq!(
-                    blotted(&theirs_answer, file, batch),
-                    blotted(&no_answer, none.0, none.1),
-                    "{method} {path}"
-                );
-            } else {
-                assert!(!theirs_answer.text.contains(file.as_str()), "{method} {path}");
-                assert!(!theirs_answer.text.contains(batch.as_str()), "{method} {path}");
-            }
+    assert!(routes.len() > 30, "{routes:?}");
+    for scope in ["read", "app", "admin"] {
+        let caller = service.with_key(&admin.make_key(json!({"app": "second", "scope": scope})).await);
+        for (method, path) in &routes {
+            check_route(&caller, scope, (method, path), &theirs).await;
         }
     }
 
     // Nothing of it happened.
     assert_eq!(first.batch(&theirs.running).await["status"], "in_progress");
     assert_eq!(first.batch(&theirs.ended).await["status"], "completed");
-    for file in [&theirs.input, &theirs.output] {
+    for file in [&theirs.input, &theirs.output, &theirs.errors] {
         first.get(&format!("/v1/files/{file}")).await.ok();
     }
 }
@@ -159,12 +232,15 @@ async fn lists_cursors_and_idempotency_keys_are_each_apps_own() {
     let first = service.with_key(&admin.make_key(json!({"app": "first"})).await);
     let second = service.with_key(&admin.make_key(json!({"app": "second"})).await);
     let theirs = Belongings::make(&first).await;
-    let own = second.submit(&chats(1, ""), json!({"metadata": {"team": "first"}})).await;
+    let own = second.submit(&chats(1, ""), json!({"metadata": {"team": TOLD[0]}})).await;
 
     let listed =
         |page: Value| -> Vec<String> { page["data"].as_array().unwrap().iter().map(id_of).collect() };
     assert_eq!(listed(second.get("/v1/batches").await.ok()), [own.as_str()]);
-    assert_eq!(listed(second.get("/v1/batches?metadata[team]=first").await.ok()), [own.as_str()]);
+    assert_eq!(
+        listed(second.get(&format!("/v1/batches?metadata[team]={}", TOLD[0])).await.ok()),
+        [own.as_str()]
+    );
     let files = listed(second.get("/v1/files").await.ok());
     assert!(
         !files.is_empty() && files.iter().all(|file| !theirs.ids().contains(&file.as_str())),

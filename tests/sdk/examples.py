@@ -12,9 +12,11 @@ EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 INTERPRETER, NODE_FOLDER = (Path(argument) for argument in sys.argv[1:3])
 
 
-def output_of(*command: str | Path, cwd: Path = EXAMPLES) -> str:
-    """What an example prints; one that fails shows its errors."""
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=60)
+def output_of(*command: str | Path, cwd: Path = EXAMPLES, text: str = "") -> str:
+    """What an example prints when it is given this text; one that fails shows its errors."""
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, input=text, capture_output=True, text=True, timeout=60
+    )
     if done.returncode != 0:
         raise AssertionError(f"{command} ended with {done.returncode}: {done.stderr}")
     return done.stdout
@@ -40,6 +42,35 @@ class Examples(unittest.TestCase):
         printed = output_of("node", "batch.mjs", cwd=NODE_FOLDER).splitlines()
         self.assertIn("completed: 3 of 3", printed[0])
         self.assertEqual(len(printed), 4)
+
+    def test_parallel_map_in_each_language(self) -> None:
+        for printed in (
+            output_of(INTERPRETER, "python/parallel_map.py").splitlines(),
+            # Run from where its packages are: beside them lies a copy.
+            output_of("node", "parallel_map.mjs", cwd=NODE_FOLDER).splitlines(),
+        ):
+            self.assertEqual([line.split(": ")[0] for line in printed[:5]], ["0", "1", "2", "3", "4"])
+            self.assertTrue(printed[5].startswith("as completed:"), printed)
+            self.assertEqual([letter for letter in printed[5] if letter.isdigit()], list("01234"))
+            self.assertTrue(printed[6].startswith("failed fast: input 5"), printed)
+
+    def test_parallel_map_with_curl(self) -> None:
+        lines = (EXAMPLES / "requests.jsonl").read_text()
+        for order in ("input", "completion"):
+            answers = [json.loads(line) for line in output_of("bash", "curl/parallel_map.sh", order, text=lines).splitlines()]
+            names = [answer["custom_id"] for answer in answers]
+            self.assertEqual(names if order == "input" else sorted(names, key="greet-en greet-fr greet-de".split().index),
+                             ["greet-en", "greet-fr", "greet-de"])
+        with self.assertRaisesRegex(AssertionError, "not all of"):
+            output_of("bash", "curl/parallel_map.sh", "input", "fail_fast", text=lines.replace("Greet me in French", "[[400]]"))
+
+    def test_parallel_map_is_short(self) -> None:
+        """The function itself, as somebody would copy it."""
+        for name, start in (("python/parallel_map.py", "def parallel_map"), ("node/parallel_map.mjs", "export async function"),
+                            ("curl/parallel_map.sh", "parallel_map() {")):
+            lines = (EXAMPLES / name).read_text().split(start)[1].splitlines()
+            ends = next(at for at, line in enumerate(lines[1:], 2) if line[:1] not in ("", " "))
+            self.assertLessEqual(ends, 30, name)
 
 
 if __name__ == "__main__":

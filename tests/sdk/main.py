@@ -1,4 +1,5 @@
-"""Runs the SDK suites and the examples, each against a service of its own, and counts what passed."""
+"""Runs the SDK suites, the examples, what the documents show and generated calls, each against a service of its own, and
+counts what passed."""
 
 import argparse
 import os
@@ -45,7 +46,7 @@ def main() -> int:
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
 
-    suites = suites_in(folder, arguments.only)
+    suites = suites_in(folder, arguments.only, arguments.binary.resolve())
     if arguments.install_only:
         return 0
     total = Count()
@@ -55,7 +56,7 @@ def main() -> int:
     return 1 if total.failed or not total.passed else 0
 
 
-def suites_in(folder: Path, only: list[str] | None) -> list[tuple[str, str, list[str], Path]]:
+def suites_in(folder: Path, only: list[str] | None, binary: Path) -> list[tuple[str, str, list[str], Path]]:
     """(name, title, command, folder) of each suite, its environment ready."""
     suites = []
 
@@ -64,7 +65,7 @@ def suites_in(folder: Path, only: list[str] | None) -> list[tuple[str, str, list
 
     interpreters = {}
     for name, requirement in PYTHON.items():
-        if wanted(name) or wanted("examples"):
+        if wanted(name) or wanted("examples") or wanted("docs"):
             interpreters[name] = environments.python(folder / name, requirement)
         if wanted(name):
             title = f"{name} (openai {environments.python_version(interpreters[name])})"
@@ -75,7 +76,7 @@ def suites_in(folder: Path, only: list[str] | None) -> list[tuple[str, str, list
             title = f"{name} (anthropic {environments.python_version(interpreter, 'anthropic')})"
             suites.append((name, title, [str(interpreter), "main.py"], ROOT / "tests/sdk/anthropic"))
     for name, requirement in NODE.items():
-        if not (wanted(name) or wanted("examples")):
+        if not (wanted(name) or wanted("examples") or wanted("docs")):
             continue
         # Node finds packages from a script's own place upwards, so the scripts go where the packages are.
         place = environments.node(folder / name, requirement)
@@ -90,6 +91,14 @@ def suites_in(folder: Path, only: list[str] | None) -> list[tuple[str, str, list
         interpreter, place = interpreters["python-newest"], folder / "node-newest"
         command = [sys.executable, "tests/sdk/examples.py", str(interpreter), str(place)]
         suites.append(("examples", "examples", command, ROOT))
+    if wanted("docs"):
+        interpreter, place = interpreters["python-newest"], folder / "node-newest"
+        command = [sys.executable, "tests/docs/main.py", str(binary), str(interpreter), str(place)]
+        suites.append(("docs", "documents", command, ROOT))
+    if wanted("hostile"):
+        environments.python(folder / "hostile" / "schemathesis", environments.SCHEMATHESIS)
+        command = [sys.executable, "tests/hostile/main.py", "--binary", str(binary), "--folder", str(folder / "hostile")]
+        suites.append(("hostile", "hostile calls", command, ROOT))
     return suites
 
 

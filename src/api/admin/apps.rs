@@ -14,7 +14,7 @@ use crate::store::AppReport;
 
 use super::super::body::require_json;
 use super::super::error::{ApiError, Result};
-use super::super::fields::{Fields, wrong_type};
+use super::super::fields::{Fields, WholeNumber, wrong_type};
 use super::super::list::List;
 use super::super::query::Query;
 use super::super::state::Api;
@@ -124,7 +124,7 @@ fn read_settings(body: &[u8]) -> Result<AppSettings> {
     let settings = AppSettings {
         weight: weight(&mut fields)?,
         limits: fields.raw("limits").map(read_limits).transpose()?.unwrap_or_default(),
-        items_queued: fields.take("items_queued", "a whole number or null")?,
+        items_queued: fields.raw("items_queued").map(items_queued).transpose()?,
         bytes_stored: fields.raw("bytes_stored").map(size).transpose()?,
     };
     fields.finish(&FIELDS)?;
@@ -132,15 +132,22 @@ fn read_settings(body: &[u8]) -> Result<AppSettings> {
 }
 
 fn weight(fields: &mut Fields<'_>) -> Result<u32> {
-    let weight = fields.take::<i64>("weight", "a whole number")?.unwrap_or(1);
+    let weight = fields.take::<WholeNumber>("weight", "a whole number")?.map_or(1, |weight| weight.0);
     let weight = u32::try_from(weight).ok().filter(|weight| (1..=MOST_WEIGHT).contains(weight));
     weight.ok_or_else(|| {
         ApiError::invalid("weight", format!("Invalid 'weight': it must be from 1 to {MOST_WEIGHT}."))
     })
 }
 
+fn items_queued(value: &RawValue) -> Result<u64> {
+    let most = serde_json::from_str::<WholeNumber>(value.get()).ok();
+    let most = most.and_then(|most| u64::try_from(most.0).ok());
+    most.ok_or_else(|| wrong_type("items_queued", "a whole number or null", value))
+}
+
 fn size(value: &RawValue) -> Result<u64> {
-    let text = serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
+    let number = serde_json::from_str::<WholeNumber>(value.get()).map(|number| number.0.to_string());
+    let text = serde_json::from_str::<String>(value.get()).or(number).unwrap_or_default();
     let wrong = |_| wrong_type("bytes_stored", "a number of bytes or a size such as \"8GiB\"", value);
     parse_size(&text).map_err(wrong)
 }
@@ -166,6 +173,11 @@ mod tests {
         assert_eq!(settings.limits.day_starts, Some(27_000));
         assert_eq!((settings.items_queued, settings.bytes_stored), (Some(1_000), Some(8 << 30)));
         assert_eq!(read_settings(b"{}").unwrap(), AppSettings::default());
+        let pointed =
+            br#"{"weight":3.0,"items_queued":1e3,"bytes_stored":8.0,"limits":{"requests":7.0,"burst":2.0}}"#;
+        let pointed = read_settings(pointed).unwrap();
+        assert_eq!((pointed.weight, pointed.items_queued, pointed.bytes_stored), (3, Some(1_000), Some(8)));
+        assert_eq!(pointed.limits.requests, rates[1..]);
     }
 
     #[test]

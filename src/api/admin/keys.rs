@@ -20,7 +20,7 @@ use crate::store::{KeyOrigin, KeyQuery, MOST_APPS, MOST_LIVE_KEYS, NewKey, NewKe
 use super::super::body::require_json;
 
 use super::super::error::{ApiError, Refusal, Result};
-use super::super::fields::Fields;
+use super::super::fields::{Fields, WholeNumber};
 use super::super::files::Deleted;
 use super::super::keyring::Keyring;
 use super::super::list::List;
@@ -162,9 +162,9 @@ fn name(fields: &mut Fields<'_>) -> Result<Option<String>> {
 }
 
 fn expiry(fields: &mut Fields<'_>, now: Timestamp) -> Result<Option<Timestamp>> {
-    let at = fields.take::<i64>("expires_at", "a whole number of unix seconds")?;
+    let at = fields.take::<WholeNumber>("expires_at", "a whole number of unix seconds")?;
     let after = duration(fields, "expires_in")?;
-    let expires = match (at.map(Timestamp::from_seconds), after) {
+    let expires = match (at.map(|at| Timestamp::from_seconds(at.0)), after) {
         (Some(_), Some(_)) => {
             let why = "Give either 'expires_at' or 'expires_in', not both.";
             return Err(ApiError::invalid("expires_in", why));

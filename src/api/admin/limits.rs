@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -11,7 +11,7 @@ use crate::domain::limits::{Limits, Rate};
 use crate::domain::quantity::{QuantityError, display_rate, parse_rate, rate};
 
 use super::super::error::{ApiError, Result};
-use super::super::fields::{unknown, wrong_type};
+use super::super::fields::{WholeNumber, unknown, wrong_type};
 
 const FIELDS: [&str; 7] =
     ["max_concurrent", "requests", "tokens", "input_tokens", "output_tokens", "burst", "day_starts"];
@@ -80,13 +80,18 @@ fn refused(name: &str, expected: &str) -> ApiError {
 }
 
 fn count(name: &str, value: &Value) -> Result<u32> {
-    let count = value.as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
+    let count = whole(value).and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
     count.ok_or_else(|| refused(name, "a whole number of at least 1"))
+}
+
+fn whole(value: &Value) -> Option<u64> {
+    let number = WholeNumber::deserialize(value).ok()?;
+    u64::try_from(number.0).ok()
 }
 
 fn rates(name: &str, value: &Value) -> Result<Vec<Rate>> {
     let read = |value: &Value| {
-        let read = match (value.as_u64(), value.as_str()) {
+        let read = match (whole(value), value.as_str()) {
             (Some(amount), _) => rate(amount, PERIOD),
             (None, Some(text)) => parse_rate(text, PERIOD),
             (None, None) => Err(QuantityError::Rate),

@@ -11,7 +11,7 @@ use crate::store::{BatchChange, ChangeOutcome};
 use super::super::body::require_json;
 use super::super::caller::Caller;
 use super::super::error::{ApiError, Refusal, Result};
-use super::super::fields::Fields;
+use super::super::fields::{Fields, WholeNumber};
 use super::super::state::Api;
 use super::options::{self, MAX_CONCURRENCY, PRIORITY};
 use super::show;
@@ -45,14 +45,14 @@ pub(crate) async fn update_batch(
 
 fn read_change(body: &[u8]) -> Result<BatchChange> {
     let mut fields = Fields::parse(body)?;
-    let priority = fields.take::<i64>("priority", "a whole number")?;
-    let concurrency = fields.nullable::<i64>("max_concurrency", "a whole number or null")?;
+    let priority = fields.take::<WholeNumber>("priority", "a whole number")?;
+    let concurrency = fields.nullable::<WholeNumber>("max_concurrency", "a whole number or null")?;
     let change = BatchChange {
-        priority: priority.map(|value| options::within("priority", value, PRIORITY)).transpose()?,
+        priority: priority.map(|value| options::within("priority", value.0, PRIORITY)).transpose()?,
         max_concurrency: match concurrency {
             None => None,
             Some(None) => Some(None),
-            Some(Some(value)) => Some(Some(options::within("max_concurrency", value, MAX_CONCURRENCY)?)),
+            Some(Some(value)) => Some(Some(options::within("max_concurrency", value.0, MAX_CONCURRENCY)?)),
         },
         window: options::completion_window(&mut fields)?,
         metadata: options::metadata(&mut fields)?,

@@ -32,7 +32,7 @@ pub(crate) async fn list_batches(
             after: query.text("after").map(BatchId::new),
             limit: query.number("limit", 1..=MOST_LISTED)?.unwrap_or(LISTED),
             status: query.text("status").map(status).transpose()?,
-            metadata: query.object("metadata"),
+            metadata: query.object("metadata")?,
         })
         .await?;
     let data = page.data.iter().map(|batch| views.view(batch)).collect();

@@ -13,7 +13,7 @@ use crate::domain::quantity::parse_duration;
 use crate::ingest::Defaults;
 
 use super::super::error::{ApiError, Refusal, Result};
-use super::super::fields::{Fields, wrong_type};
+use super::super::fields::{Fields, WholeNumber, wrong_type};
 use super::super::query::not_one_of;
 
 /// Every field of a create, the two that name its lines first.
@@ -170,7 +170,7 @@ fn defaults_model(defaults: &RawValue) -> Result<Option<String>> {
 #[derive(Deserialize)]
 struct ExpiresAfter {
     anchor: String,
-    seconds: u64,
+    seconds: WholeNumber,
 }
 
 fn output_expires_after(fields: &mut Fields<'_>) -> Result<Option<u64>> {
@@ -181,11 +181,11 @@ fn output_expires_after(fields: &mut Fields<'_>) -> Result<Option<u64>> {
         let why = "Invalid value. Supported values are: 'created_at'.";
         return Err(ApiError::invalid("output_expires_after.anchor", why));
     }
-    if !OUTPUT_LIFETIME.contains(&seconds) {
+    let seconds = u64::try_from(seconds.0).ok().filter(|seconds| OUTPUT_LIFETIME.contains(seconds));
+    seconds.map(Some).ok_or_else(|| {
         let why = "Invalid 'output_expires_after.seconds': it must be from 3600 to 2592000.";
-        return Err(ApiError::invalid("output_expires_after.seconds", why));
-    }
-    Ok(Some(seconds))
+        ApiError::invalid("output_expires_after.seconds", why)
+    })
 }
 
 fn word<T: Copy + Default>(fields: &mut Fields<'_>, name: &str, words: &[(&str, T)]) -> Result<T> {
@@ -198,8 +198,8 @@ fn number<T>(fields: &mut Fields<'_>, name: &str, range: RangeInclusive<T>) -> R
 where
     T: TryFrom<i64> + PartialOrd + std::fmt::Display,
 {
-    let given = fields.take::<i64>(name, "a whole number")?;
-    given.map(|value| within(name, value, range)).transpose()
+    let given = fields.take::<WholeNumber>(name, "a whole number")?;
+    given.map(|value| within(name, value.0, range)).transpose()
 }
 
 /// The number, if it lies in the range.
