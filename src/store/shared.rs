@@ -145,11 +145,15 @@ impl Shared {
         self.gauges.free_bytes.store(free_bytes, Ordering::Relaxed);
         self.metrics.set_disk_free_bytes(free_bytes);
         if self.gauges.refusing.swap(refusing, Ordering::Relaxed) != refusing {
-            tracing::warn!(
-                free_bytes,
-                "{}",
-                if refusing { "the disk takes nothing new" } else { "the disk takes new work again" }
-            );
+            if refusing {
+                tracing::warn!(
+                    free_bytes,
+                    "the disk is full or below store.min_free: make room. Uploads are refused, nothing new is sent, what \
+                     is in flight is recorded; it goes on by itself"
+                );
+            } else {
+                tracing::info!(free_bytes, "the disk has room again");
+            }
             self.disk.ring();
         }
     }
@@ -162,7 +166,14 @@ impl Shared {
     /// Tells whether the database's server is away; rings if that changes.
     pub(super) fn tell_away(&self, away: bool) {
         if self.gauges.away.swap(away, Ordering::Relaxed) != away {
-            tracing::warn!("{}", if away { "the database is away" } else { "the database is back" });
+            if away {
+                tracing::warn!(
+                    "the database is away: look at its server and the way there. Clients get 503, nothing new is sent, \
+                     results are kept until it is back"
+                );
+            } else {
+                tracing::info!("the database is back");
+            }
             self.disk.ring();
         }
     }
