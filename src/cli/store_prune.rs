@@ -13,6 +13,7 @@ use super::{Global, load, print, say, tell};
 use crate::app::AppError;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
+use crate::domain::quantity::display_duration;
 use crate::domain::time::Timestamp;
 use crate::logs;
 use crate::metrics::Metrics;
@@ -44,8 +45,8 @@ pub(super) fn store_prune(
     }
     let kept = format!(
         "results are kept for {}, files for {}",
-        indicatif::HumanDuration(config.retention.results),
-        indicatif::HumanDuration(config.retention.files)
+        display_duration(config.retention.results),
+        display_duration(config.retention.files)
     );
     let done = match (erased.is_empty(), command.dry_run) {
         (true, _) => "nothing is due",

@@ -73,8 +73,8 @@ async fn a_backup_under_load_goes_on_elsewhere_without_loss_repeats_or_a_burst()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_takes_the_place_of_a_database_that_was_killed() {
-    let upstream = upstream("").await;
-    let settings = Settings::new(&upstream);
+    let upstream = upstream(r#"latency = "10ms""#).await;
+    let settings = Settings::new(&upstream).with("limits = { max_concurrent = 4 }");
     let process = Process::start(&settings);
     let kept = process.submit(&chats(30, ""), json!({})).await;
     process.ended(&kept).await;
@@ -86,10 +86,11 @@ async fn a_backup_takes_the_place_of_a_database_that_was_killed() {
     let again = command(&settings, &arguments).await;
     assert_eq!(again.code, Some(6), "{again:?}");
     assert!(again.said.contains("exists"), "{again:?}");
-    // What came later is in the log, which a kill leaves there.
-    let later = process.submit(&chats(300, ""), json!({})).await;
-    process.ended(&later).await;
+    // What came later is in the log, which a kill in the middle of it leaves there.
+    let later = process.submit(&chats(2_000, ""), json!({})).await;
+    eventually("it runs", || upstream.log().arrived > 60).await;
     process.kill();
+    eventually("its calls are over", || upstream.oracle().in_flight == 0).await;
 
     let database = settings.file("store.db");
     std::fs::copy(&to, &database).unwrap();

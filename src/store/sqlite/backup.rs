@@ -15,9 +15,9 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
 use super::Database;
-use super::connection::{PAGE_BYTES, open_reader};
+use super::connection::{PAGE_BYTES, open_reader, open_writer};
 use super::disk::free_bytes;
-use super::fault::Fault;
+use super::fault::{Fault, Severity, fatal};
 use super::folder::{WRITTEN_BY, folder_of, foreign_log, has_foreign_log, is_held, private_file};
 use super::schema;
 use crate::domain::day::Day;
@@ -239,6 +239,20 @@ fn remove_left_over(folder: &Path) {
     }
 }
 
+/// Folds what piled up in the log while one state was held. The writer would do so, but so much of it at once would hold
+/// it up; from beside it does not.
+fn fold_what_piled_up(database: &Path) {
+    let fold = || -> Result<(), Fault> {
+        let connection = open_writer(database)?;
+        Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    };
+    match fold() {
+        Err(fault) if fault.severity() == Severity::Fatal => fatal(&fault),
+        // The writer meets the same, and knows what to do.
+        _ => {}
+    }
+}
+
 impl Database {
     /// Makes a backup beside the database, one at a time, and says so in the log.
     pub(in crate::store) fn back_up(
@@ -265,6 +279,7 @@ impl Database {
             !is_ending()
         };
         let backup = backup(&self.path, &to, self.min_free, &mut tell);
+        fold_what_piled_up(&self.path);
         match &backup {
             Ok(BackupReport { bytes, took, .. }) => {
                 let seconds = took.as_secs_f64();

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::place::*;
 use crate::domain::time::Timestamp;
@@ -83,15 +84,28 @@ async fn a_service_makes_one_at_a_time_under_names_that_sort() {
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("store-1.db.partial"), "what a kill left behind").unwrap();
     let moment = Timestamp::from_seconds(1_795_722_301);
-    let (one, other) = tokio::join!(
-        store.backup(moment, || false),
-        store.backup(moment + std::time::Duration::from_secs(1), || false)
-    );
-    let (made, refused) = if one.is_ok() { (one, other) } else { (other, one) };
+    // The first one is held in its middle until the second one was refused.
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let (begin, held) = (std::sync::Mutex::new(Some(begin)), std::sync::Mutex::new(held));
+    let first = store.backup(moment, move || {
+        if let Some(begin) = begin.lock().unwrap().take() {
+            begin.send(()).unwrap();
+            held.lock().unwrap().recv().unwrap();
+        }
+        false
+    });
+    let second = async {
+        begun.await.unwrap();
+        let refused = store.backup(moment + Duration::from_secs(1), || false).await;
+        hold.send(()).unwrap();
+        refused
+    };
+    let (made, refused) = tokio::join!(first, second);
     assert!(matches!(refused, Err(BackupError::Running)), "{refused:?}");
-    let name = made.unwrap().path.file_name().unwrap().to_str().unwrap().to_owned();
-    assert!(name.starts_with("store-2026-11-26-19450") && name.ends_with(".db"), "{name}");
-    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
-    let ending = store.backup(moment + std::time::Duration::from_secs(9), || true).await;
+    let path = made.unwrap().path;
+    assert_eq!(path, folder.join("store-2026-11-26-194501.db"));
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "what was left over is gone");
+    let ending = store.backup(moment + Duration::from_secs(9), || true).await;
     assert!(matches!(ending, Err(BackupError::Interrupted)), "{ending:?}");
 }
