@@ -229,7 +229,6 @@ async fn check_calls(
 }
 
 fn check_store(service: &Service) -> anyhow::Result<Vec<String>> {
-    let store = rusqlite::Connection::open(service.store())?;
-    let verdict: String = store.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-    Ok(if verdict == "ok" { Vec::new() } else { vec![format!("the store: {verdict}")] })
+    let checked = service.check_store()?;
+    Ok(if checked.is_whole { Vec::new() } else { vec![format!("the store: {}", checked.said)] })
 }

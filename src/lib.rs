@@ -4,6 +4,7 @@ pub mod clock;
 pub mod domain;
 pub mod logs;
 pub mod shutdown;
+pub mod traces;
 pub mod wakeup;
 
 pub mod config;

@@ -15,6 +15,10 @@ pub enum LogError {
     /// The filter is none.
     #[error("log.level: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Traces can't be exported as the environment asks.
+    #[cfg(feature = "otel")]
+    #[error("{0}")]
+    Traces(#[from] crate::traces::TraceError),
     /// There is a logger already: it was set up twice.
     #[error("logging: {0}")]
     Started(#[from] tracing_subscriber::util::TryInitError),
@@ -25,6 +29,10 @@ pub enum LogError {
 /// # Errors
 /// A filter that is none, and a second call.
 pub fn start(log: &Log) -> Result<(), LogError> {
+    #[cfg(feature = "otel")]
+    if let Some(subscriber) = crate::traces::subscriber(log, io::stderr)? {
+        return Ok(subscriber.try_init()?);
+    }
     Ok(subscriber(log, io::stderr)?.try_init()?)
 }
 

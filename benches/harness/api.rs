@@ -161,6 +161,11 @@ impl Api {
         json_of(self.client.get(format!("{}/v1/budget", self.root))).await
     }
 
+    /// Takes a backup of the store; what the service says of it.
+    pub(crate) async fn back_up(&self) -> anyhow::Result<Value> {
+        json_of(self.client.post(format!("{}/admin/v1/backup", self.root))).await
+    }
+
     /// Cancels a batch.
     pub(crate) async fn cancel(&self, id: &str) -> anyhow::Result<Value> {
         json_of(self.client.post(format!("{}/v1/batches/{id}/cancel", self.root))).await

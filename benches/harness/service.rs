@@ -35,6 +35,15 @@ impl Provider {
     }
 }
 
+/// What `store check` found.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    /// Nothing is wrong.
+    pub(crate) is_whole: bool,
+    /// What is wrong, and what was looked at.
+    pub(crate) said: String,
+}
+
 /// A place on disk and in the network where a service runs, dies and runs again.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -134,6 +143,14 @@ impl Service {
     /// Its process.
     pub(crate) fn process_id(&self) -> anyhow::Result<u32> {
         Ok(self.process.as_ref().context("the service does not run")?.id())
+    }
+
+    /// Looks at its store with `store check`.
+    pub(crate) fn check_store(&self) -> anyhow::Result<Checked> {
+        let store = format!("sqlite:{}", self.store().display());
+        let checked = Command::new(&self.program).args(["store", "check", "--store", &store]).output()?;
+        let said = [checked.stdout, checked.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        Ok(Checked { is_whole: checked.status.success(), said: said.concat() })
     }
 
     /// Ends it as `kill -9` does.

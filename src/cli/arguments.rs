@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::error::CliError;
+use super::store_arguments::{Backup, StoreCheck, StorePrune};
 use crate::config::Override;
 
 /// One gate for an organisation's LLM budget: batches of requests over REST, run exactly within the limits.
@@ -63,7 +64,9 @@ pub enum Command {
     /// Brings the store's database up to date and ends. A service does so itself when it starts; this is for a step
     /// before the services of a new version
     Migrate,
-    /// Moves what the service keeps
+    /// Takes a backup of the store into a file, whether a service runs on it or not
+    Backup(Backup),
+    /// Moves, checks and prunes what the service keeps
     #[command(subcommand)]
     Store(StoreCommand),
     /// Runs the scripted provider that the demo and the tests speak to
@@ -107,12 +110,17 @@ pub enum ConfigCommand {
     Show,
 }
 
-/// Moves what the service keeps.
+/// Moves, checks and prunes what the service keeps.
 #[derive(Clone, Debug, Subcommand)]
 pub enum StoreCommand {
     /// Copies everything from an SQLite file into a schema of a PostgreSQL database, checks the copy, and goes on where
     /// it stopped if started again. No service may run on either meanwhile; nothing is changed in the file
     Copy(StoreCopy),
+    /// Checks that the store is whole, and says what is wrong, a line each: the database file, what its rows say of each
+    /// other, everything in it that is compressed. A service may run on it meanwhile; a backup can be checked too
+    Check(StoreCheck),
+    /// Erases now what retention no longer keeps, which a service does by itself once a minute
+    Prune(StorePrune),
 }
 
 /// Copies everything from an `SQLite` file into a `PostgreSQL` database.

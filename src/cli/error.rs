@@ -6,8 +6,10 @@ use super::exit::Exit;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::logs::LogError;
-use crate::store::StoreError;
+use crate::store::backup::BackupError;
+use crate::store::check::CheckError;
 use crate::store::copy::CopyError;
+use crate::store::{DueError, StoreError};
 
 /// Why a command could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,15 @@ pub enum CliError {
     /// A store can't be copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// There is no backup.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// A store can't be checked.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// It can't be told what retention would erase.
+    #[error(transparent)]
+    Due(#[from] DueError),
     /// The system refused a signal handler or threads.
     #[error("the process can't be set up: {0}")]
     Signals(io::Error),
@@ -64,6 +75,10 @@ impl CliError {
             Self::Config(_) | Self::NoDestination | Self::App(AppError::NoKeys) => Exit::Usage,
             Self::Output(_) | Self::Local { .. } => Exit::Local,
             Self::Copy(error) => copy_exit(error),
+            Self::Backup(error) => backup_exit(error),
+            Self::Check(CheckError::Missing(_)) | Self::Due(DueError::Missing(_)) => Exit::Local,
+            Self::Check(CheckError::Store(error)) | Self::Due(DueError::Store(error)) => store_exit(error),
+            Self::Check(_) => Exit::SomeFailed,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::Refused { status: 401 | 403, .. } => Exit::KeyRefused,
             Self::Refused { status: 400..500, .. } => Exit::Usage,
@@ -80,4 +95,23 @@ fn copy_exit(error: &CopyError) -> Exit {
         CopyError::Lost(_) | CopyError::Destination(StoreError::Unavailable(_)) => Exit::Unreachable,
         _ => Exit::SomeFailed,
     }
+}
+
+/// A file or its disk, or what is in them.
+fn backup_exit(error: &BackupError) -> Exit {
+    match error {
+        BackupError::OnServer => Exit::Usage,
+        BackupError::Interrupted => Exit::Interrupted,
+        BackupError::Missing(_)
+        | BackupError::Exists(_)
+        | BackupError::NoRoom { .. }
+        | BackupError::File { .. }
+        | BackupError::Store(StoreError::Unavailable(_)) => Exit::Local,
+        BackupError::Running | BackupError::Store(_) => Exit::SomeFailed,
+    }
+}
+
+/// Whether it was not there or not good.
+fn store_exit(error: &StoreError) -> Exit {
+    if matches!(error, StoreError::Unavailable(_)) { Exit::Unreachable } else { Exit::SomeFailed }
 }

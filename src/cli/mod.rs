@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and which exit code answers.
 
 mod arguments;
+mod backup;
 mod client;
 mod config;
 mod demo;
@@ -12,7 +13,10 @@ mod progress;
 mod run;
 mod runtimes;
 mod serve;
+mod store_arguments;
+mod store_check;
 mod store_copy;
+mod store_prune;
 mod upstream;
 
 use std::ffi::OsString;
@@ -26,6 +30,7 @@ pub use self::arguments::{
 };
 pub use self::error::CliError;
 pub use self::exit::Exit;
+pub use self::store_arguments::{Backup, StoreCheck, StorePlace, StorePrune};
 
 use crate::config::{Config, Environment, Override, Sources};
 
@@ -56,7 +61,14 @@ fn dispatch(arguments: &Arguments, environment: Environment) -> Result<Exit, Cli
         Command::Run(run) => run::run(run, global, environment),
         Command::Config(ConfigCommand::Check) => config::check(global, environment),
         Command::Config(ConfigCommand::Show) => config::show(global, environment),
+        Command::Backup(command) => backup::backup(command, global, environment),
         Command::Migrate => migrate::migrate(global, environment),
+        Command::Store(StoreCommand::Check(command)) => {
+            store_check::store_check(command, global, environment)
+        }
+        Command::Store(StoreCommand::Prune(command)) => {
+            store_prune::store_prune(command, global, environment)
+        }
         Command::Store(StoreCommand::Copy(copy)) => store_copy::store_copy(copy, global, environment),
         Command::Upstream(upstream) => upstream::upstream(upstream),
     }

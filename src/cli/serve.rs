@@ -9,6 +9,7 @@ use super::runtimes::Runtimes;
 use crate::app::App;
 use crate::config::Config;
 use crate::logs;
+use crate::traces;
 
 /// Runs the service until it is told to end.
 pub(super) fn serve(config: Config) -> Result<Exit, CliError> {
@@ -18,7 +19,9 @@ pub(super) fn serve(config: Config) -> Result<Exit, CliError> {
         tracing::warn!("{notice}");
     }
     let runtimes = Runtimes::start()?;
-    runtimes.block_on(run(config, runtimes.attempts()))
+    let ended = runtimes.block_on(run(config, runtimes.attempts()));
+    traces::end();
+    ended
 }
 
 async fn run(config: Config, attempts: Handle) -> Result<Exit, CliError> {

@@ -16,7 +16,9 @@ use crate::domain::result::{ItemStatus, NewResult, Payload};
 use crate::domain::time::Timestamp;
 use crate::gate::Permit;
 use crate::ingest::Defaults;
+use crate::metrics::AttemptClass;
 use crate::store::Store;
+use crate::traces::{self, AttemptFacts};
 use crate::upstream::{Call, PhaseTimeouts, ReplyMemory};
 
 use super::event::Event;
@@ -49,6 +51,18 @@ pub(super) struct Attempt {
     pub(super) others_passed: bool,
     /// Set on a careful start: the item is named in the boot row before it is sent.
     pub(super) name_first: Option<Store>,
+}
+
+impl Attempt {
+    /// What traces tell of it.
+    pub(super) fn facts(&self) -> AttemptFacts<'_> {
+        AttemptFacts {
+            provider: &self.provider.name,
+            model: &self.model,
+            endpoint: self.endpoint.path(),
+            number: self.item.attempts + 1,
+        }
+    }
 }
 
 /// How an attempt ended.
@@ -122,6 +136,7 @@ pub(super) async fn run(attempt: Attempt, reporter: Reporter) {
         retry_on: &attempt.provider.retry.on,
     };
     let mut judgement = judge(reply, &context);
+    traces::outcome(judgement.class.map_or("not_sent", AttemptClass::as_str));
     let result = terminal(&mut judgement, &attempt, started_at, now);
     let reply_bytes = memory.granted.into_inner();
     let Attempt { number, lane, item, permit, .. } = attempt;

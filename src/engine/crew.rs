@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::attempt::{Attempt, Reporter, run};
 use super::event::Event;
 use super::lost::{Lost, guard};
+use crate::traces::AttemptSpan;
 
 /// Ends reported together at most.
 const TOGETHER: usize = 256;
@@ -52,7 +53,8 @@ impl Crew {
         self.threads.spawn(async move {
             for (attempt, lost) in calls {
                 let events = reporter.events.clone();
-                tokio::spawn(guard(run(attempt, reporter.clone()), lost, events));
+                let span = AttemptSpan::new(&attempt.facts());
+                tokio::spawn(span.around(guard(run(attempt, reporter.clone()), lost, events)));
             }
         });
     }

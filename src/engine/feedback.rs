@@ -45,7 +45,12 @@ impl Dispatcher {
         }
         let lane = &self.lanes.get(lane_id).name;
         if after == LaneState::Breaker {
-            tracing::warn!(lane = %lane, "the lane is parked: its calls fail; single ones find out when it is back");
+            tracing::warn!(
+                lane = %lane,
+                class = class.map_or("", AttemptClass::as_str),
+                "the lane is parked: its calls fail one after the other; look at the provider and the network. Items \
+                 wait, single calls find out when it is back"
+            );
         } else if before == LaneState::Breaker {
             tracing::info!(lane = %lane, "the lane is back");
         }

@@ -26,6 +26,8 @@ pub(super) struct Sharing {
     pub(super) is_on: bool,
     /// Whether an exchange is under way.
     exchanging: bool,
+    /// Whether the last exchange failed, which was told of.
+    failing: bool,
     clock: DatabaseClock,
     /// The newest version of the saved levels that was read.
     levels_read: i64,
@@ -57,6 +59,7 @@ impl Sharing {
         Self {
             is_on,
             exchanging: false,
+            failing: false,
             clock: DatabaseClock::default(),
             levels_read: 0,
             reading_levels: false,
@@ -96,13 +99,15 @@ impl Dispatcher {
         let Exchanged { sent, received, answer } = exchanged;
         match answer {
             Ok(answer) => {
+                self.sharing.failing = false;
                 let offset = self.sharing.clock.read((sent, received), (answer.came_us, answer.now_us));
                 self.gate.exchanged(&answer, offset, now);
             }
             Err(error) => {
                 // Fenced: the bell of the ownership tells what follows.
-                if !matches!(error, StoreError::Fenced | StoreError::Closed) {
-                    tracing::warn!(error = %error, "no slots came from the shared ledger; nothing new starts without");
+                let known = std::mem::replace(&mut self.sharing.failing, true);
+                if !known && !matches!(error, StoreError::Fenced | StoreError::Closed) {
+                    tracing::warn!(error = %error, "no slots came from the shared ledger; nothing new starts until some do");
                 }
                 self.gate.exchange_failed(now);
             }

@@ -142,12 +142,7 @@ impl Dispatcher {
         self.gate.stop(lane.level, reason, grant.admitted_at(), now);
         self.interactive.doubt_all();
         if was_open {
-            tracing::warn!(
-                lane = %lane.name,
-                reason = ?reason,
-                detail = %detail,
-                "the lane is stopped: the provider refuses its key or quota; no attempt is lost, one probe a minute"
-            );
+            tracing::warn!(lane = %lane.name, reason = reason.as_str(), detail = %detail, "{}", stopped_by(reason));
         }
         if reason == StopReason::Credential {
             lane.succeeded = false;
@@ -212,12 +207,30 @@ impl Dispatcher {
             return;
         }
         self.disk_full = full;
+        // What is the matter and what to do is in the store's own line.
         if full {
-            tracing::warn!("the disk is nearly full: nothing new starts until there is room");
+            tracing::info!(
+                in_flight = self.in_flight,
+                "nothing new is sent until the store takes writes again"
+            );
             self.gate.pause(self.service, PauseReason::Disk, now);
         } else {
-            tracing::info!("the disk has room again: dispatch goes on");
+            tracing::info!("the store takes writes again: sending goes on");
             self.gate.unpause(self.service, now);
+        }
+    }
+}
+
+/// What stopped a lane, and what its operator can do.
+const fn stopped_by(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Credential => {
+            "the lane is stopped: the provider refuses its key; put a good one in its place. Items wait and lose no \
+             attempt, one probe a minute or a changed key file opens the lane"
+        }
+        StopReason::Quota => {
+            "the lane is stopped: the account's money or quota is used up; top it up. Items wait and lose no attempt, one \
+             probe a minute opens the lane"
         }
     }
 }

@@ -57,6 +57,16 @@ pub enum StopReason {
     Quota,
 }
 
+impl StopReason {
+    /// As logs name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Credential => "credential",
+            Self::Quota => "quota",
+        }
+    }
+}
+
 impl From<StopReason> for Reason {
     fn from(reason: StopReason) -> Self {
         match reason {

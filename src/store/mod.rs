@@ -10,8 +10,10 @@
 
 mod api_keys;
 mod apps;
+pub mod backup;
 mod batches;
 mod bells;
+pub mod check;
 pub mod copy;
 mod error;
 mod exchange;
@@ -57,7 +59,7 @@ pub use self::error::{Result, StoreError};
 pub use self::files::{FileQuery, NewFile};
 pub use self::health::StoreHealth;
 pub use self::results::{ResultFilter, ResultOrder, ResultQuery};
-pub use self::retention::Swept;
+pub use self::retention::{DueError, DueOfApp, Swept, due};
 pub use self::told::LimitsTold;
 pub use self::work::{BootReport, Cursor, Flush, LedgerEntry, Recorded};
 pub use self::workers::{Claim, Claimed, ClaimedSegment, WorkerSettings};

@@ -22,8 +22,13 @@ pub(super) struct Packer {
 
 impl Packer {
     pub(super) fn new() -> Self {
+        let compressor = || {
+            let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+            compressor.include_checksum(true)?;
+            std::io::Result::Ok(compressor)
+        };
         // Without a context everything is stored as it is.
-        Self { compressor: zstd::bulk::Compressor::new(LEVEL).ok(), buffer: Vec::new() }
+        Self { compressor: compressor().ok(), buffer: Vec::new() }
     }
 
     /// The value to store, and whether it is a zstd frame.

@@ -146,11 +146,15 @@ impl Shared {
         self.metrics.set_disk_free_bytes(free_bytes);
         if self.gauges.refusing.swap(refusing, Ordering::Relaxed) != refusing {
             self.show_takes_work();
-            tracing::warn!(
-                free_bytes,
-                "{}",
-                if refusing { "the disk takes nothing new" } else { "the disk takes new work again" }
-            );
+            if refusing {
+                tracing::warn!(
+                    free_bytes,
+                    "the disk is full or below store.min_free: make room. Uploads are refused, nothing new is sent, what \
+                     is in flight is recorded; it goes on by itself"
+                );
+            } else {
+                tracing::info!(free_bytes, "the disk has room again");
+            }
             self.disk.ring();
         }
     }
@@ -164,7 +168,14 @@ impl Shared {
     pub(super) fn tell_away(&self, away: bool) {
         if self.gauges.away.swap(away, Ordering::Relaxed) != away {
             self.show_takes_work();
-            tracing::warn!("{}", if away { "the database is away" } else { "the database is back" });
+            if away {
+                tracing::warn!(
+                    "the database is away: look at its server and the way there. Clients get 503, nothing new is sent, \
+                     results are kept until it is back"
+                );
+            } else {
+                tracing::info!("the database is back");
+            }
             self.disk.ring();
         }
     }

@@ -10,7 +10,7 @@ use syn::{ImplItem, Item, ItemMod, ItemUse, Macro, UseTree};
 use crate::source::{SourceFile, is_test_code};
 
 /// Modules of no layer that every layer above the domain may use.
-const HELPERS: &[&str] = &["clock", "config", "metrics", "shutdown", "wakeup"];
+const HELPERS: &[&str] = &["clock", "config", "metrics", "shutdown", "traces", "wakeup"];
 
 /// Every module and what it may import beside itself, the domain and (above the domain) the helpers.
 const UNITS: &[(&str, &[&str])] = &[
@@ -20,6 +20,7 @@ const UNITS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("metrics", &[]),
     ("shutdown", &[]),
+    ("traces", &[]),
     ("wakeup", &[]),
     ("gate", &[]),
     ("ingest", &[]),
@@ -59,9 +60,13 @@ const IMPURE_STD: &[&str] = &["env", "fs", "net", "os", "process", "thread"];
 const OWNED_CRATES: &[(&str, &str)] = &[
     ("deadpool_postgres", "store"),
     ("governor", "gate"),
+    ("opentelemetry", "traces"),
+    ("opentelemetry_otlp", "traces"),
+    ("opentelemetry_sdk", "traces"),
     ("prometheus", "metrics"),
     ("rusqlite", "store"),
     ("tokio_postgres", "store"),
+    ("tracing_opentelemetry", "traces"),
 ];
 
 /// Every import that breaks a rule, as `file: what (why)`.

@@ -6,6 +6,7 @@ import time
 
 from cluster import SCHEMA
 from load import MARK
+from support import wrong_in_store
 
 # A result is durable within this time of its call's end, while the database is there.
 COMMITTED_WITHIN = 2.0
@@ -107,6 +108,8 @@ class Checker:
                 self.cluster.must((succeeded, rows, different, least, most) == (total, total, total, 1, total),
                                   f"{batch} of {total}: counter {succeeded}, {rows} rows of {different} lines, "
                                   f"positions {least} to {most}")
+        found = wrong_in_store(self.cluster.replicas[0].service.binary, self.cluster.database.url())
+        self.cluster.must(not found, f"store check: {found}")
         for table in ("batch_segment", "retry"):
             left = self.cluster.database.number(f"SELECT count(*) FROM {SCHEMA}.{table}")
             self.cluster.must(left == 0, f"{left:.0f} rows are left in {table}")

@@ -99,6 +99,14 @@ class Service:
             raise Wrong("it does not end within 20 s of SIGTERM") from error
 
 
+def wrong_in_store(binary, store):
+    """What the program's own check finds wrong in a store that it is given the URL of; empty: nothing."""
+    command = [binary, "store", "check", "--quiet", "--store", store]
+    # Nothing of the caller's: neither its environment nor a configuration where it stands.
+    checked = subprocess.run(command, capture_output=True, text=True, env={}, cwd="/")
+    return "" if checked.returncode == 0 else f"{checked.stdout}{checked.stderr}".strip()
+
+
 def lines(items, first=0, mark=""):
     """A batch's input: line n names itself to the upstream, which answers `Answer to n.`; its id ends with the mark."""
     return "".join(

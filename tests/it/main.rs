@@ -11,6 +11,8 @@ mod answered_errors;
 #[cfg(test)]
 mod apps;
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod behaviours;
 #[cfg(test)]
 mod budget;
@@ -57,8 +59,12 @@ mod stopped_lanes;
 #[cfg(test)]
 mod store_copy;
 #[cfg(test)]
+mod store_upkeep;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod token_kills;
 #[cfg(test)]
 mod tokens;
+#[cfg(all(test, feature = "otel"))]
+mod traces;

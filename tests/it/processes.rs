@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluicegate::demo::upstream::Running;
 
-use crate::harness::{Client, Process, Settings, chats, eventually, upstream};
+use crate::harness::{Client, Process, Settings, chats, check_store, eventually, upstream};
 
 /// Every item of an ended batch has one result, all succeeded, in positions without gaps.
 pub(crate) async fn check_whole(service: &Client, id: &str, items: usize) {
@@ -26,11 +26,9 @@ pub(crate) async fn check_whole(service: &Client, id: &str, items: usize) {
     }
 }
 
-/// What the database says of itself once nobody has it open.
-fn check_database(settings: &Settings) {
-    let database = rusqlite::Connection::open(settings.file("store.db")).unwrap();
-    let found: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(found, "ok");
+/// What is in the store agrees with itself once nobody has it open.
+async fn check_database(settings: &Settings) {
+    check_store(settings, &settings.file("store.db")).await;
 }
 
 /// Rows of results, read from the database of a process that is gone.
@@ -71,7 +69,7 @@ async fn kills_lose_nothing_and_repeat_only_what_was_in_flight() {
     // In flight, and at most as many again on their way to the disk.
     assert!(not_durable <= 5 * 2 * 16, "{not_durable}");
     process.kill();
-    check_database(&settings);
+    check_database(&settings).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,14 @@
-//! Administration: keys, apps, lanes and workers.
+//! Administration: keys, apps, lanes, workers and backups.
 
 mod apps;
+mod backup;
 mod keys;
 mod lanes;
 mod limits;
 mod workers;
 
 pub(super) use apps::{list_apps, put_app};
+pub(super) use backup::create_backup;
 pub(super) use keys::{create_key, list_keys, revoke_key};
 pub(super) use lanes::{pause_lane, resume_lane};
 pub(super) use workers::list_workers;

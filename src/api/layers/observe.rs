@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::domain::endpoint::Endpoint;
 use crate::metrics::HttpMetrics;
+use crate::traces;
 
 use super::super::error::Cause;
 
@@ -33,7 +34,7 @@ pub(crate) async fn observe(State(metrics): State<HttpMetrics>, request: Request
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().as_str().to_owned();
     let mut watch = Watch { metrics, method, route, started: Instant::now(), counted: false };
-    let mut response = next.run(request).await;
+    let mut response = traces::call(next.run(request), &watch.method, watch.route()).await;
     let status = response.status();
     let cause = response.extensions().get::<Cause>();
     // What a provider answered, or a lane's state, is no failure here: metrics and the lane's own line tell of it.

@@ -150,9 +150,16 @@ impl SegmentBuilder {
         frame.extend_from_slice(&self.texts);
         frame.extend_from_slice(&self.raw);
         // In memory, zstd fails only on a lack of memory, which aborts anyway.
-        let data = zstd::bulk::compress(&frame, LEVEL).unwrap_or_default();
+        let data = compress(&frame).unwrap_or_default();
         Segment { head, data: data.into() }
     }
+}
+
+/// Compresses with a checksum, so that a disk that changes bits is found out where they are read.
+fn compress(frame: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+    compressor.include_checksum(true)?;
+    compressor.compress(frame)
 }
 
 impl Segment {

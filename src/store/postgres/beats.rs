@@ -32,6 +32,8 @@ pub(super) struct Beats {
     health: Health,
     /// A takeover under way: no beat waits for it.
     taking: Option<JoinHandle<()>>,
+    /// Whether the last beat failed, which was told of.
+    failing: bool,
 }
 
 impl Beats {
@@ -52,7 +54,15 @@ impl Beats {
                  ARRAY(SELECT name FROM others WHERE NOT is_dead AND limits NOT IN ($5, '{{}}') ORDER BY key), \
                  ARRAY(SELECT limits FROM others WHERE NOT is_dead AND limits NOT IN ($5, '{{}}') ORDER BY key)"
         );
-        Self { connections, server, sql, alone: None, health: Health::default(), taking: None }
+        Self {
+            connections,
+            server,
+            sql,
+            alone: None,
+            health: Health::default(),
+            taking: None,
+            failing: false,
+        }
     }
 
     /// Its life.
@@ -65,10 +75,15 @@ impl Beats {
             // Whoever lost its part is not heard of until it takes part again.
             let Ok(identity) = self.connections.membership.identity() else { continue };
             match self.beat(identity).await {
-                Ok(dead) => self.take_over(dead),
+                Ok(dead) => {
+                    self.failing = false;
+                    self.take_over(dead);
+                }
                 Err(fault) => {
                     self.alone = None;
-                    tracing::warn!(error = %fault.answer(), "a beat did not arrive");
+                    if !std::mem::replace(&mut self.failing, true) {
+                        tracing::warn!(error = %fault.answer(), "this worker's beat did not arrive; trying again");
+                    }
                     // Calls may start again only once one does.
                     beat.reset_after(AGAIN);
                 }

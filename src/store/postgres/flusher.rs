@@ -182,7 +182,9 @@ impl Flusher {
             Err(fault) if fault.is(&SqlState::LOCK_NOT_AVAILABLE) => {}
             Err(fault) if fault.severity() == Severity::Away => {
                 let error = fault.answer();
-                tracing::warn!(error = %error, "the database could not be written");
+                if !shared.is_away() && !shared.is_refusing() {
+                    tracing::warn!(error = %error, "the database could not be written; trying again");
+                }
                 if error == StoreError::Full { shared.tell_disk(true, 0) } else { shared.tell_away(true) }
             }
             Err(_) => {}

@@ -14,6 +14,7 @@ pub(super) mod batches;
 mod beats;
 mod bells;
 pub(super) mod boots;
+pub(super) mod check;
 pub(super) mod claims;
 pub(super) mod columns;
 mod connections;

@@ -4,18 +4,22 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::Row;
+
 use super::arguments::{Argument, arguments};
 use super::batches;
 use super::columns::Columns;
 use super::connections::{Lane, Queries};
 use super::fault::Attempt;
 use super::result_rows::pair;
+use super::server::Server;
 use super::transaction::Transaction;
-use super::{Database, workers};
+use super::{Database, unfinished_copy, workers};
+use crate::config::Secret;
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
 use crate::store::retention::Horizon;
-use crate::store::{Result, Swept};
+use crate::store::{DueOfApp, Result, Swept};
 
 /// Time that one command erases.
 const COMMAND_TIME: Duration = Duration::from_millis(20);
@@ -27,6 +31,33 @@ const HIDDEN: i64 = 16;
 /// Longest that anybody writes one file. What is older and was not completed is nobody's: the worker that wrote it is
 /// forgotten, or never was one.
 const LONGEST_UPLOAD: Duration = Duration::from_hours(24);
+
+/// What is due, as its statement selects it.
+pub(in crate::store) async fn due(url: &Secret, schema: &str, sql: &str) -> Result<Vec<DueOfApp>> {
+    let mut server = Server::of(url.expose())?;
+    server.check().await?;
+    unfinished_copy::refuse(&server, schema).await?;
+    let alone = server.connect().await?;
+    let read = async {
+        let begin = format!("BEGIN READ ONLY; SET LOCAL search_path = \"{schema}\"");
+        alone.client.batch_execute(&begin).await?;
+        let rows = alone.client.query_typed(sql, &[]).await?;
+        rows.iter().map(read_due).collect::<Attempt<Vec<_>>>()
+    };
+    Ok(read.await?)
+}
+
+fn read_due(row: &Row) -> Attempt<DueOfApp> {
+    let mut columns = Columns::of(row);
+    Ok(DueOfApp {
+        app: columns.take()?,
+        batches: columns.uint()?,
+        results: columns.uint()?,
+        result_bytes: columns.uint()?,
+        files: columns.uint()?,
+        file_bytes: columns.uint()?,
+    })
+}
 
 /// Begins a command if no other worker erases at this moment.
 async fn begin_alone(database: &Database) -> Attempt<Option<Transaction>> {

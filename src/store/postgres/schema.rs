@@ -25,7 +25,7 @@ const MIGRATIONS: [Migration; 5] = [
 ];
 
 /// The newest schema this program knows.
-const SUPPORTED: i64 = MIGRATIONS.len() as i64;
+pub(super) const SUPPORTED: i64 = MIGRATIONS.len() as i64;
 
 /// Brings the schema to [`SUPPORTED`], or leaves a newer one that says it can be worked on. Two programs that
 /// start at once do it one after the other.
@@ -77,7 +77,7 @@ async fn apply(client: &Client, schema: &str) -> Attempt<()> {
 }
 
 /// (version, `min_compatible`) as stored; zeros for an empty schema.
-async fn marked(client: &Client, schema: &str) -> Attempt<(i64, i64)> {
+pub(super) async fn marked(client: &Client, schema: &str) -> Attempt<(i64, i64)> {
     let sql = "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'schema')";
     let exists: bool = client.query_typed_one(sql, &arguments![schema]).await?.try_get(0)?;
     if !exists {

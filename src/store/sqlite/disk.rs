@@ -79,7 +79,10 @@ impl Disk {
                     self.free = free_bytes(&self.folder);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the ballast file could not be made");
+                    tracing::warn!(
+                        %error,
+                        "the ballast file could not be made: a full disk can't be recorded on to its end; make room"
+                    );
                     // What was made of it may be what fills the disk.
                     let _ = std::fs::remove_file(self.ballast_path());
                 }
@@ -140,6 +143,6 @@ fn fill(mut file: File) -> std::io::Result<()> {
 }
 
 /// Bytes free to this user; as many as can be where the disk can't say.
-fn free_bytes(folder: &Path) -> u64 {
+pub(super) fn free_bytes(folder: &Path) -> u64 {
     statvfs(folder).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -92,6 +92,10 @@ pub(crate) fn damaged(what: &str) -> Fault {
 /// fsync reports success for data that is not there. Going on would acknowledge it; a restart reads
 /// what really is on the disk.
 pub(crate) fn fatal(fault: &Fault) -> ! {
-    tracing::error!(error = %fault.answer(), "the database can't be trusted any more; exiting");
+    tracing::error!(
+        error = %fault.answer(),
+        "the database can't be trusted any more; exiting. Look at the disk, then run `sluicegate store check`; restore a \
+         backup if that finds anything"
+    );
     std::process::exit(1)
 }

@@ -2,10 +2,14 @@
 
 pub(super) mod api_keys;
 pub(super) mod apps;
+pub(super) mod backup;
 pub(super) mod batch_lists;
 pub(super) mod batch_rows;
 pub(super) mod batches;
 pub(super) mod boots;
+pub(super) mod check;
+mod check_input;
+mod check_payloads;
 mod connection;
 pub(super) mod content;
 mod disk;
@@ -31,7 +35,7 @@ pub(super) mod workers;
 mod writer;
 mod writing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -70,6 +74,10 @@ pub(super) struct Database {
     readers: Arc<Readers>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     folder: Mutex<Option<Folder>>,
+    path: PathBuf,
+    min_free: u64,
+    /// Held while a backup is made.
+    backing_up: Mutex<()>,
 }
 
 impl std::fmt::Debug for Database {
@@ -118,7 +126,8 @@ impl Database {
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         threads.push(thread.map_err(|error| StoreError::Unavailable(error.to_string()))?);
         let (threads, folder) = (Mutex::new(threads), Mutex::new(Some(folder)));
-        Ok(Self { worker, shared, queue, readers, threads, folder })
+        let (path, backing_up) = (path.to_owned(), Mutex::new(()));
+        Ok(Self { worker, shared, queue, readers, threads, folder, path, min_free, backing_up })
     }
 
     /// Runs a command on the writer and returns once it is durable.

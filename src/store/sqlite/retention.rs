@@ -1,17 +1,19 @@
 //! Erasing, a little at a time: no command holds the writer for more than a few milliseconds.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batches;
+use super::connection::open_reader;
 use super::fault::Fault;
-use super::values::pair;
+use super::values::{pair, uint};
 use super::writing::Writing;
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
-use crate::store::Swept;
 use crate::store::retention::Horizon;
+use crate::store::{DueOfApp, Swept};
 
 /// Time that one command erases.
 const COMMAND_TIME: Duration = Duration::from_millis(4);
@@ -21,6 +23,26 @@ const ROWS: u32 = 32;
 const HIDDEN: u32 = 16;
 /// Free pages that stay in the database for what comes next, as giving them back costs writes: 16 MB.
 const KEPT_PAGES: i64 = 4_096;
+
+/// What is due, as its statement selects it.
+pub(in crate::store) fn due(path: &Path, sql: &str) -> crate::store::Result<Vec<DueOfApp>> {
+    let read = || -> Result<_, Fault> {
+        let connection = open_reader(path)?;
+        let mut statement = connection.prepare(sql)?;
+        let due = statement.query_map([], |row| {
+            Ok(DueOfApp {
+                app: row.get(0)?,
+                batches: uint(row, 1)?,
+                results: uint(row, 2)?,
+                result_bytes: uint(row, 3)?,
+                files: uint(row, 4)?,
+                file_bytes: uint(row, 5)?,
+            })
+        })?;
+        Ok(due.collect::<rusqlite::Result<_>>()?)
+    };
+    Ok(read()?)
+}
 
 /// At open: hides what a boot before left behind half made. No upload outlives its process.
 pub(crate) fn give_up_unfinished(connection: &Connection, now: Timestamp) -> Result<(), Fault> {

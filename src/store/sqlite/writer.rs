@@ -145,8 +145,11 @@ impl Writer {
         match fault.severity() {
             Severity::Fatal => fatal(fault),
             Severity::Disk => {
-                tracing::warn!(error = %fault.answer(), "the database could not be written");
                 let first = !self.disk.is_failing();
+                // It is tried several times a second: one line says it all until it works again.
+                if first {
+                    tracing::warn!(error = %fault.answer(), "the database could not be written; trying again");
+                }
                 self.disk.write_failed();
                 self.tell();
                 self.refuse_jobs(&fault.answer());

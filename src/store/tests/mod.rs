@@ -6,6 +6,7 @@
 mod apps;
 mod batches;
 mod boots;
+mod check;
 mod files;
 mod large;
 mod model;
@@ -20,6 +21,7 @@ mod results;
 mod retention;
 #[path = "../../../tests/it/harness/postgres.rs"]
 mod server;
+mod sqlite_backups;
 mod sqlite_crashes;
 mod sqlite_opening;
 mod sqlite_refusing;

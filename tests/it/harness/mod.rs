@@ -1,6 +1,7 @@
 //! What the tests drive the service with.
 
 mod client;
+mod command;
 mod lines;
 pub(crate) mod postgres;
 mod process;
@@ -10,6 +11,7 @@ mod service;
 mod settings;
 
 pub(crate) use client::{Answer, Client, Metrics, id_of};
+pub(crate) use command::{check_store, command};
 pub(crate) use lines::{chat, chats, jsonl, line, sized};
 pub(crate) use process::Process;
 pub(crate) use recording::Recording;

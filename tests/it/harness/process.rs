@@ -27,6 +27,14 @@ impl Process {
         Self::listening(spawn(settings))
     }
 
+    /// Starts one with variables in its environment.
+    #[cfg(feature = "otel")]
+    pub(crate) fn start_with_environment(settings: &Settings, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments(settings)).env_clear().envs(variables.iter().copied());
+        Self::listening(run(command, settings))
+    }
+
     /// Starts one whose data folder is a file system of this size that goes with it; tells where that is to be
     /// found from here. `None` where this user may not mount one.
     pub(crate) fn start_on_small_disk(settings: &Settings, size: &str) -> Option<(Self, PathBuf)> {
