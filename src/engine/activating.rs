@@ -133,7 +133,9 @@ impl Dispatcher {
         };
         let limits = Limits { max_concurrent: batch.record.options.max_concurrency, ..Limits::default() };
         match batch.own_level {
-            Some(level) => self.gate.set_limits(level, &limits, now),
+            Some(level) => {
+                self.gate.set_limits(level, &limits, now);
+            }
             None if limits.max_concurrent.is_some() => {
                 let name = batch.record.id.to_string();
                 let spec = LevelSpec { kind: LevelKind::Batch, name, limits, ..LevelSpec::default() };
