@@ -78,7 +78,7 @@ fn count(config: &Path) -> anyhow::Result<()> {
         read_file: &read_file,
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let _app = runtime.block_on(App::start(config, runtime.handle().clone()))?;
+    let _app = runtime.block_on(App::start(config, None, runtime.handle().clone()))?;
     for line in std::io::stdin().lock().lines() {
         line?;
         let stats = dhat::HeapStats::get();

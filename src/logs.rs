@@ -1,13 +1,15 @@
 //! Logging on standard error: what is logged, and how lines look.
 
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::UtcTime;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFilter, LogFormat};
 
 /// Why logging can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -24,20 +26,62 @@ pub enum LogError {
     Started(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// Changes what is logged while the process runs. Clones change the same.
+#[derive(Clone)]
+pub struct LogLevel(Arc<dyn Fn(EnvFilter) + Send + Sync>);
+
+impl LogLevel {
+    /// Of what takes another filter.
+    pub(crate) fn new(change: impl Fn(EnvFilter) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(change))
+    }
+
+    /// Logs by another filter from now on; with none that can be used everything stays as it is.
+    ///
+    /// # Errors
+    /// A filter that is none.
+    pub fn set(&self, level: &LogFilter) -> Result<(), LogError> {
+        let filter = EnvFilter::try_new(&level.0)?;
+        (self.0)(filter);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for LogLevel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("LogLevel")
+    }
+}
+
+/// Whether a filter can be used.
+///
+/// # Errors
+/// One that is none.
+pub fn check(level: &LogFilter) -> Result<(), LogError> {
+    EnvFilter::try_new(&level.0)?;
+    Ok(())
+}
+
 /// Sets up logging for the whole process, on standard error.
 ///
 /// # Errors
 /// A filter that is none, and a second call.
-pub fn start(log: &Log) -> Result<(), LogError> {
+pub fn start(log: &Log) -> Result<LogLevel, LogError> {
     #[cfg(feature = "otel")]
-    if let Some(subscriber) = crate::traces::subscriber(log, io::stderr)? {
-        return Ok(subscriber.try_init()?);
+    if let Some((subscriber, level)) = crate::traces::subscriber(log, io::stderr)? {
+        subscriber.try_init()?;
+        return Ok(level);
     }
-    Ok(subscriber(log, io::stderr)?.try_init()?)
+    let (subscriber, level) = subscriber(log, io::stderr)?;
+    subscriber.try_init()?;
+    Ok(level)
 }
 
+/// What lines go to.
+pub(crate) type Subscriber = Box<dyn tracing::Subscriber + Send + Sync>;
+
 /// Times are RFC 3339 in UTC, so that lines of several machines sort together.
-fn subscriber<W>(log: &Log, writer: W) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, LogError>
+fn subscriber<W>(log: &Log, writer: W) -> Result<(Subscriber, LogLevel), LogError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -47,9 +91,24 @@ where
         .with_timer(UtcTime::rfc_3339())
         .with_writer(writer)
         .with_ansi(false);
+    // A subscriber that is gone logs nothing, by whichever filter.
     Ok(match format {
-        LogFormat::Text => Box::new(lines.finish()),
-        LogFormat::Json => Box::new(lines.json().flatten_event(true).finish()),
+        LogFormat::Text => {
+            let lines = lines.with_filter_reloading();
+            let handle = lines.reload_handle();
+            let level = LogLevel::new(move |filter| {
+                let _ = handle.reload(filter);
+            });
+            (Box::new(lines.finish()), level)
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            let level = LogLevel::new(move |filter| {
+                let _ = handle.reload(filter);
+            });
+            (Box::new(lines.finish()), level)
+        }
     })
 }
 
@@ -78,7 +137,7 @@ mod tests {
         let written = Written::default();
         let writer = written.clone();
         let log = Log { format, level: LogFilter(level.to_owned()) };
-        let subscriber = subscriber(&log, move || writer.clone()).unwrap();
+        let (subscriber, _) = subscriber(&log, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(items = 3, "accepted");
             tracing::debug!("detail");
@@ -105,6 +164,22 @@ mod tests {
         assert_eq!(lines[0]["items"], 3);
         assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
         assert_eq!(lines[1]["level"], "DEBUG");
+    }
+
+    #[test]
+    fn another_level_holds_at_once() {
+        let written = Written::default();
+        let writer = written.clone();
+        let log = Log { format: LogFormat::Text, level: LogFilter("warn".to_owned()) };
+        let (subscriber, level) = subscriber(&log, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            for (filter, logs) in [("info", true), ("no such=thing=1", true), ("warn", false)] {
+                assert_eq!(level.set(&LogFilter(filter.to_owned())).is_ok(), !filter.contains(' '));
+                let before = written.0.lock().unwrap().len();
+                tracing::info!("said");
+                assert_eq!(written.0.lock().unwrap().len() > before, logs, "{filter}");
+            }
+        });
     }
 
     #[test]

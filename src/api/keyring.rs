@@ -37,7 +37,7 @@ pub struct KeyringSettings {
     pub mode: AuthMode,
     /// Whether only this machine reaches the service.
     pub is_local: bool,
-    /// How many admin keys the operator holds outside of the store.
+    /// How many admin keys the operator holds outside of the store, at the start.
     pub admin_keys: usize,
 }
 
@@ -116,15 +116,19 @@ impl Keyring {
 
     /// Whether keys are asked for though there is none that could be given.
     pub fn locks_everyone_out(&self) -> bool {
-        self.demands_keys() && !self.ring().any_ever && self.shared.settings.admin_keys == 0
+        self.would_lock_everyone_out(self.settings().admin_keys)
     }
 
-    /// Sets the operator's key of one source; `None`: it has none at the moment.
-    pub fn set_admin_key(&self, source: usize, key: Option<KeyHash>) {
-        let mut admin = self.shared.admin.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = admin.get_mut(source) {
-            *place = key;
-        }
+    /// Whether that would be so with so many sources of admin keys.
+    pub fn would_lock_everyone_out(&self, admin_keys: usize) -> bool {
+        let (settings, any_ever) =
+            (KeyringSettings { admin_keys, ..self.shared.settings }, self.ring().any_ever);
+        settings.demand_keys(any_ever) && !any_ever && admin_keys == 0
+    }
+
+    /// Sets the operator's keys, one for each source; `None`: that source has none at the moment.
+    pub fn set_admin_keys(&self, keys: Vec<Option<KeyHash>>) {
+        *self.shared.admin.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     /// Reads keys and apps again, after they changed.
@@ -185,11 +189,17 @@ impl Keyring {
     }
 
     fn demands_keys(&self) -> bool {
-        self.shared.settings.demand_keys(self.ring().any_ever)
+        self.settings().demand_keys(self.ring().any_ever)
+    }
+
+    /// With as many admin keys as there are at present.
+    fn settings(&self) -> KeyringSettings {
+        let admin_keys = self.shared.admin.read().unwrap_or_else(PoisonError::into_inner).len();
+        KeyringSettings { admin_keys, ..self.shared.settings }
     }
 
     fn without_key(&self) -> Option<Caller> {
-        let scope = self.shared.settings.scope_without_key();
+        let scope = self.settings().scope_without_key();
         (!self.demands_keys()).then_some(Caller { app: AppKey::DEFAULT, scope })
     }
 

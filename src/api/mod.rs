@@ -34,4 +34,6 @@ mod tests;
 pub use keyring::{Keyring, KeyringSettings};
 pub use routes::{Surface, routes};
 pub use server::{ServerSettings, serve};
-pub use state::{Api, ApiParts, ApiSettings, Ask, Board, ItemPlace, LanePause, ModelEntry};
+pub use state::{
+    Api, ApiParts, ApiSettings, Ask, Board, ItemPlace, LanePause, ModelEntry, ReloadRefused, Reloaded,
+};

@@ -120,6 +120,7 @@ pub(crate) fn table() -> Vec<Route> {
         put("/admin/v1/apps/{name}", admin::put_app).for_callers(admin),
         post("/admin/v1/lanes/pause", admin::pause_lane).for_callers(admin),
         post("/admin/v1/lanes/resume", admin::resume_lane).for_callers(admin),
+        post("/admin/v1/reload", admin::reload_configuration).for_callers(admin),
         get("/admin/v1/workers", admin::list_workers).for_callers(admin),
         post("/admin/v1/backup", admin::create_backup).for_callers(admin),
         get("/v1/models", ops::list_models),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 
 use crate::clock::Clock;
+use crate::config::{Change, Problem};
 use crate::domain::ids::{AppKey, BatchKey};
 use crate::domain::interactive::Interactive;
 use crate::domain::limit_status::LimitStatus;
@@ -83,6 +84,24 @@ pub struct LanePause {
     pub paused: bool,
 }
 
+/// A configuration that was taken over.
+#[derive(Clone, Debug)]
+pub struct Reloaded {
+    /// What is different from before.
+    pub changes: Vec<Change>,
+}
+
+/// Why no configuration was taken over.
+#[derive(Clone, Debug)]
+pub enum ReloadRefused {
+    /// It can't be used; everything that is wrong with it.
+    Problems(Vec<Problem>),
+    /// The process was started with one that can't be read again.
+    NoSource,
+    /// The process ends.
+    Ending,
+}
+
 /// Where an item stands.
 #[derive(Clone, Copy, Debug)]
 pub struct ItemPlace {
@@ -109,6 +128,8 @@ pub struct Board {
     pub would_fit: Ask<WindowQuestion, Option<WouldFit>>,
     /// Pauses a lane or ends its pause; tells its state then, nothing without such a lane.
     pub pause_lane: Ask<LanePause, Option<&'static str>>,
+    /// Reads the configuration again and takes it over.
+    pub reload: Ask<(), std::result::Result<Reloaded, ReloadRefused>>,
     /// The models that lanes serve.
     pub models: Arc<dyn Fn() -> Vec<ModelEntry> + Send + Sync>,
     /// Every metric in Prometheus's text format.

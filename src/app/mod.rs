@@ -1,7 +1,10 @@
 //! The composition root: configuration in, a running service out, in one straight line.
 
 mod admin_keys;
+mod current;
 mod providers;
+mod reload;
+mod source;
 mod upkeep;
 mod worker_name;
 
@@ -14,7 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::api::{
     self, Api, ApiParts, ApiSettings, Board, ItemPlace, Keyring, KeyringSettings, LanePause, ModelEntry,
-    ServerSettings, Surface,
+    ReloadRefused, ServerSettings, Surface,
 };
 use crate::clock::Clock;
 use crate::config::Config;
@@ -23,6 +26,13 @@ use crate::engine::{self, EngineError, EngineParts};
 use crate::metrics::{Metrics, MetricsError};
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, StoreSettings, WorkerSettings};
+
+pub use self::source::{ConfigSource, ReadConfig, Texts, texts};
+
+use self::admin_keys::AdminKeys;
+use self::current::Current;
+use self::providers::{Demand, Unusable};
+use self::reload::{Reloader, ReloaderParts, Trigger};
 
 /// How long open connections may take to end once the engine has drained.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
@@ -65,6 +75,13 @@ pub enum AppError {
     },
 }
 
+impl From<Vec<Unusable>> for AppError {
+    fn from(unusable: Vec<Unusable>) -> Self {
+        let Unusable { name, reason } = unusable.into_iter().next().unwrap_or_default();
+        Self::Provider { name, reason }
+    }
+}
+
 /// A running service.
 #[derive(Debug)]
 pub struct App {
@@ -75,15 +92,20 @@ pub struct App {
     store: Store,
     shutdown: Shutdown,
     server: Shutdown,
+    reloader: Option<Reloader>,
 }
 
 impl App {
     /// Starts everything; when this returns, requests are answered. `attempts`: where the calls of batches run,
-    /// apart from everything else.
+    /// apart from everything else. `source`: where the configuration can be read again, if anywhere.
     ///
     /// # Errors
     /// If the store, a provider's settings or the address can't be used.
-    pub async fn start(config: Config, attempts: Handle) -> Result<Self, AppError> {
+    pub async fn start(
+        config: Config,
+        source: Option<ConfigSource>,
+        attempts: Handle,
+    ) -> Result<Self, AppError> {
         let config = Arc::new(config);
         let (clock, shutdown, server) = (Clock::start(), Shutdown::default(), Shutdown::default());
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
@@ -96,21 +118,27 @@ impl App {
         let store = open_store(&config, address, clock, &metrics).await?;
         // Workers of one database go by its time: else they would not agree on deadlines.
         let clock = store.shared_time().await?.map_or(clock, |(moment, at)| Clock::anchored(moment, at));
-        let keyring = open_keyring(&config, &store, clock, &shutdown).await?;
+        let (keyring, admin_keys) = open_keyring(&config, &store, clock, &shutdown).await?;
+        let clients = providers::clients(&config, &[], Demand::Later, &shutdown).await?;
         let engine = engine::spawn(EngineParts {
             store: store.clone(),
             clock,
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
             attempts,
-            drain_timeout: config.server.drain_timeout,
-            limits: config.limits.clone(),
             memory_budget: config.server.memory_budget.0,
-            interactive_share: config.interactive.share.0,
-            providers: providers::build(&config, &shutdown).await?,
-            route: providers::route(&config),
+            settings: providers::engine_settings(&config, &clients),
         })
         .await?;
+        metrics.config().started(clock.now());
+        let current = Current::new(Arc::clone(&config));
+        let reloader = source.map(|source| {
+            let (current, engine) = (current.clone(), engine.board.clone());
+            let (metrics, shutdown) = (metrics.config().clone(), shutdown.clone());
+            let parts =
+                ReloaderParts { source, current, clients, engine, admin_keys, metrics, clock, shutdown };
+            Reloader::new(parts)
+        });
         let api = Api::new(ApiParts {
             store: store.clone(),
             keyring,
@@ -118,7 +146,7 @@ impl App {
             clock,
             shutdown: shutdown.clone(),
             settings: api_settings(&config),
-            board: api_board(&config, engine.board, &metrics),
+            board: api_board(&current, engine.board, reloader.clone(), &metrics),
             calls: interactive(&config, engine.calls),
         });
         let admin_address = admin.as_ref().map(|(_, address)| *address);
@@ -128,9 +156,18 @@ impl App {
             let routes = api::routes(&api, surface);
             server.spawn(api::serve(listener, routes, ServerSettings::default(), server.clone()));
         }
+        if let Some(reloader) = reloader.clone() {
+            shutdown.spawn(reloader.follow_files());
+        }
         shutdown.spawn(upkeep::count_batches(store.clone(), metrics.batches().clone(), shutdown.clone()));
         shutdown.spawn(upkeep::sweep(store.clone(), clock, shutdown.clone()));
-        Ok(Self { address, admin_address, store, shutdown, server })
+        Ok(Self { address, admin_address, store, shutdown, server, reloader })
+    }
+
+    /// Reads the configuration again and takes it over, in the background: what comes of it is in the log.
+    pub fn reload(&self) {
+        let Some(reloader) = self.reloader.clone() else { return };
+        tokio::spawn(async move { reloader.reload(Trigger::Signal).await });
     }
 
     /// Ends it in order: nothing new starts, what is in flight finishes, the last replies go out, the store closes.
@@ -159,7 +196,7 @@ async fn open_keyring(
     store: &Store,
     clock: Clock,
     shutdown: &Shutdown,
-) -> Result<Keyring, AppError> {
+) -> Result<(Keyring, AdminKeys), AppError> {
     let addresses = [Some(config.server.listen), config.server.admin_listen];
     let settings = KeyringSettings {
         mode: config.auth.mode,
@@ -170,9 +207,9 @@ async fn open_keyring(
     if keyring.locks_everyone_out() {
         return Err(AppError::NoKeys);
     }
-    admin_keys::follow(&config.admin_keys, &keyring, shutdown).await;
+    let admin_keys = AdminKeys::follow(&config.admin_keys, &keyring, shutdown).await;
     shutdown.spawn(keyring.clone().follow(shutdown.clone()));
-    Ok(keyring)
+    Ok((keyring, admin_keys))
 }
 
 async fn open_store(
@@ -214,12 +251,17 @@ fn api_settings(config: &Config) -> ApiSettings {
     }
 }
 
-fn api_board(config: &Arc<Config>, progress: engine::Board, metrics: &Metrics) -> Board {
-    let (lanes, listed, metrics) = (Arc::clone(config), Arc::clone(config), metrics.clone());
+fn api_board(
+    current: &Current,
+    progress: engine::Board,
+    reloader: Option<Reloader>,
+    metrics: &Metrics,
+) -> Board {
+    let (lanes, listed, metrics) = (current.clone(), current.clone(), metrics.clone());
     let items = progress.clone();
     let (limits, pauses, reach) = (progress.clone(), progress.clone(), progress.clone());
     Board {
-        has_lane: Arc::new(move |model| !lanes.route(model).is_empty()),
+        has_lane: Arc::new(move |model| !lanes.get().route(model).is_empty()),
         limits: Arc::new(move |of_app| {
             let limits = limits.clone();
             Box::pin(async move { limits.limits(of_app).await })
@@ -237,7 +279,16 @@ fn api_board(config: &Arc<Config>, progress: engine::Board, metrics: &Metrics) -
             Box::pin(async move { pauses.pause_lane(provider, model, paused).await })
         }),
         progress: Arc::new(move |batch| progress.progress(batch)),
-        models: Arc::new(move || models(&listed)),
+        reload: Arc::new(move |()| {
+            let reloader = reloader.clone();
+            Box::pin(async move {
+                match reloader {
+                    Some(reloader) => reloader.reload(Trigger::Call).await,
+                    None => Err(ReloadRefused::NoSource),
+                }
+            })
+        }),
+        models: Arc::new(move || models(&listed.get())),
         metrics_text: Arc::new(move || metrics.encode().unwrap_or_default()),
     }
 }

@@ -4,54 +4,131 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, AuthScheme, Config, Secret};
+use crate::domain::limits::Limits;
 use crate::engine::backoff::Backoff;
 use crate::engine::judge::RetryOn;
-use crate::engine::{LaneChoice, ProviderSetup, RetrySetup, RouteModel};
+use crate::engine::{EngineSettings, LaneChoice, ProviderSetup, RetrySetup, RouteModel};
 use crate::gate::Accounting;
 use crate::shutdown::Shutdown;
 use crate::upstream::{
     AuthStyle, Credential, CredentialError, HttpVersion, PhaseTimeouts, Upstream, UpstreamSettings,
 };
 
-use super::AppError;
-
 /// How often a key file's metadata is looked at: a rotated key is in use within this.
 const KEY_LOOK: Duration = Duration::from_secs(2);
 
-/// Builds every provider's client and reads its key; a key that can't be read stops its lanes, not the start.
-pub(super) async fn build(config: &Config, shutdown: &Shutdown) -> Result<Vec<ProviderSetup>, AppError> {
-    let mut providers = Vec::with_capacity(config.providers.len());
+/// A provider's client, with what it was made of.
+#[derive(Debug)]
+pub(super) struct Client {
+    provider: config::Provider,
+    upstream: Arc<Upstream>,
+}
+
+/// A provider whose client can't be made, or used.
+#[derive(Debug, Default)]
+pub(super) struct Unusable {
+    /// Its name.
+    pub(super) name: String,
+    /// What is wrong.
+    pub(super) reason: String,
+}
+
+/// Whether a key must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// A key that can't be read stops its lanes until it can.
+    Later,
+    /// A client that is new needs its key.
+    Now,
+}
+
+/// Every provider's client: the one of before where nothing changed of what it is made of, so that its connections and
+/// its key go on.
+pub(super) async fn clients(
+    config: &Config,
+    before: &[Client],
+    demand: Demand,
+    shutdown: &Shutdown,
+) -> Result<Vec<Client>, Vec<Unusable>> {
+    let (mut clients, mut unusable) = (Vec::with_capacity(config.providers.len()), Vec::new());
     for provider in &config.providers {
-        let credential = credential(provider);
-        if let Err(error) = credential.refresh().await {
-            tracing::warn!(provider = %provider.name, error = %error, "the provider's key can't be read; its lanes wait for it");
+        let kept = before.iter().find(|client| is_same_client(&client.provider, provider));
+        let upstream = match kept {
+            Some(client) => Ok(Arc::clone(&client.upstream)),
+            None => open(provider, demand, shutdown).await,
+        };
+        match upstream {
+            Ok(upstream) => clients.push(Client { provider: provider.clone(), upstream }),
+            Err(reason) => unusable.push(Unusable { name: provider.name.clone(), reason }),
         }
-        let upstream = Upstream::new(&settings(provider), Arc::clone(&credential))
-            .map_err(|error| AppError::Provider { name: provider.name.clone(), reason: error.to_string() })?;
-        watch_key(provider, credential, shutdown);
-        providers.push(ProviderSetup {
-            name: provider.name.clone(),
-            upstream,
-            limits: provider.limits.clone(),
-            timeouts: PhaseTimeouts {
-                first_byte: provider.timeouts.first_byte,
-                idle: provider.timeouts.idle,
-                total: provider.timeouts.request,
-            },
-            accounting: accounting(provider.kind),
-            budget: provider.budget.clone(),
-            retry: RetrySetup {
-                max_attempts: provider.retry.max_attempts.get(),
-                backoff: Backoff { min: provider.retry.min_delay, max: provider.retry.max_delay },
-                on: retry_on(&provider.retry.on),
-            },
-        });
     }
-    Ok(providers)
+    if unusable.is_empty() { Ok(clients) } else { Err(unusable) }
+}
+
+/// Everything that a client is made of; what else a provider has holds for each call anew.
+fn is_same_client(one: &config::Provider, other: &config::Provider) -> bool {
+    let parts = |provider: &config::Provider| config::Provider {
+        timeouts: config::Timeouts { connect: provider.timeouts.connect, ..config::Timeouts::default() },
+        limits: Limits::default(),
+        retry: config::Retry::default(),
+        budget: None,
+        lanes: Vec::new(),
+        ..provider.clone()
+    };
+    parts(one) == parts(other)
+}
+
+async fn open(
+    provider: &config::Provider,
+    demand: Demand,
+    shutdown: &Shutdown,
+) -> Result<Arc<Upstream>, String> {
+    let credential = credential(provider);
+    if let Err(error) = credential.refresh().await {
+        if demand == Demand::Now {
+            return Err(error.to_string());
+        }
+        tracing::warn!(provider = %provider.name, error = %error, "the provider's key can't be read; its lanes wait for it");
+    }
+    let upstream = Upstream::new(&settings(provider), Arc::clone(&credential));
+    let upstream = upstream.map_err(|error| error.to_string())?;
+    watch_key(provider, &credential, shutdown);
+    Ok(Arc::new(upstream))
+}
+
+/// What the engine goes by.
+pub(super) fn engine_settings(config: &Arc<Config>, clients: &[Client]) -> EngineSettings {
+    EngineSettings {
+        limits: config.limits.clone(),
+        interactive_share: config.interactive.share.0,
+        drain_timeout: config.server.drain_timeout,
+        providers: clients.iter().map(|client| Arc::new(setup(client))).collect(),
+        route: route(config),
+    }
+}
+
+fn setup(Client { provider, upstream }: &Client) -> ProviderSetup {
+    ProviderSetup {
+        name: provider.name.clone(),
+        upstream: Arc::clone(upstream),
+        limits: provider.limits.clone(),
+        timeouts: PhaseTimeouts {
+            first_byte: provider.timeouts.first_byte,
+            idle: provider.timeouts.idle,
+            total: provider.timeouts.request,
+        },
+        accounting: accounting(provider.kind),
+        budget: provider.budget.clone(),
+        retry: RetrySetup {
+            max_attempts: provider.retry.max_attempts.get(),
+            backoff: Backoff { min: provider.retry.min_delay, max: provider.retry.max_delay },
+            on: retry_on(&provider.retry.on),
+        },
+    }
 }
 
 /// The lanes that the configuration has for a model.
-pub(super) fn route(config: &Arc<Config>) -> RouteModel {
+fn route(config: &Arc<Config>) -> RouteModel {
     let config = Arc::clone(config);
     Arc::new(move |model| {
         let choices = config.route(model).into_iter().filter_map(|candidate| {
@@ -121,13 +198,13 @@ fn credential(provider: &config::Provider) -> Arc<Credential> {
     })
 }
 
-/// Reads a key file again when it changed.
-fn watch_key(provider: &config::Provider, credential: Arc<Credential>, shutdown: &Shutdown) {
+/// Reads a key file again when it changed, as long as the client is there.
+fn watch_key(provider: &config::Provider, credential: &Arc<Credential>, shutdown: &Shutdown) {
     let Some(source) = provider.key.clone().filter(|source| matches!(source, config::KeySource::File(_)))
     else {
         return;
     };
-    let (name, ending) = (provider.name.clone(), shutdown.clone());
+    let (name, ending, credential) = (provider.name.clone(), shutdown.clone(), Arc::downgrade(credential));
     let mut known = source.fingerprint();
     shutdown.spawn(async move {
         loop {
@@ -135,6 +212,7 @@ fn watch_key(provider: &config::Provider, credential: Arc<Credential>, shutdown:
                 () = tokio::time::sleep(KEY_LOOK) => {}
                 () = ending.begun() => return,
             }
+            let Some(credential) = credential.upgrade() else { return };
             if !source.changed_since(known) {
                 continue;
             }

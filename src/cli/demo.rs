@@ -51,7 +51,7 @@ async fn show(
     let provider = ScriptedUpstream::start(script()?).await.map_err(CliError::Output)?;
     let config = config(&provider, folder)?;
     logs::start(&config.log)?;
-    let app = App::start(config, attempts).await?;
+    let app = App::start(config, None, attempts).await?;
     let url = format!("http://{}", app.address);
     say(&format!(
         "A scripted provider listens on {}, limited to {PER_MINUTE} requests a minute.",

@@ -21,7 +21,7 @@ mod upstream;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
 
@@ -32,7 +32,7 @@ pub use self::error::CliError;
 pub use self::exit::Exit;
 pub use self::store_arguments::{Backup, StoreCheck, StorePlace, StorePrune};
 
-use crate::config::{Config, Environment, Override, Sources};
+use crate::config::{Config, ConfigError, Environment, Override, Sources};
 
 /// Does what the arguments ask for and says how it went, on standard error if it went wrong.
 pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Exit {
@@ -56,7 +56,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environm
 fn dispatch(arguments: &Arguments, environment: Environment) -> Result<Exit, CliError> {
     let Arguments { global, command } = arguments;
     match command {
-        Command::Serve(serve) => serve::serve(load(global, &serve.overrides(), environment)?),
+        Command::Serve(serve) => serve::serve(global, &serve.overrides(), environment),
         Command::Demo(demo) => demo::demo(demo, global),
         Command::Run(run) => run::run(run, global, environment),
         Command::Config(ConfigCommand::Check) => config::check(global, environment),
@@ -76,10 +76,27 @@ fn dispatch(arguments: &Arguments, environment: Environment) -> Result<Exit, Cli
 
 /// The configuration as the environment, the global flags and a command's own flags make it.
 fn load(global: &Global, flags: &[Override], environment: Environment) -> Result<Config, CliError> {
+    Ok(load_config(global, flags, environment)?)
+}
+
+/// The same, for whoever goes on if there is none.
+fn load_config(global: &Global, flags: &[Override], environment: Environment) -> Result<Config, ConfigError> {
+    Config::load(&sources(global, flags, environment))
+}
+
+/// The files of which the first that there is is the configuration.
+fn configuration_files(global: &Global, environment: Environment) -> Vec<PathBuf> {
+    sources(global, &[], environment).files()
+}
+
+fn sources(global: &Global, flags: &[Override], environment: Environment) -> Sources<'static> {
     let mut overrides = global.overrides();
     overrides.extend_from_slice(flags);
-    let read_file = |path: &Path| std::fs::read_to_string(path);
-    Ok(Config::load(&Sources { file: global.config.clone(), environment, overrides, read_file: &read_file })?)
+    Sources { file: global.config.clone(), environment, overrides, read_file: &read_file }
+}
+
+fn read_file(path: &Path) -> io::Result<String> {
+    std::fs::read_to_string(path)
 }
 
 /// Says something to the person at the terminal; a closed one is no error.

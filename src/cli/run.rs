@@ -78,7 +78,7 @@ async fn embedded(
     let config = super::load(global, &own, environment)?;
     config.require_provider()?;
     logs::start(&config.log)?;
-    let app = App::start(config, attempts).await?;
+    let app = App::start(config, None, attempts).await?;
     let client = Client::new(&format!("http://{}", app.address), None)?;
     let done = work(&client, run, global).await;
     app.stop().await;

@@ -1,40 +1,55 @@
 //! `serve`: the service.
 
+use std::sync::Arc;
+
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::arguments::Global;
 use super::error::CliError;
 use super::exit::Exit;
 use super::runtimes::Runtimes;
-use crate::app::App;
-use crate::config::Config;
+use super::{configuration_files, load_config};
+use crate::app::{self, App, ConfigSource};
+use crate::config::{Config, Environment, Override};
 use crate::logs;
 use crate::traces;
 
 /// Runs the service until it is told to end.
-pub(super) fn serve(config: Config) -> Result<Exit, CliError> {
+pub(super) fn serve(global: &Global, flags: &[Override], environment: Environment) -> Result<Exit, CliError> {
+    let files = configuration_files(global, environment.clone());
+    // Before it is read: what changes in between is taken over.
+    let texts = app::texts(&files);
+    let (global, flags) = (global.clone(), flags.to_vec());
+    let read = move || load_config(&global, &flags, environment.clone());
+    let config = read()?;
     config.require_provider()?;
-    logs::start(&config.log)?;
+    let log_level = logs::start(&config.log)?;
+    let source = ConfigSource { read: Arc::new(read), files, texts, log_level };
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
     let runtimes = Runtimes::start()?;
-    let ended = runtimes.block_on(run(config, runtimes.attempts()));
+    let ended = runtimes.block_on(run(config, source, runtimes.attempts()));
     traces::end();
     ended
 }
 
-async fn run(config: Config, attempts: Handle) -> Result<Exit, CliError> {
+async fn run(config: Config, source: ConfigSource, attempts: Handle) -> Result<Exit, CliError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Signals)?;
-    let app = App::start(config, attempts).await?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(CliError::Signals)?;
+    let app = App::start(config, Some(source), attempts).await?;
     if let Some(address) = app.admin_address {
         tracing::info!(%address, "listening for operators");
     }
     tracing::info!(address = %app.address, version = env!("CARGO_PKG_VERSION"), "listening");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => app.reload(),
+        }
     }
     let stopped = app.stop();
     tokio::pin!(stopped);

@@ -5,6 +5,7 @@
 
 mod address;
 mod admin_key;
+mod changes;
 mod key;
 mod lanes;
 mod limits;
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 
 pub use self::address::{Network, Url};
 pub use self::admin_key::SHORTEST_ADMIN_KEY;
+pub use self::changes::Change;
 pub use self::key::{Fingerprint, KeyError, KeySource};
 pub use self::lanes::{Candidate, LaneRule, Pattern, route};
 pub use self::nearest::nearest;

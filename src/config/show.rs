@@ -10,12 +10,23 @@ use super::setting::{Setting, quoted};
 use super::{Config, KeySource, LaneRule, MASK, StoreLocation};
 
 /// Keys with their values as a file would hold them.
-type Shown = Vec<(&'static str, Option<String>)>;
+pub(super) type Shown = Vec<(&'static str, Option<String>)>;
 
 impl Config {
     /// The configuration in force as TOML. A comment says where a value came from that is not a default.
     pub fn show(&self) -> String {
         let mut text = String::new();
+        for (section, shown) in self.sections() {
+            self.show_section(&mut text, section, shown);
+        }
+        for provider in &self.providers {
+            self.show_provider(&mut text, provider);
+        }
+        text.trim_start().to_owned()
+    }
+
+    /// The sections that concern the whole service.
+    pub(super) fn sections(&self) -> [(&'static str, Shown); 10] {
         let Self {
             server, auth, store, limits, timeouts, retry, interactive, retention, batches, log, ..
         } = self;
@@ -26,7 +37,7 @@ impl Config {
             }
         };
         let store = vec![("url", Some(url)), ("schema", schema), ("min_free", store.min_free.shown())];
-        for (section, shown) in [
+        [
             ("server", server.shown()),
             ("auth", auth.shown()),
             ("store", store),
@@ -37,13 +48,7 @@ impl Config {
             ("retention", retention.shown()),
             ("batches", batches.shown()),
             ("log", log.shown()),
-        ] {
-            self.show_section(&mut text, section, shown);
-        }
-        for provider in &self.providers {
-            self.show_provider(&mut text, provider);
-        }
-        text.trim_start().to_owned()
+        ]
     }
 
     fn show_section(&self, text: &mut String, section: &str, shown: Shown) {
@@ -64,38 +69,9 @@ impl Config {
     }
 
     fn show_provider(&self, text: &mut String, provider: &Provider) {
-        let Provider {
-            name,
-            kind,
-            base_url,
-            auth,
-            key,
-            headers,
-            query,
-            proxy,
-            ca_file,
-            client_cert_file,
-            http,
-            budget,
-            limits,
-            timeouts,
-            retry,
-            lanes,
-        } = provider;
-        let path = format!("providers.{name}");
-        let mut keys = vec![("kind", kind.shown()), ("base_url", base_url.shown())];
-        keys.extend(key.as_ref().map(show_key));
-        keys.extend([
-            ("auth", auth.shown()),
-            ("headers", Pairs(headers.clone()).shown()),
-            ("query", Pairs(query.clone()).shown()),
-            ("proxy", proxy.shown()),
-            ("ca_file", ca_file.shown()),
-            ("client_cert_file", client_cert_file.shown()),
-            ("http", http.shown()),
-            ("budget", budget.shown()),
-        ]);
-        self.show_section(text, &path, keys);
+        let path = format!("providers.{}", provider.name);
+        self.show_section(text, &path, provider_keys(provider));
+        let Provider { limits, timeouts, retry, lanes, .. } = provider;
         for (section, shown) in
             [("limits", limits::shown(limits)), ("timeouts", timeouts.shown()), ("retry", retry.shown())]
         {
@@ -133,6 +109,41 @@ impl Config {
             let _ = writeln!(text, "limits = {{ {} }}", limits.join(", "));
         }
     }
+}
+
+/// A provider's own keys; its sections are apart.
+pub(super) fn provider_keys(provider: &Provider) -> Shown {
+    let Provider {
+        name: _,
+        kind,
+        base_url,
+        auth,
+        key,
+        headers,
+        query,
+        proxy,
+        ca_file,
+        client_cert_file,
+        http,
+        budget,
+        limits: _,
+        timeouts: _,
+        retry: _,
+        lanes: _,
+    } = provider;
+    let mut keys = vec![("kind", kind.shown()), ("base_url", base_url.shown())];
+    keys.extend(key.as_ref().map(show_key));
+    keys.extend([
+        ("auth", auth.shown()),
+        ("headers", Pairs(headers.clone()).shown()),
+        ("query", Pairs(query.clone()).shown()),
+        ("proxy", proxy.shown()),
+        ("ca_file", ca_file.shown()),
+        ("client_cert_file", client_cert_file.shown()),
+        ("http", http.shown()),
+        ("budget", budget.shown()),
+    ]);
+    keys
 }
 
 fn show_key(key: &KeySource) -> (&'static str, Option<String>) {

@@ -86,6 +86,14 @@ pub(super) struct Merged {
 }
 
 impl Sources<'_> {
+    /// The files of which the first that there is is read: one, if it was named.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self.file.clone().or_else(|| self.environment.get(FILE_VARIABLE).map(PathBuf::from)) {
+            Some(named) => vec![named],
+            None => USUAL_FILES.map(PathBuf::from).to_vec(),
+        }
+    }
+
     pub(super) fn merge(&self) -> Merged {
         let mut merged = Merged::default();
         match self.file_text() {

@@ -8,6 +8,7 @@ use rstest::rstest;
 use super::*;
 use crate::domain::limits::Rate;
 
+mod changes;
 mod documents;
 mod from_environment;
 mod problems;

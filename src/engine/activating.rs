@@ -133,7 +133,9 @@ impl Dispatcher {
         };
         let limits = Limits { max_concurrent: batch.record.options.max_concurrency, ..Limits::default() };
         match batch.own_level {
-            Some(level) => self.gate.set_limits(level, &limits, now),
+            Some(level) => {
+                self.gate.set_limits(level, &limits, now);
+            }
             None if limits.max_concurrent.is_some() => {
                 let name = batch.record.id.to_string();
                 let spec = LevelSpec { kind: LevelKind::Batch, name, limits, ..LevelSpec::default() };
@@ -193,12 +195,16 @@ impl Dispatcher {
         for cursor in &fresh.cursors {
             feeds.insert(Arc::from(cursor.model.as_str()), cursor.next_segment);
         }
-        let Some(app) = self.batches.batches.get(&key).map(|batch| batch.record.app) else { return };
+        let Some(batch) = self.batches.batches.get(&key) else { return };
+        // Of a batch whose lines may fail one by one, this may be one that never had a lane. Any other batch was only
+        // taken with lanes for all of its models, so they were taken away since.
+        let (app, waits_for_lane) = (batch.record.app, !batch.fails_items());
         for (model, next_no) in feeds {
             let route = self.route_for(key, &model, now);
             let feed = Feed {
                 batch: key,
                 route,
+                waits_for_lane,
                 leasable: resumed.remove(&model).unwrap_or_default(),
                 next_no,
                 exhausted: false,
@@ -216,13 +222,19 @@ impl Dispatcher {
             }
             match route {
                 Some(route) => self.lanes.route_mut(route).add_feed(app, id),
+                None if waits_for_lane => {}
                 None => self.laneless.push(id),
             }
         }
     }
 
     /// The route of a feed's model: the one its lines name, or that of the batch's defaults.
-    fn route_for(&mut self, key: BatchKey, model: &Arc<str>, now: Timestamp) -> Option<super::item::RouteId> {
+    pub(super) fn route_for(
+        &mut self,
+        key: BatchKey,
+        model: &Arc<str>,
+        now: Timestamp,
+    ) -> Option<super::item::RouteId> {
         let mut model = Arc::clone(model);
         let defaults = self.batches.batches.get(&key).and_then(|batch| batch.defaults.as_ref());
         if model.is_empty()

@@ -24,7 +24,7 @@ use crate::upstream::{Call, PhaseTimeouts, ReplyMemory};
 use super::event::Event;
 use super::item::{LaneId, ReadyItem};
 use super::judge::{JudgeContext, Judgement, Verdict, judge};
-use super::lanes::ProviderSetup;
+use super::settings::ProviderSetup;
 
 /// All that one attempt needs; it borrows nothing from the dispatcher.
 #[derive(Debug)]

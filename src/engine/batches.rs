@@ -90,8 +90,10 @@ pub(super) struct Feed {
     pub(super) batch: BatchKey,
     /// The model as the segments name it; empty where the lines name none.
     pub(super) model: Arc<str>,
-    /// The lanes that serve it; `None`: its items fail with `model_not_found`.
+    /// The lanes that serve it; `None`: there is none at present.
     pub(super) route: Option<RouteId>,
+    /// Whether its items wait as long as there is none; else they fail with `model_not_found`.
+    pub(super) waits_for_lane: bool,
     pub(super) leasable: VecDeque<Leasable>,
     /// The next segment that nobody has claimed yet, where nobody else claims any.
     pub(super) next_no: u32,
@@ -112,6 +114,11 @@ pub(super) struct Feed {
 }
 
 impl Feed {
+    /// Whether its items are run, now or once there is a lane.
+    pub(super) fn is_served(&self) -> bool {
+        self.route.is_some() || self.waits_for_lane
+    }
+
     /// Whether it can be asked for another segment.
     pub(super) fn has_more(&self) -> bool {
         !self.leasable.is_empty() || !self.exhausted

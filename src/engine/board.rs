@@ -11,6 +11,7 @@ use crate::domain::progress::{ItemProgress, Progress, WindowQuestion, WouldFit};
 
 use super::event::Event;
 use super::item::LeaseKey;
+use super::settings::EngineSettings;
 
 /// The present progress of every running batch, and the limits they run under. Cheap to clone; all clones show the
 /// same.
@@ -51,6 +52,12 @@ impl Board {
     /// `None`: there is no such lane.
     pub async fn pause_lane(&self, provider: String, model: String, paused: bool) -> Option<&'static str> {
         self.ask(|reply| Event::PauseLane { provider, model, paused, reply }).await?
+    }
+
+    /// Other settings hold once this has returned; not if the engine has ended.
+    pub async fn reload(&self, settings: EngineSettings) {
+        let settings = Box::new(settings);
+        self.ask(|reply| Event::Reload { settings, reply }).await;
     }
 
     async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Option<T> {

@@ -241,6 +241,10 @@ impl Dispatcher {
             Event::Reach { question, reply } => {
                 let _ = reply.send(self.would_fit(&question, now));
             }
+            Event::Reload { settings, reply } => {
+                self.reload(*settings, now);
+                let _ = reply.send(());
+            }
             Event::PauseLane { provider, model, paused, reply } => {
                 let _ = reply.send(self.pause_lane(&provider, &model, paused, now));
             }

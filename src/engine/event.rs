@@ -15,6 +15,7 @@ use super::item::{FeedId, LeaseKey};
 use super::loader::Loaded;
 use super::lost::Lost;
 use super::refresh::Refreshed;
+use super::settings::EngineSettings;
 use super::sharing::{Exchanged, LevelsRead};
 
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub(super) enum Event {
     ShowItem { lease: LeaseKey, line: u32, reply: oneshot::Sender<ItemProgress> },
     /// Somebody asks whether a batch would end within its window; answered with what would fit if it would not.
     Reach { question: Box<WindowQuestion>, reply: oneshot::Sender<Option<WouldFit>> },
+    /// Other settings hold from now on; answered once they do.
+    Reload { settings: Box<EngineSettings>, reply: oneshot::Sender<()> },
     /// An operator pauses a lane, or ends its pause; answered with the state it is in then.
     PauseLane { provider: String, model: String, paused: bool, reply: oneshot::Sender<Option<&'static str>> },
 }

@@ -1,21 +1,23 @@
 //! Lanes: what limits, pacing and cooldown apply to, made as models are met.
 
-use std::collections::{HashMap, VecDeque};
+mod renewing;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::limits::Limits;
 use crate::domain::time::Timestamp;
-use crate::gate::{Accounting, Gate, GateError, LaneState, LevelId, LevelKind, LevelSpec, PathId};
+use crate::gate::{Gate, GateError, LaneState, LevelId, LevelKind, LevelSpec, PathId};
 use crate::metrics::{LaneMetrics, Metrics};
-use crate::upstream::{PhaseTimeouts, Upstream};
+use crate::upstream::PhaseTimeouts;
 
-use super::backoff::Backoff;
+pub(super) use self::renewing::Renewed;
+
 use super::completion::Flow;
 use super::item::{LaneId, ReadyItem, RouteId};
-use super::judge::RetryOn;
 use super::retry_budget::RetryBudget;
 use super::routes::{Route, RouteLane};
+use super::settings::{LaneChoice, ProviderSetup, RouteModel};
 
 /// Lanes made for a provider that names none; further models share one called [`OTHER`].
 pub const MOST_MODEL_LANES: usize = 64;
@@ -25,69 +27,21 @@ pub const OTHER: &str = "other";
 /// How many ready items are looked through for one that has not failed on the lane that pulls.
 const PREFERENCE: usize = 64;
 
-/// How a provider's failed attempts are repeated.
-#[derive(Clone, Debug)]
-pub struct RetrySetup {
-    /// Most charged attempts of an item.
-    pub max_attempts: u32,
-    /// Waits between attempts.
-    pub backoff: Backoff,
-    /// What is worth repeating.
-    pub on: RetryOn,
-}
-
-/// A provider as the engine needs it.
-#[derive(Debug)]
-pub struct ProviderSetup {
-    /// Its name in the configuration.
-    pub name: String,
-    /// Its client.
-    pub upstream: Upstream,
-    /// Limits over all of its lanes.
-    pub limits: Limits,
-    /// Limits of one call's phases.
-    pub timeouts: PhaseTimeouts,
-    /// Its retries.
-    pub retry: RetrySetup,
-    /// How it charges tokens.
-    pub accounting: Accounting,
-    /// The budget that it shares with other providers of the same account and limits; `None`: its own.
-    pub budget: Option<String>,
-}
-
-impl ProviderSetup {
-    fn budget_name(&self) -> &str {
-        self.budget.as_deref().unwrap_or(&self.name)
-    }
-}
-
-/// A lane that may serve a model.
-#[derive(Clone, Debug)]
-pub struct LaneChoice {
-    /// The provider's place in [`super::EngineParts::providers`].
-    pub provider: usize,
-    /// The configured pattern, or the model itself where the provider names no lanes.
-    pub lane: String,
-    /// Whether the lane is configured; those that are not are capped at [`MOST_MODEL_LANES`].
-    pub configured: bool,
-    /// The lane's own limits.
-    pub limits: Limits,
-    /// Lanes of a lower order are preferred.
-    pub order: i32,
-    /// The share among lanes of the same order; at least 1.
-    pub weight: u32,
-    /// The provider's name for the lane's model; `None`: the same.
-    pub upstream_model: Option<Arc<str>>,
-}
-
-/// Finds the lanes of a model; none: nothing serves it.
-pub type RouteModel = Arc<dyn Fn(&str) -> Vec<LaneChoice> + Send + Sync>;
-
 /// A provider in the gate.
 #[derive(Debug)]
-pub(super) struct Provider {
-    pub(super) setup: Arc<ProviderSetup>,
+struct Provider {
+    setup: Arc<ProviderSetup>,
     level: LevelId,
+}
+
+/// What tells lanes apart, whatever else of them changes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct LaneName {
+    provider: String,
+    /// The configured pattern, or the model.
+    lane: String,
+    /// Whose budget it spends.
+    budget: String,
 }
 
 /// One lane: its place in the gate, and how its calls go.
@@ -96,6 +50,10 @@ pub(super) struct Lane {
     pub(super) name: String,
     /// Its level's name, which lanes of one budget share.
     level_name: String,
+    /// The model for which it was used first or last.
+    model: Arc<str>,
+    /// The settings that it is part of: of earlier ones than the present, and it takes no more calls.
+    generation: u64,
     pub(super) provider: Arc<ProviderSetup>,
     /// The provider's name for the model; `None`: the same.
     pub(super) upstream_model: Option<Arc<str>>,
@@ -123,50 +81,39 @@ impl Lane {
     }
 }
 
-/// Every lane and every route there is.
+/// Every lane and every route there is, or was: what is known of a lane that was taken away holds when it comes back.
 pub(super) struct Lanes {
     served_by: RouteModel,
     providers: Vec<Provider>,
+    /// The providers' levels, by the budgets' names.
+    budgets: HashMap<String, LevelId>,
+    /// Counts the settings up.
+    generation: u64,
+    /// Levels whose limits changed with the present ones.
+    changed: HashSet<LevelId>,
     shared: [LevelId; 2],
     ceiling: u32,
     metrics: Metrics,
     lanes: Vec<Lane>,
     paths: HashMap<(LaneId, LevelId), PathId>,
     routes: Vec<Route>,
-    by_name: HashMap<(usize, String), LaneId>,
-    by_lanes: HashMap<Vec<LaneId>, RouteId>,
+    by_name: HashMap<LaneName, LaneId>,
+    by_lanes: HashMap<Vec<RouteLane>, RouteId>,
     by_model: HashMap<Arc<str>, Option<RouteId>>,
 }
 
 impl Lanes {
-    /// Registers the providers under the service and memory levels.
-    pub(super) fn new(
-        find: RouteModel,
-        providers: Vec<ProviderSetup>,
-        metrics: Metrics,
-        shared: Shared,
-        gate: &mut Gate,
-    ) -> Self {
-        let Shared { service, memory, ceiling, now } = shared;
-        let mut budgets = HashMap::new();
-        let providers = providers.into_iter().map(|setup| {
-            let name = setup.budget_name().to_owned();
-            let spec = LevelSpec {
-                kind: LevelKind::Provider,
-                name: name.clone(),
-                limits: setup.limits.clone(),
-                accounting: setup.accounting,
-                ..LevelSpec::default()
-            };
-            let level = *budgets.entry(name).or_insert_with(|| gate.add_level(spec, now));
-            Provider { level, setup: Arc::new(setup) }
-        });
-        let providers = providers.collect();
+    /// No lanes yet, under the service and memory levels.
+    pub(super) fn new(metrics: Metrics, shared: Shared) -> Self {
+        let Shared { service, memory } = shared;
         Self {
-            served_by: find,
-            providers,
+            served_by: Arc::new(|_| Vec::new()),
+            providers: Vec::new(),
+            budgets: HashMap::new(),
+            generation: 0,
+            changed: HashSet::new(),
             shared: [service, memory],
-            ceiling,
+            ceiling: 0,
             metrics,
             lanes: Vec::new(),
             paths: HashMap::new(),
@@ -185,7 +132,7 @@ impl Lanes {
         let mut lanes = Vec::new();
         for choice in (self.served_by)(model) {
             let (order, weight) = (choice.order, choice.weight);
-            match self.lane_of(choice, gate, now) {
+            match self.lane_of(choice, model, gate, now) {
                 Ok(lane) => lanes.push(RouteLane { lane, order, weight }),
                 Err(error) => {
                     tracing::error!(model = %model, error = %error, "a lane of the model could not be made");
@@ -210,55 +157,55 @@ impl Lanes {
         now: Timestamp,
     ) -> Option<LaneId> {
         let named = format!("{provider}/{model}");
-        if let Some(place) = self.lanes.iter().position(|lane| lane.name == named) {
+        let is_it = |lane: &Lane| lane.name == named && lane.generation == self.generation;
+        if let Some(place) = self.lanes.iter().position(is_it) {
             return Some(LaneId(place));
         }
         let route = self.resolve(&model.into(), gate, now)?;
         self.routes[route.0].lanes().find(|lane| self.get(*lane).provider.name == provider)
     }
 
-    /// The route over a list of lanes. Each lane's order and weight are the configuration's, so the same lanes
-    /// are always the same route.
+    /// The route over a list of lanes with their orders and weights: the same list is always the same route.
     fn route_over(&mut self, lanes: &[RouteLane]) -> Option<RouteId> {
         if lanes.is_empty() {
             return None;
         }
-        let list: Vec<LaneId> = lanes.iter().map(|lane| lane.lane).collect();
         let next = RouteId(self.routes.len());
-        let id = *self.by_lanes.entry(list).or_insert(next);
+        let id = *self.by_lanes.entry(lanes.to_vec()).or_insert(next);
         if id == next {
             self.routes.push(Route::new(lanes));
         }
         Some(id)
     }
 
-    fn lane_of(&mut self, choice: LaneChoice, gate: &mut Gate, now: Timestamp) -> Result<LaneId, GateError> {
-        let mut name = choice.lane;
-        let of_provider = self.by_name.keys().filter(|(provider, _)| *provider == choice.provider).count();
-        if !choice.configured
-            && of_provider >= MOST_MODEL_LANES
-            && !self.by_name.contains_key(&(choice.provider, name.clone()))
-        {
-            OTHER.clone_into(&mut name);
+    fn lane_of(
+        &mut self,
+        choice: LaneChoice,
+        model: &Arc<str>,
+        gate: &mut Gate,
+        now: Timestamp,
+    ) -> Result<LaneId, GateError> {
+        let setup = Arc::clone(&self.providers[choice.provider].setup);
+        let budget = setup.budget_name().to_owned();
+        let mut name = LaneName { provider: setup.name.clone(), lane: choice.lane.clone(), budget };
+        if !choice.configured && !self.is_in_use(&name) && self.lanes_of(&setup.name) >= MOST_MODEL_LANES {
+            OTHER.clone_into(&mut name.lane);
         }
-        let key = (choice.provider, name);
-        if let Some(lane) = self.by_name.get(&key) {
-            return Ok(*lane);
+        if let Some(lane) = self.by_name.get(&name).copied() {
+            if self.is_retired(lane) {
+                self.take_up(lane, choice, model, gate, now);
+            }
+            return Ok(lane);
         }
-        let provider = &self.providers[choice.provider];
-        let parent = provider.level;
-        let setup = Arc::clone(&provider.setup);
-        let full_name = format!("{}/{}", setup.name, key.1);
-        let max_concurrent =
-            choice.limits.max_concurrent.or(setup.limits.max_concurrent).unwrap_or(self.ceiling);
+        let parent = self.providers[choice.provider].level;
         // A model of one account is one lane to the gate, however many of our providers stand for the account.
-        let shared_name = format!("{}/{}", setup.budget_name(), key.1);
-        let known = self.lanes.iter().find(|lane| lane.level_name == shared_name).map(|lane| lane.level);
+        let level_name = format!("{}/{}", name.budget, name.lane);
+        let known = self.lanes.iter().find(|lane| lane.level_name == level_name).map(|lane| lane.level);
         let level = known.unwrap_or_else(|| {
             let spec = LevelSpec {
                 kind: LevelKind::Lane,
-                name: shared_name.clone(),
-                limits: choice.limits,
+                name: level_name.clone(),
+                limits: choice.limits.clone(),
                 parent: Some(parent),
                 accounting: setup.accounting,
                 ..LevelSpec::default()
@@ -266,13 +213,15 @@ impl Lanes {
             gate.add_level(spec, now)
         });
         let path = gate.add_path(&[self.shared[0], self.shared[1], parent, level])?;
-        let metrics = self.metrics.lane(&setup.name, &key.1);
+        let metrics = self.metrics.lane(&name.provider, &name.lane);
         let id = LaneId(self.lanes.len());
         self.lanes.push(Lane {
-            name: full_name,
-            level_name: shared_name,
+            name: format!("{}/{}", name.provider, name.lane),
+            level_name,
+            model: Arc::clone(model),
+            generation: 0,
             provider: setup,
-            upstream_model: choice.upstream_model,
+            upstream_model: None,
             level,
             provider_level: parent,
             path,
@@ -282,10 +231,58 @@ impl Lanes {
             successes: 0,
             key_changed_at: None,
             flow: Flow::default(),
-            max_concurrent: max_concurrent.min(self.ceiling),
+            max_concurrent: 0,
         });
-        self.by_name.insert(key, id);
+        self.by_name.insert(name, id);
+        self.take_up(id, choice, model, gate, now);
         Ok(id)
+    }
+
+    /// A lane becomes part of the present settings.
+    fn take_up(&mut self, id: LaneId, choice: LaneChoice, model: &Arc<str>, gate: &mut Gate, now: Timestamp) {
+        let level = self.lanes[id.0].level;
+        let setup = Arc::clone(&self.providers[choice.provider].setup);
+        let max_concurrent =
+            choice.limits.max_concurrent.or(setup.limits.max_concurrent).unwrap_or(self.ceiling);
+        // Of several lanes of one level, the first says its limits.
+        if !self.is_in_force(level) {
+            let limited = gate.set_limits(level, &choice.limits, now);
+            if gate.set_accounting(level, setup.accounting) || limited {
+                self.changed.insert(level);
+            }
+        }
+        let lane = &mut self.lanes[id.0];
+        lane.generation = self.generation;
+        lane.model = Arc::clone(model);
+        lane.upstream_model = choice.upstream_model;
+        lane.max_concurrent = max_concurrent.min(self.ceiling);
+        if !lane.provider.has_upstream_of(&setup) {
+            // What was refused before was another key, or another place.
+            lane.key_changed_at = Some(now);
+            lane.succeeded = false;
+            gate.probe_now(level, now);
+        }
+        lane.provider = setup;
+    }
+
+    /// Whether a lane was taken away: it takes no more calls.
+    pub(super) fn is_retired(&self, id: LaneId) -> bool {
+        self.lanes[id.0].generation != self.generation
+    }
+
+    /// Whether a level is that of a provider or a lane of the present settings.
+    pub(super) fn is_in_force(&self, level: LevelId) -> bool {
+        let mut lanes = self.lanes.iter().filter(|lane| lane.generation == self.generation);
+        lanes.any(|lane| lane.level == level) || self.providers.iter().any(|provider| provider.level == level)
+    }
+
+    fn is_in_use(&self, name: &LaneName) -> bool {
+        self.by_name.get(name).is_some_and(|lane| !self.is_retired(*lane))
+    }
+
+    fn lanes_of(&self, provider: &str) -> usize {
+        let lanes = self.lanes.iter().filter(|lane| lane.generation == self.generation);
+        lanes.filter(|lane| lane.provider.name == provider).count()
     }
 
     /// Items worth having ready: for each of the route's lanes a quarter of a second of its pace, or twice its slots.
@@ -376,11 +373,6 @@ impl Lanes {
     pub(super) fn ids(&self) -> impl Iterator<Item = LaneId> + use<> {
         (0..self.lanes.len()).map(LaneId)
     }
-
-    /// The providers' setups, for what concerns their keys.
-    pub(super) fn providers(&self) -> impl Iterator<Item = &Arc<ProviderSetup>> {
-        self.providers.iter().map(|provider| &provider.setup)
-    }
 }
 
 /// Without lanes on which everything that is ready has just failed, as long as an open one is left.
@@ -407,9 +399,6 @@ pub(super) fn place_for(lane: LaneId, queue: &VecDeque<ReadyItem>) -> Option<usi
 pub(super) struct Shared {
     pub(super) service: LevelId,
     pub(super) memory: LevelId,
-    /// The service's most calls in flight.
-    pub(super) ceiling: u32,
-    pub(super) now: Timestamp,
 }
 
 /// The attempt's limits: the provider's, with the batch's own total where it set one.

@@ -172,7 +172,7 @@ impl Dispatcher {
         let check = LineCheck {
             endpoint: batch.record.endpoint,
             defaults_model: batch.defaults.as_ref().and_then(|defaults| defaults.model()),
-            has_lane: &|_| feed.route.is_some(),
+            has_lane: &|_| feed.is_served(),
         };
         if let Some(fault) = check.fault(&feed.model, entry.endpoint?) {
             let no_lane = fault.code == ErrorCode::ModelNotFound.as_str();

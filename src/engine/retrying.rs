@@ -56,8 +56,11 @@ impl Dispatcher {
             return;
         }
         while let Some((feed_id, item)) = self.delayed.pop_due(now) {
-            if let Some(route) = self.batches.feeds.get(&feed_id).and_then(|feed| feed.route) {
-                self.lanes.route_mut(route).due.push_back((feed_id, item));
+            match self.batches.feeds.get(&feed_id).map(|feed| feed.route) {
+                Some(Some(route)) => self.lanes.route_mut(route).due.push_back((feed_id, item)),
+                // No lane serves it at present: it waits with the others of its feed.
+                Some(None) => self.wake_item(feed_id, item),
+                None => {}
             }
         }
         for route in self.lanes.route_ids() {
@@ -88,7 +91,7 @@ impl Dispatcher {
     }
 
     /// Makes a due retry ready, loading its bytes again if they were closed.
-    fn wake_item(&mut self, feed_id: FeedId, mut item: ReadyItem) {
+    pub(super) fn wake_item(&mut self, feed_id: FeedId, mut item: ReadyItem) {
         let key = item.lease;
         item.ready_at = self.clock.now();
         let Some(lease) = self.batches.leases.get_mut(&key) else {

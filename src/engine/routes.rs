@@ -9,7 +9,7 @@ use super::item::{FeedId, LaneId, ReadyItem};
 use super::order::Floor;
 
 /// A lane as one route sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RouteLane {
     pub(super) lane: LaneId,
     /// Lower ones are preferred.
@@ -62,6 +62,14 @@ impl Route {
             feeds.retain(|known| *known != feed);
         }
         self.apps.retain(|(_, feeds)| !feeds.is_empty());
+    }
+
+    /// Removes a feed's due retries, and hands them over.
+    pub(super) fn take_due(&mut self, feed: FeedId) -> Vec<ReadyItem> {
+        let (of_feed, others) = std::mem::take(&mut self.due).into_iter().partition(|(due, _)| *due == feed);
+        self.due = others;
+        let of_feed: VecDeque<(FeedId, ReadyItem)> = of_feed;
+        of_feed.into_iter().map(|(_, item)| item).collect()
     }
 
     /// A batch in time of the app in a place got a lease: whether a hopeless one of it goes next.

@@ -16,7 +16,9 @@ impl Dispatcher {
         for id in self.gate.level_ids() {
             let Some(view) = self.gate.view(id, now) else { continue };
             let shown = match view.kind {
-                LevelKind::Service | LevelKind::Provider | LevelKind::Lane => true,
+                LevelKind::Service => true,
+                // What was taken away shows as long as calls of before are in flight.
+                LevelKind::Provider | LevelKind::Lane => self.lanes.is_in_force(id) || view.in_flight > 0,
                 LevelKind::App => of_app.is_none_or(|app| self.apps.app_of(id) == Some(app)),
                 // A batch shows its own, and bytes are nobody's budget.
                 LevelKind::Batch | LevelKind::Memory => false,

@@ -26,8 +26,9 @@ use super::estimate::Estimates;
 use super::event::Event;
 use super::growth::Growth;
 use super::interactive::{Calls, Desk};
-use super::lanes::{Lanes, ProviderSetup, RouteModel, Shared};
+use super::lanes::{Lanes, Shared};
 use super::recorder::Recorder;
+use super::settings::{EngineSettings, ProviderSetup};
 use super::sharing::Sharing;
 
 /// Calls in flight over the whole service unless configured.
@@ -48,18 +49,10 @@ pub struct EngineParts {
     pub shutdown: Shutdown,
     /// Where the calls of batches run.
     pub attempts: Handle,
-    /// How long a drain may take.
-    pub drain_timeout: Duration,
-    /// Limits over all providers.
-    pub limits: Limits,
     /// Bytes of bodies and replies held at once.
     pub memory_budget: u64,
-    /// The part of a lane's budget up to which interactive calls go before batches, 0–1.
-    pub interactive_share: f64,
-    /// The providers.
-    pub providers: Vec<ProviderSetup>,
-    /// Which lane serves a model.
-    pub route: RouteModel,
+    /// What may change while it runs.
+    pub settings: EngineSettings,
 }
 
 /// Why the engine could not start.
@@ -88,18 +81,18 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
     let boot = parts.store.begin_boot(now).await?;
     let mut gate = open_gate(&parts, &boot, now).await?;
     let sharing = Sharing::new(parts.store.is_shared(), now);
-    let ceiling = parts.limits.max_concurrent.unwrap_or(CEILING);
-    let limits = Limits { max_concurrent: Some(ceiling), ..parts.limits };
+    let EngineSettings { limits, drain_timeout, providers, route, .. } = parts.settings;
+    let (limits, ceiling) = bounded(limits);
     let service = gate.add_level(level(LevelKind::Service, "service", limits, None), now);
     let memory = level(LevelKind::Memory, "memory", Limits::default(), Some(parts.memory_budget));
     let memory = gate.add_level(memory, now);
-    let shared = Shared { service, memory, ceiling, now };
     let mut apps = Apps::default();
     apps.refresh(parts.store.apps().await?, &mut gate, now);
-    let lanes = Lanes::new(parts.route, parts.providers, parts.metrics.clone(), shared, &mut gate);
+    let mut lanes = Lanes::new(parts.metrics.clone(), Shared { service, memory });
+    let renewed = lanes.renew(providers, (route, ceiling), &mut gate, now);
 
     let (events, heard) = mpsc::unbounded_channel();
-    watch_keys(&lanes, &events);
+    renewed.clients.iter().for_each(|provider| watch_key(provider, &events));
     let board = Board::new(events.clone());
     let reporter = Reporter { clock: parts.clock, events };
     let (calls, interactive) = Desk::open(reporter.clone());
@@ -109,7 +102,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
         metrics: parts.metrics,
         shutdown: parts.shutdown.clone(),
         crew: Crew::new(parts.attempts, &reporter),
-        drain_timeout: parts.drain_timeout,
+        drain_timeout,
         reporter,
         gate,
         service,
@@ -149,7 +142,7 @@ async fn open_gate(parts: &EngineParts, boot: &BootReport, now: Timestamp) -> Re
         saved.iter().filter_map(|entry| serde_json::from_slice(&entry.state).ok()).collect();
     let first = boot.boot <= 1 && states.is_empty();
     let boot = if first { Boot::First } else { Boot::Again(states) };
-    let (interactive_share, shared) = (parts.interactive_share, parts.store.is_shared());
+    let (interactive_share, shared) = (parts.settings.interactive_share, parts.store.is_shared());
     let jitter = if shared { SHARED_JITTER } else { GateOptions::default().jitter };
     Ok(Gate::new(GateOptions { jitter, ledger: true, shared, interactive_share, boot }, now))
 }
@@ -167,17 +160,21 @@ fn needs_care(boot: &BootReport) -> bool {
     careful
 }
 
-/// A key that changed on disk opens the lanes that stopped for the old one.
-fn watch_keys(lanes: &Lanes, events: &mpsc::UnboundedSender<Event>) {
-    for provider in lanes.providers() {
-        let (name, events) = (provider.name.clone(), events.clone());
-        let mut changes = provider.upstream.credential().changes();
-        tokio::spawn(async move {
-            while changes.changed().await.is_ok() {
-                if events.send(Event::KeyChanged { provider: name.clone() }).is_err() {
-                    return;
-                }
+/// The service's limits with its ceiling of calls in flight, and that.
+pub(super) fn bounded(limits: Limits) -> (Limits, u32) {
+    let ceiling = limits.max_concurrent.unwrap_or(CEILING);
+    (Limits { max_concurrent: Some(ceiling), ..limits }, ceiling)
+}
+
+/// A key that changed on disk opens the lanes that stopped for the old one. Ends with the provider's client.
+pub(super) fn watch_key(provider: &ProviderSetup, events: &mpsc::UnboundedSender<Event>) {
+    let (name, events) = (provider.name.clone(), events.clone());
+    let mut changes = provider.upstream.credential().changes();
+    tokio::spawn(async move {
+        while changes.changed().await.is_ok() {
+            if events.send(Event::KeyChanged { provider: name.clone() }).is_err() {
+                return;
             }
-        });
-    }
+        }
+    });
 }

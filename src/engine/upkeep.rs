@@ -55,10 +55,10 @@ impl Dispatcher {
 
     /// What each lane's limits come to at present: those learned move.
     fn show_limits(&mut self, now: Timestamp) {
-        for lane in self.lanes.ids() {
-            let lane = self.lanes.get(lane);
+        for id in self.lanes.ids() {
+            let (lane, is_retired) = (self.lanes.get(id), self.lanes.is_retired(id));
             for dimension in Dimension::ALL {
-                let pace = self.gate.pace_in(lane.path, dimension, now);
+                let pace = self.gate.pace_in(lane.path, dimension, now).filter(|_| !is_retired);
                 lane.metrics.set_limit(dimension, pace.unwrap_or(0.0));
             }
         }

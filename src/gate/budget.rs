@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::cost::{Accounting, Cost};
 use super::grant::Grant;
 use super::leased::{Lacking, Leased};
+use super::level::Change;
 use super::micros::{micros_of, scaled_up};
 use super::pacing::{LONGEST_PACED, Paced, Speed};
 use super::rolling::LongCounter;
@@ -182,18 +183,36 @@ impl Budget {
         }
     }
 
-    /// Another amount for the same period: what was charged, up to call `number`, stays charged.
-    pub(super) fn set_amount(&mut self, amount: u64, terms: Terms, number: u64) {
+    /// Another amount for the same period: what was charged up to the change stays charged.
+    pub(super) fn set_amount(&mut self, amount: u64, terms: Terms, change: Change) {
         if amount != self.rate.amount {
             let lowest = self.lower.map_or(self.rate.amount, |(_, lowest)| lowest.min(self.rate.amount));
-            self.lower = Some((number, lowest));
+            self.lower = Some((change.number, lowest));
         }
         self.rate.amount = amount;
         match &mut self.meter {
             Meter::Paced(paced) => paced.set_limit(amount, terms.burst),
-            Meter::Counted(counter) => counter.set_limit(amount),
-            Meter::Leased(leased) => leased.set_limit(amount, terms.jitter),
+            Meter::Counted(counter) => {
+                counter.set_limit(amount);
+                counter.set_day_starts(terms.day_starts, change.now);
+            }
+            Meter::Leased(leased) => {
+                leased.set_limit(amount, terms.jitter);
+                leased.set_day_starts(terms.day_starts);
+            }
         }
+    }
+
+    /// Whether what it charged is known to nobody else and lasts: should its limit be taken away and come back, a day's
+    /// budget must not be new.
+    pub(super) fn outlasts_its_limit(&self) -> bool {
+        matches!(self.meter, Meter::Counted(_))
+    }
+
+    /// Its limit was taken away and is back: calls until now are settled nowhere, since some charged nothing here.
+    pub(super) fn come_back(&mut self, change: Change) {
+        self.reserved = 0;
+        self.since = change.number;
     }
 
     /// What a call takes here.

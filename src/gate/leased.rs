@@ -99,10 +99,7 @@ impl Leased {
     /// Nothing in hand.
     pub(super) fn new(dimension: Dimension, rate: Rate, day_starts: Option<u32>, jitter: i64) -> Self {
         let period = micros_of(rate.period).max(1);
-        let counted = (rate.period > LONGEST_PACED).then_some(match day_starts {
-            Some(starts) if period == DAY => Spending::Daily { starts },
-            _ => Spending::Rolling,
-        });
+        let counted = (rate.period > LONGEST_PACED).then(|| spending(period, day_starts));
         let mut leased = Self {
             limit: 1,
             period: period.unsigned_abs(),
@@ -126,6 +123,12 @@ impl Leased {
     pub(super) fn set_limit(&mut self, limit: u64, jitter: i64) {
         self.limit = limit.max(1);
         self.guarded = guarded_period(self.period, self.limit, self.weighs, jitter);
+    }
+
+    /// Days start at another time from now on, or are rolling. What was charged is the ledger's to know.
+    pub(super) fn set_day_starts(&mut self, day_starts: Option<u32>) {
+        let period = self.period.cast_signed();
+        self.counted = self.counted.map(|_| spending(period, day_starts));
     }
 
     /// Whether it is spent at an even pace.
@@ -436,4 +439,12 @@ pub(super) struct Terms {
     /// How far the time here is ahead of the database's, once that is known.
     pub(super) offset: Option<i64>,
     pub(super) now: Timestamp,
+}
+
+/// How a long period is spent.
+fn spending(period: i64, day_starts: Option<u32>) -> Spending {
+    match day_starts {
+        Some(starts) if period == DAY => Spending::Daily { starts },
+        _ => Spending::Rolling,
+    }
 }

@@ -164,6 +164,7 @@ impl Gate {
             let (budgets, charged) = level
                 .budgets
                 .iter_mut()
+                .chain(&mut level.dormant)
                 .filter(|budget| !budget.is_leased())
                 .map(|budget| {
                     let (state, mark) = budget.snapshot();

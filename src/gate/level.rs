@@ -23,6 +23,8 @@ use crate::domain::time::Timestamp;
 
 /// Calls in flight or not yet recorded, as a multiple of the calls that may be in flight.
 const UNRECORDED: u32 = 2;
+/// Budgets whose limit was taken away that are remembered at most.
+const MOST_DORMANT: usize = 8;
 /// How soon a concurrency that a ramp holds down is looked at again.
 const RAMP_STEP: Duration = Duration::from_millis(50);
 
@@ -119,6 +121,8 @@ pub(super) struct Level {
     pub(super) memory_limit: Option<u64>,
     pub(super) memory: u64,
     pub(super) budgets: Vec<Budget>,
+    /// Long periods whose limit was taken away: should it come back, what was used until then counts.
+    pub(super) dormant: Vec<Budget>,
     pub(super) accounting: Accounting,
     pub(super) factor: RateFactor,
     pub(super) closure: Closure,
@@ -297,21 +301,29 @@ impl Level {
         self.binding = None;
         let mut before = std::mem::take(&mut self.budgets);
         for (dimension, rate) in rates_of(limits) {
-            let kept = before.iter().position(|budget| budget.has_period(dimension, rate.period));
-            let budget = if let Some(kept) = kept {
-                let mut budget = before.swap_remove(kept);
-                budget.set_amount(rate.amount, terms, change.map_or(0, |change| change.number));
-                budget
-            } else {
-                let mut budget = Budget::new(dimension, rate, terms);
-                if let Some(change) = change {
-                    budget.start_unknown(change.now);
-                    budget.since = change.number;
+            let is_it = |budget: &Budget| budget.has_period(dimension, rate.period);
+            let mut budget = match (before.iter().position(is_it), self.dormant.iter().position(is_it)) {
+                (Some(kept), _) => before.swap_remove(kept),
+                (None, Some(dormant)) => {
+                    let mut budget = self.dormant.remove(dormant);
+                    change.into_iter().for_each(|change| budget.come_back(change));
+                    budget
                 }
-                budget
+                (None, None) => {
+                    let mut budget = Budget::new(dimension, rate, terms);
+                    if let Some(change) = change {
+                        budget.start_unknown(change.now);
+                        budget.since = change.number;
+                    }
+                    budget
+                }
             };
+            change.into_iter().for_each(|change| budget.set_amount(rate.amount, terms, change));
             self.budgets.push(budget);
         }
+        self.dormant.extend(before.into_iter().filter(Budget::outlasts_its_limit));
+        let surplus = self.dormant.len().saturating_sub(MOST_DORMANT);
+        self.dormant.drain(..surplus);
     }
 }
 

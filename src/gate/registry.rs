@@ -160,10 +160,12 @@ impl Gate {
         }
     }
 
-    /// Changes a level's limits. What was charged stays charged, so a change never causes a burst.
-    pub fn set_limits(&mut self, id: LevelId, limits: &Limits, now: Timestamp) {
+    /// Changes a level's limits; tells whether they are others. What was charged stays charged, so a change never causes
+    /// a burst, and limits that are the same touch nothing.
+    pub fn set_limits(&mut self, id: LevelId, limits: &Limits, now: Timestamp) -> bool {
         let now = self.move_clock(now);
-        if let Some(level) = self.levels.find(id.0) {
+        let level = self.levels.find(id.0).filter(|level| self.levels[*level].learning.configured != *limits);
+        if let Some(level) = level {
             let change = Change { now, number: self.admissions };
             self.levels[level].learning.configured = limits.clone();
             self.levels[level].apply_limits(self.jitter, Some(change));
@@ -171,6 +173,19 @@ impl Gate {
             self.offer(level, now);
             self.hasten_exchange(level);
         }
+        level.is_some()
+    }
+
+    /// Changes how a provider's or a lane's upstream charges tokens; tells whether it is another way. Calls in flight are
+    /// settled by the new one.
+    pub fn set_accounting(&mut self, id: LevelId, accounting: Accounting) -> bool {
+        let Some(level) = self.levels.find(id.0).map(|index| &mut self.levels[index]) else { return false };
+        level.kind.is_upstream() && std::mem::replace(&mut level.accounting, accounting) != accounting
+    }
+
+    /// Changes the part of a level's budget up to which interactive calls go before others.
+    pub fn set_interactive_share(&mut self, share: f64) {
+        self.interactive_share = share;
     }
 
     /// Changes how many bytes of bodies a level may hold.

@@ -13,6 +13,7 @@ const DAY: i64 = 86_400_000_000;
 #[derive(Debug)]
 pub(super) struct LongCounter {
     limit: u64,
+    period: i64,
     jitter: i64,
     count: Count,
 }
@@ -27,18 +28,31 @@ impl LongCounter {
     /// Empty. `day_starts` is used where the period is a day, in seconds after midnight UTC.
     pub(super) fn new(rate: Rate, day_starts: Option<u32>, jitter: i64) -> Self {
         let period = micros_of(rate.period);
-        let count = match day_starts {
-            Some(seconds) if period == DAY => {
-                Count::Daily { starts: i64::from(seconds) * 1_000_000, period: i64::MIN, sum: 0 }
-            }
-            _ => Count::Rolling(WindowSum::new(period.saturating_add(jitter), period / PARTS)),
-        };
-        Self { limit: rate.amount.max(1), jitter, count }
+        Self { limit: rate.amount.max(1), period, jitter, count: Count::new(period, day_starts, jitter) }
     }
 
     /// Another limit for what was counted so far.
     pub(super) fn set_limit(&mut self, limit: u64) {
         self.limit = limit.max(1);
+    }
+
+    /// Days start at another time from now on, or are rolling: what was counted of the present one stays counted, even
+    /// where that is more than the new one would hold.
+    pub(super) fn set_day_starts(&mut self, day_starts: Option<u32>, now: Timestamp) {
+        let held = match &self.count {
+            Count::Rolling(_) => None,
+            Count::Daily { starts, .. } => Some(*starts),
+        };
+        if held == daily(self.period, day_starts) {
+            return;
+        }
+        match std::mem::replace(&mut self.count, Count::new(self.period, day_starts, self.jitter)) {
+            Count::Rolling(window) => self.restore(&window.buckets().collect::<Vec<_>>(), now),
+            Count::Daily { starts, mut period, mut sum } => {
+                enter(starts, &mut period, &mut sum, now);
+                self.add(sum, now);
+            }
+        }
     }
 
     /// Whether an amount fits now; else when it will.
@@ -114,6 +128,20 @@ impl LongCounter {
     }
 }
 
+impl Count {
+    fn new(period: i64, day_starts: Option<u32>, jitter: i64) -> Self {
+        match daily(period, day_starts) {
+            Some(starts) => Self::Daily { starts, period: i64::MIN, sum: 0 },
+            None => Self::Rolling(WindowSum::new(period.saturating_add(jitter), period / PARTS)),
+        }
+    }
+}
+
+/// When periods start, in microseconds after midnight, where they are days and it is said.
+fn daily(period: i64, day_starts: Option<u32>) -> Option<i64> {
+    day_starts.filter(|_| period == DAY).map(|seconds| i64::from(seconds) * 1_000_000)
+}
+
 fn day_of(starts: i64, at: Timestamp) -> i64 {
     (at.micros() - starts).div_euclid(DAY)
 }
@@ -165,6 +193,22 @@ mod tests {
         assert_eq!(counter.probe(1, evening), Err(next));
         assert_eq!(counter.probe(1, next - Duration::from_millis(10)), Err(next));
         assert_eq!(counter.probe(1, next), Ok(()));
+    }
+
+    #[test]
+    fn another_start_of_the_day_forgets_nothing() {
+        let rate = Rate { amount: 10, period: HOUR * 24 };
+        let mut counter = LongCounter::new(rate, None, 0);
+        let noon = Timestamp::from_seconds(12 * 3_600);
+        counter.add(3, noon);
+        let later = noon + HOUR * 3;
+        for day_starts in [None, Some(7 * 3_600), Some(7 * 3_600), Some(13 * 3_600), None] {
+            counter.set_day_starts(day_starts, later);
+            assert_eq!(counter.sum(later), 3, "{day_starts:?}");
+        }
+        // Rolling again, since the last change: it counts for a whole day from then.
+        assert_eq!(counter.sum(later + HOUR * 23), 3);
+        assert_eq!(counter.sum(later + HOUR * 25), 0);
     }
 
     #[test]

@@ -168,3 +168,15 @@ label! {
         Cancelled = "cancelled",
     }
 }
+
+label! {
+    /// What became of reading the configuration again while the service runs.
+    ReloadOutcome {
+        /// What changed of it holds.
+        Applied = "applied",
+        /// Nothing that could be taken over had changed.
+        Unchanged = "unchanged",
+        /// It can't be used, and everything stays as it was.
+        Refused = "refused",
+    }
+}

@@ -4,6 +4,7 @@
 //! looked up once, when a lane or a route is made, and are plain atomics from then on.
 
 mod batches;
+mod config;
 mod declare;
 mod gate;
 mod http;
@@ -16,11 +17,12 @@ use std::sync::Arc;
 use prometheus::{Registry, TextEncoder};
 
 pub use self::batches::BatchMetrics;
+pub use self::config::ConfigMetrics;
 pub use self::gate::GateMetrics;
 pub use self::http::HttpMetrics;
 pub use self::label::{
-    AttemptClass, BatchOutcome, BatchStatus, Kind, LaneStateLabel, Outcome, RetryReason, TokenType,
-    Upstream429,
+    AttemptClass, BatchOutcome, BatchStatus, Kind, LaneStateLabel, Outcome, ReloadOutcome, RetryReason,
+    TokenType, Upstream429,
 };
 pub use self::lanes::LaneMetrics;
 pub use self::store::StoreMetrics;
@@ -43,6 +45,7 @@ struct Inner {
     registry: Registry,
     lanes: Lanes,
     batches: BatchMetrics,
+    config: ConfigMetrics,
     gate: GateMetrics,
     store: StoreMetrics,
     http: HttpMetrics,
@@ -58,6 +61,7 @@ impl Metrics {
         let inner = Inner {
             lanes: Lanes::register(&registry)?,
             batches: BatchMetrics::new(&registry)?,
+            config: ConfigMetrics::new(&registry)?,
             gate: GateMetrics::new(&registry)?,
             store: StoreMetrics::new(&registry)?,
             http: HttpMetrics::new(&registry)?,
@@ -84,6 +88,11 @@ impl Metrics {
     /// What batches do as wholes.
     pub fn batches(&self) -> &BatchMetrics {
         &self.0.batches
+    }
+
+    /// What becomes of reading the configuration again.
+    pub fn config(&self) -> &ConfigMetrics {
+        &self.0.config
     }
 
     /// What the gate does over all lanes.

@@ -12,7 +12,9 @@ mod on;
 #[cfg(not(feature = "otel"))]
 pub use self::off::{AttemptSpan, call, end, outcome};
 #[cfg(feature = "otel")]
-pub use self::on::{AttemptSpan, TraceError, call, end, outcome, subscriber};
+pub(crate) use self::on::subscriber;
+#[cfg(feature = "otel")]
+pub use self::on::{AttemptSpan, TraceError, call, end, outcome};
 
 /// What an attempt's span tells from the start.
 #[derive(Clone, Copy, Debug)]

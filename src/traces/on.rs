@@ -10,15 +10,16 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::field::Empty;
-use tracing::{Instrument as _, Span, Subscriber};
-use tracing_subscriber::filter::filter_fn;
+use tracing::{Instrument as _, Span};
+use tracing_subscriber::filter::{Directive, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::UtcTime;
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, Registry};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
 use super::AttemptFacts;
 use crate::config::{Log, LogFormat};
+use crate::logs::{LogLevel, Subscriber};
 
 /// Marks our spans: only they are exported, and log lines don't name them.
 const TARGET: &str = "otel";
@@ -40,11 +41,12 @@ pub enum TraceError {
     Filter(#[from] tracing_subscriber::filter::ParseError),
 }
 
-/// A subscriber that logs as always and exports spans; `None` unless the environment names a collector.
+/// A subscriber that logs as always and exports spans, and what changes its level; `None` unless the environment names
+/// a collector.
 ///
 /// # Errors
 /// If the environment asks for what can't be done.
-pub fn subscriber<W>(log: &Log, writer: W) -> Result<Option<Box<dyn Subscriber + Send + Sync>>, TraceError>
+pub(crate) fn subscriber<W>(log: &Log, writer: W) -> Result<Option<(Subscriber, LogLevel)>, TraceError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -63,7 +65,12 @@ where
     let tracer = provider.tracer("sluicegate");
     // Logging starts once.
     let _ = PROVIDER.set(provider);
-    let filter = EnvFilter::try_new(&log.level.0)?.add_directive(format!("{TARGET}=off").parse()?);
+    let no_spans: Directive = format!("{TARGET}=off").parse()?;
+    let filter = EnvFilter::try_new(&log.level.0)?.add_directive(no_spans.clone());
+    let (filter, handle) = reload::Layer::new(filter);
+    let level = LogLevel::new(move |filter: EnvFilter| {
+        let _ = handle.reload(filter.add_directive(no_spans.clone()));
+    });
     let lines =
         tracing_subscriber::fmt::layer().with_timer(UtcTime::rfc_3339()).with_writer(writer).with_ansi(false);
     let lines = match log.format {
@@ -76,7 +83,7 @@ where
         .with_location(false)
         .with_threads(false)
         .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET));
-    Ok(Some(Box::new(Registry::default().with(lines.with_filter(filter)).with(spans))))
+    Ok(Some((Box::new(Registry::default().with(lines.with_filter(filter)).with(spans)), level)))
 }
 
 /// A call of a client, in a span that ends with the head of its answer.

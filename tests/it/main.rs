@@ -47,6 +47,8 @@ mod order;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod replicas;
 #[cfg(test)]
 mod restarts;

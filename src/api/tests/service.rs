@@ -22,7 +22,7 @@ use crate::shutdown::Shutdown;
 use crate::store::{Flush, Store, StoreLocation, StoreSettings, WorkerSettings};
 
 use super::super::{
-    Api, ApiParts, ApiSettings, Board, Keyring, KeyringSettings, ModelEntry, Surface, routes,
+    Api, ApiParts, ApiSettings, Board, Keyring, KeyringSettings, ModelEntry, ReloadRefused, Surface, routes,
 };
 use crate::config::AuthMode;
 
@@ -72,6 +72,7 @@ impl Service {
             item: Arc::new(|_| Box::pin(async { ItemProgress::default() })),
             would_fit: Arc::new(|_| Box::pin(async { None })),
             pause_lane: Arc::new(|_| Box::pin(async { None })),
+            reload: Arc::new(|()| Box::pin(async { Err(ReloadRefused::NoSource) })),
             progress: Arc::new(|_| Progress::default()),
             models: Arc::new(|| vec![ModelEntry { id: "m".to_owned(), owned_by: "openai".to_owned() }]),
             metrics_text: Arc::new(move || text.encode().unwrap()),

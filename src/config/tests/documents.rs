@@ -32,7 +32,7 @@ fn reference_name(key: &str) -> String {
 }
 
 /// The defaults in force by key.
-fn defaults() -> BTreeMap<String, String> {
+pub(super) fn defaults() -> BTreeMap<String, String> {
     let mut section = String::new();
     let mut defaults = BTreeMap::new();
     for line in file("").show().lines() {
@@ -68,6 +68,26 @@ fn the_reference_has_the_defaults() {
     assert!(defaults.len() > 25, "{defaults:?}");
     for (key, default) in defaults {
         assert_eq!(rows.get(&key), Some(&default), "{key}");
+    }
+}
+
+/// The keys and sections of the row of the table about reloading that begins so.
+fn reloading(row: &str) -> Vec<String> {
+    let line = REFERENCE.lines().find(|line| line.starts_with(&format!("| {row} | "))).unwrap();
+    line.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_reference_says_of_every_key_whether_it_reloads() {
+    let (at_once, restart) = (reloading("at once"), reloading("with the next start"));
+    for key in keys() {
+        let holds = |names: &[String]| {
+            names.iter().any(|name| {
+                key.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        };
+        let expected = crate::config::changes::is_live(&key);
+        assert_eq!((holds(&at_once), holds(&restart)), (expected, !expected), "{key}");
     }
 }
 

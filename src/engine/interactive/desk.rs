@@ -124,6 +124,11 @@ impl Desk {
         self.doubtful = self.waiting.keys().copied().collect();
     }
 
+    /// Calls of these lanes go elsewhere from now on: what their upstreams did not take, others may.
+    pub(in crate::engine) fn forget_habits(&mut self, lanes: &[LaneId]) {
+        self.refuse_usage.retain(|lane| !lanes.contains(lane));
+    }
+
     fn remove(&mut self, number: u64) -> Option<Waiting> {
         let waiting = self.waiting.remove(&number)?;
         self.until.remove(&(waiting.asking.until, number));
@@ -222,6 +227,32 @@ impl Dispatcher {
         for number in numbers {
             self.enqueue_call(number, now);
         }
+    }
+
+    /// Lanes or limits changed: calls that wait go by the routes that their models have now.
+    pub(in crate::engine) fn reroute_calls(&mut self, limited: &HashSet<LaneId>, now: Timestamp) {
+        let mut numbers: Vec<u64> = self.interactive.waiting.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let Some(waiting) = self.interactive.waiting.get(&number) else { continue };
+            let before = waiting.route;
+            let model = std::sync::Arc::clone(&waiting.asking.model);
+            let Some(route) = self.lanes.resolve(&model, &mut self.gate, now) else {
+                self.refuse(number, Refusal::NoLane, now);
+                continue;
+            };
+            if route == before && !self.is_limited(route, limited) {
+                continue;
+            }
+            if let Some(waiting) = self.interactive.waiting.get_mut(&number) {
+                waiting.route = route;
+                for (_, head) in waiting.heads.drain(..) {
+                    self.gate.withdraw(head, now);
+                }
+            }
+            self.enqueue_call(number, now);
+        }
+        self.interactive.doubt_all();
     }
 
     /// The gate lets a call through.

@@ -11,7 +11,7 @@ use memchr::memmem;
 use super::passing::End;
 use crate::domain::time::Timestamp;
 use crate::engine::judge::{self, JudgeContext, Judgement, Verdict, judge, tells_error};
-use crate::engine::lanes::ProviderSetup;
+use crate::engine::settings::ProviderSetup;
 use crate::gate::StopReason;
 use crate::metrics::AttemptClass;
 use crate::upstream::{CallError, Reply as WholeReply, StreamedBody};

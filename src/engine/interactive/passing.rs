@@ -28,7 +28,7 @@ use crate::engine::estimate::Measure;
 use crate::engine::event::Event;
 use crate::engine::item::LaneId;
 use crate::engine::judge::Judgement;
-use crate::engine::lanes::ProviderSetup;
+use crate::engine::settings::ProviderSetup;
 
 /// What of an error reply is read before it is passed on: an error's JSON is far shorter.
 const JUDGED: usize = 64 * 1024;

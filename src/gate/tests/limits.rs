@@ -53,6 +53,38 @@ proptest! {
         prop_assert!(most_within(&later, period) as u64 <= after);
     }
 
+    /// Limits that change again and again, up and down, away and back, with another period beside them that stays: no
+    /// window holds more than the highest limit that was in force within it.
+    #[test]
+    fn limits_that_flap_burst_nowhere(
+        first in 5_u64..200,
+        changes in proptest::collection::vec((200_u64..6_000, proptest::option::weighted(0.8, 5_u64..200)), 1..12),
+    ) {
+        let (period, second) = (Duration::from_secs(10), Duration::from_secs(1));
+        let limits = |amount: Option<u64>| {
+            let rates = amount.map(|amount| Rate { amount, period });
+            Limits { requests: rates.into_iter().chain([Rate { amount: 30, period: second }]).collect(), ..Limits::default() }
+        };
+        let (mut gate, lane, path) = one_lane(limits(Some(first)));
+        let (mut now, mut sent, mut in_force) = (START, Vec::new(), vec![(START, Some(first))]);
+        for (after, amount) in changes {
+            let until = now + millis(after);
+            sent.extend(send(&mut gate, path, now, until, || Duration::ZERO));
+            now = until;
+            gate.set_limits(lane, &limits(amount), now);
+            in_force.push((now, amount));
+        }
+        sent.extend(send(&mut gate, path, now, now + period * 2, || Duration::ZERO));
+        prop_assert!(most_within(&sent, second) <= 30);
+        for (place, from) in sent.iter().enumerate() {
+            let count = sent[place..].iter().take_while(|moment| moment.since(*from) < period).count() as u64;
+            let before = in_force.iter().rposition(|(at, _)| at <= from).unwrap();
+            let held = in_force[before..].iter().take_while(|(at, _)| *at < *from + period);
+            let most = held.map(|(_, amount)| amount.unwrap_or(u64::MAX)).max().unwrap();
+            prop_assert!(count <= most, "{count} of {most} from {from:?}");
+        }
+    }
+
     /// A level without any rate that gets one starts at its pace, as if it had been used before.
     #[test]
     fn a_new_limit_starts_at_its_pace(amount in 1_u64..400) {
@@ -123,4 +155,47 @@ fn a_heavy_call_waits_for_its_room_and_holds_its_turn() {
         assert!(now < full + MINUTE, "it never gets its room");
     };
     assert!(left.since(full) < Duration::from_millis(2_500), "{:?}", left.since(full));
+}
+
+#[test]
+fn limits_that_stay_are_not_touched() {
+    let limits = Limits { burst: Some(5), ..per(60, MINUTE) };
+    let (mut gate, lane, path) = one_lane(limits.clone());
+    send(&mut gate, path, START, START + MINUTE, || Duration::ZERO);
+    let now = START + MINUTE;
+    let before = (gate.view(lane, now), gate.next_at(now), gate.save_need());
+    assert!(!gate.set_limits(lane, &limits, now));
+    assert_eq!((gate.view(lane, now), gate.next_at(now), gate.save_need()), before);
+    assert!(gate.set_limits(lane, &per(60, MINUTE), now));
+}
+
+#[test]
+fn a_long_period_that_was_taken_away_is_not_new_when_it_comes_back() {
+    let hour = Duration::from_secs(3_600);
+    let hourly = Limits {
+        requests: vec![
+            Rate { amount: 100, period: hour },
+            Rate { amount: 10, period: Duration::from_secs(1) },
+        ],
+        ..Limits::default()
+    };
+    let (mut gate, lane, path) = one_lane(hourly.clone());
+    assert_eq!(send(&mut gate, path, START, START + MINUTE, || Duration::ZERO).len(), 100);
+    let paced = per(10, Duration::from_secs(1));
+    gate.set_limits(lane, &paced, START + MINUTE);
+    let between =
+        send(&mut gate, path, START + MINUTE, START + MINUTE + Duration::from_secs(2), || Duration::ZERO);
+    assert!(between.len() >= 15, "{}", between.len());
+    gate.set_limits(lane, &hourly, START + MINUTE * 2);
+    assert!(send(&mut gate, path, START + MINUTE * 2, START + MINUTE * 59, || Duration::ZERO).is_empty());
+    assert_eq!(
+        gate.view(lane, START + MINUTE * 59)
+            .unwrap()
+            .budgets
+            .iter()
+            .find(|it| it.period == hour)
+            .unwrap()
+            .used,
+        100
+    );
 }

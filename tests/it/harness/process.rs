@@ -94,6 +94,11 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// `kill -HUP`: it reads its configuration again.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
     pub(crate) fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }

@@ -16,7 +16,7 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start(settings: Settings) -> Self {
-        let app = App::start(settings.config(), Handle::current()).await.unwrap();
+        let app = App::start(settings.config(), None, Handle::current()).await.unwrap();
         let client = Client::new(app.address);
         Self { app, client, settings }
     }

@@ -60,6 +60,13 @@ impl Settings {
         Config::load(&sources).unwrap()
     }
 
+    /// Puts it in the place of the file that a process reads, whole: written beside it and renamed.
+    pub(crate) fn replace(&self) {
+        let beside = self.file("sluicegate.toml.new");
+        std::fs::write(&beside, self.table.to_string()).unwrap();
+        std::fs::rename(&beside, self.file("sluicegate.toml")).unwrap();
+    }
+
     /// Writes it to a file, for a process to read.
     pub(crate) fn write(&self) -> io::Result<PathBuf> {
         let path = self.file("sluicegate.toml");
