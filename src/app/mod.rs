@@ -24,6 +24,9 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, StoreSettings, WorkerSettings};
 
+pub use self::providers::probe;
+pub use crate::upstream::Probe;
+
 /// How long open connections may take to end once the engine has drained.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
 

@@ -9,6 +9,7 @@ use super::administration::{Apps, KeysCommand};
 use super::batches::{List, Named, Results};
 use super::error::CliError;
 use super::job::JobArguments;
+use super::manual::{Completions, Man};
 use super::table::Format;
 use super::watch::{Submit, Watch};
 use crate::config::Override;
@@ -62,9 +63,9 @@ pub enum Command {
     Demo(Demo),
     /// Asks a model about every row of a table, or runs a file of requests, and goes on where it stopped if started
     /// again. Needs no service; with --url or SLUICEGATE_URL it runs on one
-    Run(Run),
+    Run(Box<Run>),
     /// Makes a batch on a service and prints its id
-    Submit(Submit),
+    Submit(Box<Submit>),
     /// Follows a batch on a service to its end; the exit code tells how it ended
     Watch(Watch),
     /// Downloads the results of a batch on a service
@@ -82,6 +83,13 @@ pub enum Command {
     Apps(Apps),
     /// Shows a service's limits and what is used of them
     Budget,
+    /// Looks for what keeps requests from being answered: configuration, keys, providers, disk, clock; with --url, a
+    /// running service. Says what to do; the exit code is that of the first thing that fails
+    Doctor,
+    /// Prints completions for a shell
+    Completions(Completions),
+    /// Prints a page of the manual: `sluicegate man run | man -l -`
+    Man(Man),
     /// Checks or shows the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -1,6 +1,6 @@
 //! `results`, `cancel`, `retry` and `list`: batches on a service.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
@@ -64,7 +64,7 @@ pub(super) fn results(
 ) -> Result<Exit, CliError> {
     let client = server::named_or_usual(global, &environment)?;
     let output = Output::check(results.output.as_deref(), results.force, results.input.as_deref())?;
-    let table = results.input.as_ref().map(opened).transpose()?;
+    let table = results.input.as_deref().map(opened).transpose()?;
     let named = output.path().and_then(Format::of_name);
     let of_input = table.as_ref().map(|(job, _)| job.layout.format);
     let format = results.format.or(named).or(of_input).unwrap_or(Format::Jsonl);
@@ -88,11 +88,11 @@ pub(super) fn results(
 }
 
 /// A table that only its columns are wanted of.
-fn opened(input: &PathBuf) -> Result<(Job, Survey), CliError> {
-    let failed = |error: TableError| CliError::Table { path: input.clone(), error };
+fn opened(input: &Path) -> Result<(Job, Survey), CliError> {
+    let failed = |error: TableError| CliError::Table { path: input.to_owned(), error };
     let layout = Layout::of(input).map_err(failed)?;
     let columns = Rows::columns_of(input, &layout).map_err(failed)?;
-    let job = Job { input: input.clone(), layout, recipe: None, limit: None };
+    let job = Job { input: input.to_owned(), layout, recipe: None, limit: None };
     Ok((job, Survey { columns, ..Survey::default() }))
 }
 

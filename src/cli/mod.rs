@@ -6,11 +6,13 @@ mod batches;
 mod client;
 mod config;
 mod demo;
+mod doctor;
 mod error;
 mod exit;
 mod following;
 mod interrupts;
 mod job;
+mod manual;
 mod migrate;
 mod open_files;
 mod output;
@@ -40,6 +42,7 @@ pub use self::client::Trouble;
 pub use self::error::CliError;
 pub use self::exit::Exit;
 pub use self::job::JobArguments;
+pub use self::manual::{Completions, Man};
 pub use self::table::{Format, TableError};
 pub use self::watch::{Submit, Watch};
 
@@ -79,6 +82,9 @@ fn dispatch(arguments: &Arguments, environment: Environment) -> Result<Exit, Cli
         Command::Keys(command) => administration::keys(command, global, environment),
         Command::Apps(apps) => administration::apps(apps, global, environment),
         Command::Budget => administration::budget(global, environment),
+        Command::Doctor => doctor::doctor(global, environment),
+        Command::Completions(completions) => manual::completions(*completions),
+        Command::Man(man) => manual::man(man),
         Command::Config(ConfigCommand::Check) => config::check(global, environment),
         Command::Config(ConfigCommand::Show) => config::show(global, environment),
         Command::Migrate => migrate::migrate(global, environment),

@@ -115,9 +115,10 @@ fn load(global: &Global, environment: Environment) -> Result<Config, CliError> {
 /// that was given up does not go on beside this one.
 fn embedded(mut config: Config, run: &Run, plan: Plan<'_>) -> Result<Exit, CliError> {
     if run.dry_run {
-        let limits = match config.providers.is_empty() {
-            true => Err("unknown: no provider is configured".to_owned()),
-            false => Ok(job::configured(&config, plan.survey.models.keys().map(String::as_str))),
+        let limits = if config.providers.is_empty() {
+            Err("unknown: no provider is configured".to_owned())
+        } else {
+            Ok(job::configured(&config, plan.survey.models.keys().map(String::as_str)))
         };
         job::dry_run(&plan.job, &plan.survey, limits, plan.global)?;
         return Ok(Exit::Success);

@@ -36,7 +36,10 @@ pub(super) fn seconds(seconds: f64) -> String {
 /// How long ago a unix time was.
 pub(super) fn ago(at: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    format!("{} ago", seconds(now.saturating_sub(at).max(1) as f64))
+    match now.saturating_sub(at) {
+        passed @ 0..60 => format!("{passed} s ago"),
+        passed => format!("{} ago", seconds(passed as f64)),
+    }
 }
 
 /// A count with its noun: `1 row`, `2 rows`.

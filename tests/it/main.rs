@@ -17,6 +17,8 @@ mod budget;
 #[cfg(test)]
 mod bytes;
 #[cfg(test)]
+mod command_line;
+#[cfg(test)]
 mod completion;
 #[cfg(test)]
 mod creation;

@@ -115,7 +115,8 @@ impl Client {
         self.json(request).await
     }
 
-    /// The newest batch with these labels, whose values need no escaping.
+    /// The newest batch with these labels, whose values need no escaping. A retry has its batch's labels, but only
+    /// some of its lines.
     pub(super) async fn find(&self, labels: &[(&str, &str)]) -> Result<Option<Batch>, CliError> {
         #[derive(serde::Deserialize)]
         struct Page {
@@ -123,8 +124,8 @@ impl Client {
         }
         let labels: String =
             labels.iter().map(|(name, value)| format!("&metadata%5B{name}%5D={value}")).collect();
-        let page: Page = self.get(&format!("/v1/batches?limit=1{labels}")).await?;
-        Ok(page.data.into_iter().next())
+        let page: Page = self.get(&format!("/v1/batches?limit=100{labels}")).await?;
+        Ok(page.data.into_iter().find(|batch| batch.sluicegate.retry_of.is_none()))
     }
 
     /// A batch.

@@ -47,6 +47,7 @@ pub(in crate::cli) struct Details {
     pub(in crate::cli) estimated_completion_at: Option<f64>,
     #[serde(default)]
     pub(in crate::cli) waiting: Vec<Waiting>,
+    pub(in crate::cli) retry_of: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

@@ -1,5 +1,6 @@
 //! Requests into batches: each part of a file is streamed into an upload, and a batch is made of it.
 
+use std::sync::mpsc::channel;
 use std::thread;
 
 use bytes::Bytes;
@@ -49,13 +50,19 @@ pub(in crate::cli) async fn send(
     let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let requests = requests.skip(number(skip)).take(number(part.items));
     let (pieces, arriving) = mpsc::channel(AHEAD);
-    let reading = thread::spawn(move || read(requests, &pieces));
+    let (tell, troubles) = channel();
+    thread::spawn(move || {
+        if let Err(error) = read(requests, &pieces) {
+            // Before the upload breaks off, so that the reason is there by then.
+            let _ = tell.send(error);
+            let _ = pieces.blocking_send(Err(std::io::Error::other("the input can't be read")));
+        }
+    });
     let body = stream::unfold(arriving, |mut arriving| async { Some((arriving.recv().await?, arriving)) });
     let name = job.input.with_extension("jsonl");
     let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let uploaded = client.upload(&name, reqwest::Body::wrap_stream(body)).await;
-    // It has ended: all was sent, or nobody takes any more.
-    if let Ok(Err(error)) = reading.join() {
+    if let Ok(error) = troubles.try_recv() {
         return Err(of_input(job)(error));
     }
     let mut body = options.clone();
@@ -76,14 +83,7 @@ fn read(
 ) -> Result<(), TableError> {
     let mut piece = Vec::with_capacity(PIECE);
     for request in requests {
-        match request {
-            Ok(line) => piece.extend_from_slice(&line),
-            Err(error) => {
-                // The upload must not end as if it were whole.
-                let _ = pieces.blocking_send(Err(std::io::Error::other("the input can't be read")));
-                return Err(error);
-            }
-        }
+        piece.extend_from_slice(&request?);
         if piece.len() >= PIECE && pieces.blocking_send(Ok(std::mem::take(&mut piece).into())).is_err() {
             return Ok(());
         }

@@ -35,7 +35,7 @@ pub(in crate::cli) async fn write_results(
     };
     let awaiting = |(job, survey): (&Job, &Survey)| {
         let rows = Rows::open(&job.input, &job.layout)?;
-        Ok(Awaiting::new(rows, survey.columns.clone(), &job.layout))
+        Ok::<_, TableError>(Awaiting::new(rows, survey.columns.clone(), &job.layout))
     };
     let awaiting = written.table.map(awaiting).transpose().map_err(to_output)?;
     let mut writing = written.output.open()?;

@@ -164,7 +164,7 @@ impl<W: Write> Answers<W> {
     }
 
     fn write_row(&mut self, row: &Row, answer: &Answer) -> Result<(), TableError> {
-        let columns = self.awaiting.as_ref().map_or(&[][..], |it| &it.columns);
+        let columns = self.awaiting.as_ref().map_or(&[][..], |it| &it.columns[..]);
         match &mut self.sink {
             Sink::Cells(writer) => {
                 let cell = |column: &String| row.cell(column.trim()).unwrap_or_default().into_owned();

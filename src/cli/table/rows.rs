@@ -81,7 +81,7 @@ pub(in crate::cli) struct Rows {
 }
 
 enum Reader {
-    Cells { header: Arc<Vec<String>>, records: csv::Reader<Quotes<BufReader<File>>>, lines_before: u64 },
+    Cells { header: Arc<Vec<String>>, records: Box<csv::Reader<Quotes<BufReader<File>>>>, lines_before: u64 },
     Objects(Lines),
 }
 
@@ -103,7 +103,7 @@ impl Rows {
         let quotes = Quotes::new(file, layout.delimiter, layout.skip_lines + 1);
         let mut builder = csv::ReaderBuilder::new();
         builder.delimiter(layout.delimiter).flexible(true).has_headers(false);
-        let mut records = builder.from_reader(quotes);
+        let mut records = Box::new(builder.from_reader(quotes));
         let mut first = ByteRecord::new();
         let read = records.read_byte_record(&mut first).map_err(csv_error)?;
         if !read {
