@@ -31,8 +31,10 @@ pub use self::source::{ConfigSource, ReadConfig, Texts, texts};
 
 use self::admin_keys::AdminKeys;
 use self::current::Current;
+pub use self::providers::probe;
 use self::providers::{Demand, Unusable};
 use self::reload::{Reloader, ReloaderParts, Trigger};
+pub use crate::upstream::Probe;
 
 /// How long open connections may take to end once the engine has drained.
 const LAST_REPLIES: Duration = Duration::from_secs(5);

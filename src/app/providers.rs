@@ -11,7 +11,7 @@ use crate::engine::{EngineSettings, LaneChoice, ProviderSetup, RetrySetup, Route
 use crate::gate::Accounting;
 use crate::shutdown::Shutdown;
 use crate::upstream::{
-    AuthStyle, Credential, CredentialError, HttpVersion, PhaseTimeouts, Upstream, UpstreamSettings,
+    AuthStyle, Credential, CredentialError, HttpVersion, PhaseTimeouts, Probe, Upstream, UpstreamSettings,
 };
 
 /// How often a key file's metadata is looked at: a rotated key is in use within this.
@@ -125,6 +125,19 @@ fn setup(Client { provider, upstream }: &Client) -> ProviderSetup {
             on: retry_on(&provider.retry.on),
         },
     }
+}
+
+/// Asks a provider for its models: whether it is there and takes the key that is configured.
+///
+/// # Errors
+/// Why there is no answer, in words.
+pub async fn probe(provider: &config::Provider) -> Result<Probe, String> {
+    const PATIENCE: Duration = Duration::from_secs(15);
+    let credential = credential(provider);
+    credential.refresh().await.map_err(|error| error.0)?;
+    let upstream = Upstream::new(&settings(provider), credential).map_err(|error| error.to_string())?;
+    let timeouts = PhaseTimeouts { first_byte: PATIENCE, idle: PATIENCE, total: PATIENCE };
+    upstream.probe(&timeouts).await.map_err(|error| error.to_string())
 }
 
 /// The lanes that the configuration has for a model.

@@ -5,8 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::administration::{Apps, KeysCommand};
+use super::batches::{List, Named, Results};
 use super::error::CliError;
+use super::job::JobArguments;
+use super::manual::{Completions, Man};
 use super::store_arguments::{Backup, StoreCheck, StorePrune};
+use super::table::Format;
+use super::watch::{Submit, Watch};
 use crate::config::Override;
 
 /// One gate for an organisation's LLM budget: batches of requests over REST, run exactly within the limits.
@@ -56,8 +62,35 @@ pub enum Command {
     Serve(Serve),
     /// Shows the service at work on this machine, with a scripted provider: no key, no network
     Demo(Demo),
-    /// Runs one batch without a service, and goes on where it stopped if started again
-    Run(Run),
+    /// Asks a model about every row of a table, or runs a file of requests, and goes on where it stopped if started
+    /// again. Needs no service; with --url or SLUICEGATE_URL it runs on one
+    Run(Box<Run>),
+    /// Makes a batch on a service and prints its id
+    Submit(Box<Submit>),
+    /// Follows a batch on a service to its end; the exit code tells how it ended
+    Watch(Watch),
+    /// Downloads the results of a batch on a service
+    Results(Results),
+    /// Ends a batch early; what was answered stays
+    Cancel(Named),
+    /// Runs what did not succeed of a batch again, as a new batch, and prints its id
+    Retry(Named),
+    /// Lists a service's batches, the newest first
+    List(List),
+    /// Lists, makes and revokes a service's keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Shows who uses a service, and how much
+    Apps(Apps),
+    /// Shows a service's limits and what is used of them
+    Budget,
+    /// Looks for what keeps requests from being answered: configuration, keys, providers, disk, clock; with --url, a
+    /// running service. Says what to do; the exit code is that of the first thing that fails
+    Doctor,
+    /// Prints completions for a shell
+    Completions(Completions),
+    /// Prints a page of the manual: `sluicegate man run | man -l -`
+    Man(Man),
     /// Checks or shows the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -90,15 +123,27 @@ pub struct Demo {
     pub keep: bool,
 }
 
-/// Runs one batch without a service.
+/// Runs requests from a file to a file.
 #[derive(Clone, Debug, Args)]
 pub struct Run {
-    /// The batch: a file of JSON lines
-    #[arg(value_name = "INPUT.jsonl")]
-    pub input: PathBuf,
+    /// What is asked.
+    #[command(flatten)]
+    pub job: JobArguments,
     /// Where results go; written beside and renamed when complete
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// How they look; else as the output's extension says, or like the input
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Replaces an output that exists
+    #[arg(long)]
+    pub force: bool,
+    /// Says what would be sent and how long that takes under the limits, and sends nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Runs anew what was run before
+    #[arg(long)]
+    pub again: bool,
 }
 
 /// Checks or shows the configuration.

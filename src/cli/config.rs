@@ -1,13 +1,11 @@
 //! `config check` and `config show`.
 
-use std::io::{self, Write as _};
-
 use serde_json::json;
 
 use super::arguments::Global;
 use super::error::CliError;
 use super::exit::Exit;
-use super::load;
+use super::{load, print};
 use crate::config::{ConfigError, Environment};
 
 /// Says everything that is wrong: with 0 there is nothing in the configuration that `serve` would refuse. Whether
@@ -59,12 +57,4 @@ fn in_json(error: &ConfigError) -> String {
         }
     };
     format!("{value}\n")
-}
-
-fn print(text: &str) -> Result<(), CliError> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough, as in `config show | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(CliError::Output),
-    }
 }

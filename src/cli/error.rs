@@ -2,7 +2,9 @@
 
 use std::io;
 
+use super::client::Trouble;
 use super::exit::Exit;
+use super::table::TableError;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::logs::LogError;
@@ -48,10 +50,33 @@ pub enum CliError {
     #[error("the process can't be set up: {0}")]
     Signals(io::Error),
     /// No answer from the server.
-    #[error("the server can't be reached: {0}")]
-    Unreachable(reqwest::Error),
+    #[error(transparent)]
+    Unreachable(#[from] Trouble),
+    /// The server ended a stream of events before the batch had ended.
+    #[error("the server ended the connection: is it ending?")]
+    StreamEnded,
+    /// The provider does not take the key that it is given.
+    #[error(
+        "the provider refuses the key ({0}): nothing can run with it\n  put a good one where it is configured (such as \
+         OPENAI_API_KEY); `sluicegate doctor` checks it. The same command goes on from here"
+    )]
+    ProviderKey(String),
+    /// Arguments that don't go together or make no sense.
+    #[error("{0}")]
+    Use(String),
+    /// The output is there already.
+    #[error("{path} exists: --force replaces it", path = .0.display())]
+    Exists(std::path::PathBuf),
+    /// An input that can't be used.
+    #[error("{path}: {error}", path = path.display())]
+    Table {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        error: TableError,
+    },
     /// The server's answer is an error.
-    #[error("the server refused ({status}): {message}")]
+    #[error("the server refused ({status}): {message}{hint}", hint = hint(*status))]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -69,22 +94,47 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// Whether the same call may succeed later without anybody's doing: the server is away or starts again.
+    pub(super) fn may_pass(&self) -> bool {
+        let busy = matches!(self, Self::Refused { status: 429 | 502..=504, .. });
+        busy || matches!(self, Self::Unreachable(_) | Self::StreamEnded)
+    }
+
     /// The exit code that it ends with.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::NoDestination | Self::App(AppError::NoKeys) => Exit::Usage,
-            Self::Output(_) | Self::Local { .. } => Exit::Local,
+            Self::Config(_) | Self::NoDestination | Self::App(AppError::NoKeys) | Self::Use(_) => Exit::Usage,
+            Self::Output(_) | Self::Local { .. } | Self::Exists(_) => Exit::Local,
+            Self::Table { error: TableError::Io(_), .. } => Exit::Local,
+            Self::Table { .. } => Exit::Usage,
             Self::Copy(error) => copy_exit(error),
             Self::Backup(error) => backup_exit(error),
             Self::Check(CheckError::Missing(_)) | Self::Due(DueError::Missing(_)) => Exit::Local,
             Self::Check(CheckError::Store(error)) | Self::Due(DueError::Store(error)) => store_exit(error),
             Self::Check(_) => Exit::SomeFailed,
-            Self::Unreachable(_) => Exit::Unreachable,
-            Self::Refused { status: 401 | 403, .. } => Exit::KeyRefused,
+            Self::Unreachable(_) | Self::StreamEnded => Exit::Unreachable,
+            Self::Refused { status: 401 | 403, .. } | Self::ProviderKey(_) => Exit::KeyRefused,
+            Self::Refused { status: 507, .. } => Exit::Local,
             Self::Refused { status: 400..500, .. } => Exit::Usage,
             Self::Refused { .. } => Exit::Unreachable,
             Self::App(_) | Self::Store(_) | Self::Logs(_) | Self::Signals(_) => Exit::SomeFailed,
         }
+    }
+}
+
+/// What to do about a refusal, where that can be known.
+fn hint(status: u16) -> &'static str {
+    match status {
+        401 => "\n  give a key of this service (sk-sg-…) with --api-key-file or in SLUICEGATE_API_KEY",
+        403 => "\n  this needs a key of a larger scope: `sluicegate keys list` shows what there is",
+        404 => {
+            "\n  ids are those of the key's own app; administration may be served apart (server.admin_listen)"
+        }
+        413 => {
+            "\n  the server's batches.max_items, max_file or max_line is lower than what is set here; give the same with --set"
+        }
+        507 => "\n  the disk of the service's data is full",
+        _ => "",
     }
 }
 

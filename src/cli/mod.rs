@@ -1,23 +1,35 @@
 //! The command line: what can be asked for, and which exit code answers.
 
+mod administration;
 mod arguments;
 mod backup;
+mod batches;
 mod client;
 mod config;
 mod demo;
+mod doctor;
 mod error;
 mod exit;
+mod following;
+mod interrupts;
+mod job;
+mod manual;
 mod migrate;
 mod open_files;
+mod output;
 mod progress;
 mod run;
 mod runtimes;
 mod serve;
+mod server;
+mod show;
 mod store_arguments;
 mod store_check;
 mod store_copy;
 mod store_prune;
+mod table;
 mod upstream;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -25,12 +37,19 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
 
+pub use self::administration::{Apps, KeysCommand, KeysCreate, KeysRevoke, Scope};
 pub use self::arguments::{
     Arguments, Command, ConfigCommand, Demo, Global, Run, Serve, StoreCommand, StoreCopy, Upstream,
 };
+pub use self::batches::{List, Named, Results};
+pub use self::client::Trouble;
 pub use self::error::CliError;
 pub use self::exit::Exit;
+pub use self::job::JobArguments;
+pub use self::manual::{Completions, Man};
 pub use self::store_arguments::{Backup, StoreCheck, StorePlace, StorePrune};
+pub use self::table::{Format, TableError};
+pub use self::watch::{Submit, Watch};
 
 use crate::config::{Config, ConfigError, Environment, Override, Sources};
 
@@ -59,6 +78,18 @@ fn dispatch(arguments: &Arguments, environment: Environment) -> Result<Exit, Cli
         Command::Serve(serve) => serve::serve(global, &serve.overrides(), environment),
         Command::Demo(demo) => demo::demo(demo, global),
         Command::Run(run) => run::run(run, global, environment),
+        Command::Submit(submit) => watch::submit(submit, global, environment),
+        Command::Watch(watch) => watch::watch(watch, global, environment),
+        Command::Results(results) => batches::results(results, global, environment),
+        Command::Cancel(named) => batches::cancel(named, global, environment),
+        Command::Retry(named) => batches::retry(named, global, environment),
+        Command::List(list) => batches::list(list, global, environment),
+        Command::Keys(command) => administration::keys(command, global, environment),
+        Command::Apps(apps) => administration::apps(apps, global, environment),
+        Command::Budget => administration::budget(global, environment),
+        Command::Doctor => doctor::doctor(global, environment),
+        Command::Completions(completions) => manual::completions(*completions),
+        Command::Man(man) => manual::man(man),
         Command::Config(ConfigCommand::Check) => config::check(global, environment),
         Command::Config(ConfigCommand::Show) => config::show(global, environment),
         Command::Backup(command) => backup::backup(command, global, environment),
@@ -113,7 +144,11 @@ fn tell(global: &Global, text: &str) {
 
 /// Puts a result on standard output.
 fn print(text: &str) -> Result<(), CliError> {
-    io::stdout().write_all(text.as_bytes()).map_err(CliError::Output)
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough, as in `sluicegate list | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(CliError::Output),
+    }
 }
 
 #[cfg(test)]

@@ -1,45 +1,87 @@
-//! Following a batch to its end: a bar on a terminal, plain lines otherwise.
+//! Showing how batches move: a bar on a terminal, plain lines otherwise.
 
 use std::io::IsTerminal as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::arguments::Global;
-use super::client::{Batch, Client};
-use super::error::CliError;
+use super::client::Batch;
 use super::say;
+use super::show::{count, seconds};
 
-/// How often the batch is asked for.
-const EVERY: Duration = Duration::from_millis(200);
 /// How often a plain line is written at most.
-const LINE_EVERY: u32 = 25;
+const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Polls until the batch has ended.
-pub(super) async fn follow(client: &Client, batch: Batch, global: &Global) -> Result<Batch, CliError> {
-    let quiet = global.quiet || global.no_progress || global.json;
-    let bar = (!quiet && std::io::stderr().is_terminal()).then(|| bar(batch.request_counts.total));
-    let (mut batch, mut polls) = (batch, 0_u32);
-    while !batch.has_ended() {
-        tokio::time::sleep(EVERY).await;
-        batch = client.batch(&batch.id).await?;
-        polls += 1;
-        match &bar {
-            Some(bar) => {
-                bar.set_position(batch.done());
-                bar.set_message(describe(&batch));
+/// What a person sees of the progress of one batch or of several that belong together.
+#[derive(Debug)]
+pub(super) struct Progress {
+    form: Form,
+    /// Items of all the batches.
+    total: u64,
+    /// Items of the batches that came before the one that is shown.
+    before: u64,
+}
+
+#[derive(Debug)]
+enum Form {
+    Bar(ProgressBar),
+    Lines { last: Instant },
+    Nothing,
+}
+
+impl Progress {
+    /// Of batches that hold this many items together.
+    pub(super) fn of(total: u64, global: &Global) -> Self {
+        let form = if global.quiet || global.no_progress || global.json {
+            Form::Nothing
+        } else if std::io::stderr().is_terminal() {
+            Form::Bar(bar(total))
+        } else {
+            Form::Lines { last: Instant::now() }
+        };
+        Self { form, total, before: 0 }
+    }
+
+    /// Shows how a batch stands.
+    pub(super) fn show(&mut self, batch: &Batch) {
+        let done = self.before + batch.done();
+        match &mut self.form {
+            Form::Bar(bar) => {
+                bar.set_position(done);
+                bar.set_message(describe(batch));
             }
-            None if !quiet && polls.is_multiple_of(LINE_EVERY) => {
-                say(&format!("{}/{} {}", batch.done(), batch.request_counts.total, describe(&batch)));
+            Form::Lines { last } if last.elapsed() >= LINE_EVERY => {
+                *last = Instant::now();
+                say(&format!("{}/{} {}", count(done), count(self.total), describe(batch)));
             }
-            None => {}
+            Form::Lines { .. } | Form::Nothing => {}
         }
     }
-    if let Some(bar) = bar {
-        bar.set_position(batch.done());
-        bar.finish_with_message(batch.status.clone());
+
+    /// Says something without breaking a bar.
+    pub(super) fn note(&self, text: &str) {
+        match &self.form {
+            Form::Bar(bar) => bar.suspend(|| say(text)),
+            Form::Lines { .. } => say(text),
+            Form::Nothing => {}
+        }
     }
-    Ok(batch)
+
+    /// A batch has ended; the next one follows.
+    pub(super) fn passed(&mut self, batch: &Batch) {
+        self.before += batch.request_counts.total;
+        if let Form::Bar(bar) = &self.form {
+            bar.set_position(self.before);
+        }
+    }
+
+    /// Takes a bar away.
+    pub(super) fn clear(self) {
+        if let Form::Bar(bar) = self.form {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 fn bar(total: u64) -> ProgressBar {
@@ -53,16 +95,19 @@ fn bar(total: u64) -> ProgressBar {
 /// Rate, time left and why it waits, as far as they are known.
 fn describe(batch: &Batch) -> String {
     let details = &batch.sluicegate;
-    let mut text = details.items_per_second.map(|rate| format!("{rate:.1} items/s")).unwrap_or_default();
+    let mut parts = Vec::new();
+    if let Some(rate) = details.items_per_second {
+        parts.push(format!("{rate:.1} items/s"));
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     if let Some(at) = details.estimated_completion_at {
-        text.push_str(&format!(", about {:.0} s left", (at - now).max(0.0)));
+        parts.push(format!("about {} left", seconds((at - now).max(0.0))));
     }
     if let Some(waiting) = details.waiting.first() {
-        text.push_str(&format!(", waits for {}", waiting.reason));
+        parts.push(format!("waits for {}", waiting.described()));
     }
     if details.counts.failed > 0 {
-        text.push_str(&format!(", {} failed", details.counts.failed));
+        parts.push(format!("{} failed", count(details.counts.failed)));
     }
-    text
+    parts.join(", ")
 }

@@ -18,7 +18,7 @@ impl Pattern {
     }
 
     /// A pattern of this text, which must not be empty.
-    pub(super) fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
 

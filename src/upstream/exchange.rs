@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
-use reqwest::{Body, Request, Response};
+use reqwest::{Body, Request, Response, Url};
 use tokio::time::{Instant, timeout_at};
 
 use super::call::{Call, CallError, Phase, PhaseTimeouts, Reply};
@@ -164,6 +164,35 @@ impl Upstream {
         }
         *request.body_mut() = Some(Body::from(body));
         Ok(request)
+    }
+
+    /// Where the provider lists its models.
+    pub(super) fn models_url(&self) -> Url {
+        let endpoint = Endpoint::ChatCompletions;
+        let mut url = self.templates[usize::from(endpoint.index())].url().clone();
+        let base = url.path().strip_suffix(endpoint.upstream_path()).unwrap_or_default().to_owned();
+        url.set_path(&format!("{base}/models"));
+        url
+    }
+
+    /// Gives a request the headers that every call has, the key's included.
+    pub(super) fn put_headers(&self, request: &mut Request) -> Result<(), CallError> {
+        let key = self.credential.current().map_err(|error| CallError::Credential { detail: error.0 })?;
+        *request.headers_mut() = self.templates[0].headers().clone();
+        if let Some((name, value)) = key {
+            request.headers_mut().insert(name, value);
+        }
+        Ok(())
+    }
+
+    /// Sends a request and reads its reply's head.
+    pub(super) async fn reach(
+        &self,
+        request: Request,
+        started: Instant,
+        timeouts: &PhaseTimeouts,
+    ) -> Result<Response, CallError> {
+        self.head(&self.shards.take(), request, started, timeouts).await
     }
 
     fn no_response(&self, error: &reqwest::Error) -> CallError {

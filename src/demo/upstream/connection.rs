@@ -68,6 +68,9 @@ async fn turn(wire: &mut Wire, desk: &Arc<Desk>, head: &Head, body: &[u8]) -> io
     }
     let (status, body) = if path.starts_with("/script/") {
         control::answer(desk, &head.method, &head.target, body)
+    } else if path == "/v1/models" && head.method == "GET" && !desk.lets_in(head.key.as_deref()) {
+        let refusal = Refusal::Key;
+        (refusal.status(), refusal.body(None, "", "").to_string().into_bytes())
     } else if path == "/v1/models" && head.method == "GET" {
         (200, models(desk).into_bytes())
     } else {

@@ -185,6 +185,15 @@ impl Desk {
         }
     }
 
+    /// Whether a call with this key is let in.
+    pub(super) fn lets_in(&self, key: Option<&str>) -> bool {
+        let script = self.script();
+        script
+            .keys
+            .as_ref()
+            .is_none_or(|keys| key.is_some_and(|key| keys.iter().any(|allowed| allowed == key)))
+    }
+
     /// The script in force.
     pub(super) fn script(&self) -> Arc<Script> {
         Arc::clone(&self.books().script)

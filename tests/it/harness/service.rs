@@ -21,6 +21,11 @@ impl Service {
         Self { app, client, settings }
     }
 
+    /// Where clients find it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.app.address)
+    }
+
     /// The address for operators, where there is one apart.
     pub(crate) fn operators(&self) -> Client {
         Client::new(self.app.admin_address.unwrap())

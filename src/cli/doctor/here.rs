@@ -1,0 +1,97 @@
+//! What can be seen on this machine: the configuration, the disk, open files, the address.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use rustix::fs::statvfs;
+use rustix::process::{Resource, getrlimit};
+
+use super::Finding;
+use crate::cli::exit::Exit;
+use crate::config::{Config, StoreLocation};
+use crate::domain::quantity::display_size;
+
+/// Open files that a service with a thousand streams needs.
+const OPEN_FILES: u64 = 4_096;
+
+/// Whether it can be used, and what an operator may wonder about.
+pub(super) fn configuration(config: &Config) -> Vec<Finding> {
+    let names: Vec<&str> = config.providers.iter().map(|provider| provider.name.as_str()).collect();
+    let first = match config.require_provider() {
+        Ok(()) => Finding::ok("configuration", format!("good; providers: {}", names.join(", "))),
+        Err(error) => Finding::fail("configuration", error.to_string(), "", Exit::Usage),
+    };
+    let notices = config.notices.iter().map(|notice| Finding::warn("configuration", notice, ""));
+    let unlimited =
+        [&config.limits].into_iter().chain(config.providers.iter().map(|provider| &provider.limits));
+    let unlimited = unlimited
+        .chain(config.providers.iter().flat_map(|provider| provider.lanes.iter().map(|lane| &lane.limits)));
+    let mut rates =
+        unlimited.map(|limits| limits.requests.len() + limits.tokens.len() + limits.input_tokens.len());
+    let no_rate = (!config.providers.is_empty() && rates.all(|rates| rates == 0)).then(|| {
+        let advice = "set limits.requests and limits.tokens to what your account allows, if you know it";
+        Finding::warn("limits", "no rate is configured: it is learned from what the provider says", advice)
+    });
+    [first].into_iter().chain(notices).chain(no_rate).collect()
+}
+
+/// Room for what is kept.
+pub(super) fn disk(config: &Config) -> Finding {
+    let StoreLocation::Sqlite(database) = &config.store.location else {
+        return Finding::warn(
+            "store",
+            "a PostgreSQL database, not looked at",
+            "`sluicegate migrate` connects to it",
+        );
+    };
+    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Before the first start it is not there yet.
+    let Some(there) = folder
+        .ancestors()
+        .map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it })
+        .find(|it| it.is_dir())
+    else {
+        return Finding::fail("disk", format!("{} does not exist", folder.display()), "", Exit::Local);
+    };
+    let about = format!("disk of {}", folder.display());
+    let free = match statvfs(there) {
+        Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
+        Err(error) => return Finding::fail(about, error.to_string(), "", Exit::Local),
+    };
+    let least = config.store.min_free.0;
+    // As 1.5 GiB, not to the byte.
+    let rounded = display_size(free - free % (1 << 20));
+    if free < least {
+        let found =
+            format!("{rounded} free, below store.min_free ({}): nothing new is taken", display_size(least));
+        return Finding::fail(about, found, "free some room, or set store.min_free lower", Exit::Local);
+    }
+    if free < least.saturating_mul(2) {
+        return Finding::warn(about, format!("{rounded} free"), "below store.min_free nothing new is taken");
+    }
+    Finding::ok(about, format!("{rounded} free"))
+}
+
+/// Sockets and files that the process may have.
+pub(super) fn open_files() -> Finding {
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    if most < OPEN_FILES {
+        let advice =
+            "raise it, with `ulimit -Hn` or LimitNOFILE= of a systemd unit, for many clients at once";
+        return Finding::warn("open files", format!("at most {most}"), advice);
+    }
+    Finding::ok("open files", format!("at most {most}"))
+}
+
+/// Whether a service could listen.
+pub(super) fn address(config: &Config) -> Finding {
+    let address = config.server.listen;
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::ok("address", format!("{address} is free")),
+        Err(error) => Finding::warn(
+            "address",
+            format!("{address}: {error}"),
+            "if a service runs there, all is well: `sluicegate doctor --url` looks at it; else set server.listen",
+        ),
+    }
+}

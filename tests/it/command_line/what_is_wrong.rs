@@ -1,0 +1,105 @@
+//! What goes wrong is said with what to do about it, and the exit code tells scripts.
+
+use rstest::rstest;
+
+use super::Shell;
+use crate::harness::upstream;
+
+#[rstest]
+#[case(&["products.csv"], 2, "--prompt 'Describe {{name}} in one line'")]
+#[case(&["products.csv", "--prompt", "{{name}}"], 2, "--model")]
+#[case(&["products.csv", "--prompt", "{{nmae}}", "--model", "m"], 2, "did you mean {{name}}?). The columns are: name, price")]
+#[case(&["products.csv", "--prompt", "Describe", "--model", "m"], 2, "names no column")]
+#[case(&["missing.csv", "--prompt", "{{name}}", "--model", "m"], 6, "missing.csv: No such file")]
+#[case(&["ragged.csv", "--prompt", "{{name}}", "--model", "m"], 2, "ragged.csv: line 3: 3 cells")]
+#[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "-o", "no/such/folder.csv"], 6, "No such file")]
+#[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "-o", "products.csv"], 2, "is the input")]
+#[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "-o", "/proc/answers.csv"], 6, "/proc/answers.csv")]
+#[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "--param", "nonsense"], 2, "NAME=VALUE")]
+#[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "--url", "localhost:1"], 2, "is no URL of a service")]
+#[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "--url", "http://127.0.0.1:1"], 4, "Is the service running?")]
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_said_before_anything_is_sent(
+    #[case] arguments: &[&str],
+    #[case] code: i32,
+    #[case] says: &str,
+) {
+    let upstream = upstream("").await;
+    let shell = Shell::new(&[("OPENAI_BASE_URL", &upstream.base_url())]);
+    shell.write("products.csv", "name,price\nlock,3\n");
+    shell.write("ragged.csv", "name,price\nlock,3\nweir,3,4\n");
+    let ended = shell.run(&[&["run"], arguments].concat()).await;
+    assert_eq!(ended.code, Some(code), "{ended:?}");
+    assert!(ended.err.contains(says), "{}", ended.err);
+    assert_eq!((upstream.log().arrived, ended.out.as_str()), (0, ""));
+    assert!(!shell.exists("products.csv.sluicegate"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_loses_nothing() {
+    let upstream = upstream("").await;
+    let shell = Shell::new(&[("OPENAI_BASE_URL", &upstream.base_url())]);
+    shell.write("products.csv", "name\nlock\n");
+    let ask = ["run", "products.csv", "--prompt", "{{name}}", "--model", "m", "-o"];
+    let full = shell.run(&[&ask[..], &["/dev/full"]].concat()).await;
+    assert_eq!(full.code, Some(6), "{full:?}");
+    assert!(full.err.contains("No space left") && full.err.contains("nothing is lost"), "{}", full.err);
+    assert_eq!(shell.run(&[&ask[..], &["answers.csv"]].concat()).await.code, Some(0));
+    assert_eq!(upstream.log().arrived, 1, "the answer was kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_provider_refuses_ends_a_run() {
+    let upstream = upstream(r#"keys = ["good"]"#).await;
+    let shell = Shell::new(&[("OPENAI_BASE_URL", &upstream.base_url()), ("OPENAI_API_KEY", "wrong")]);
+    shell.write("products.csv", "name\nlock\n");
+    let ended = shell.run(&["run", "products.csv", "--prompt", "{{name}}", "--model", "m"]).await;
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    assert!(
+        ended.err.contains("the provider refuses the key") && !ended.err.contains("wrong"),
+        "{}",
+        ended.err
+    );
+
+    let doctor = shell.run(&["doctor"]).await;
+    assert_eq!(doctor.code, Some(5), "{doctor:?}");
+    assert!(
+        doctor.out.contains("FAIL  provider openai: ") && !doctor.out.contains("wrong"),
+        "{}",
+        doctor.out
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_what_is_wrong() {
+    let upstream = upstream("").await;
+    let well = Shell::new(&[("OPENAI_BASE_URL", &upstream.base_url())]);
+    let out = well.prints(&["doctor"]).await;
+    for line in ["ok    configuration: good; providers: openai", "ok    provider openai: ", "ok    disk of "]
+    {
+        assert!(out.contains(line), "{out}");
+    }
+    assert_eq!(upstream.log().arrived, 0, "it asks no model anything");
+    let cases = [
+        (("OPENAI_BASE_URL", "http://127.0.0.1:1/v1"), 4, "base_url right"),
+        (("SLUICEGATE__LIMITS__REQESTS", "1/s"), 2, "the nearest is"),
+        (("SLUICEGATE_URL", "http://127.0.0.1:1"), 4, "Is the service running?"),
+        (("OTHER", "1"), 2, "OPENAI_API_KEY"),
+    ];
+    for (variable, code, says) in cases {
+        let ended = Shell::new(&[variable]).run(&["doctor"]).await;
+        assert_eq!(ended.code, Some(code), "{variable:?}: {ended:?}");
+        assert!(ended.out.contains(says), "{variable:?}: {}", ended.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shells_and_readers_get_what_they_need() {
+    let shell = Shell::new(&[]);
+    for name in ["bash", "zsh", "fish"] {
+        assert!(shell.prints(&["completions", name]).await.contains("--dry-run"), "{name}");
+    }
+    let page = shell.prints(&["man", "run"]).await;
+    assert!(page.contains(".SH OPTIONS") && page.contains("dry\\-run"), "{page}");
+    assert_eq!(shell.run(&["man", "nonsense"]).await.code, Some(2));
+}
