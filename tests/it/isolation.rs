@@ -58,7 +58,8 @@ async fn call(client: &Client, method: &str, path: &str, file: &str, batch: &str
         .replace("{batch_id}", batch)
         .replace("{custom_id}", "item-0")
         .replace("{key_id}", "key_x")
-        .replace("{name}", "first");
+        .replace("{name}", "first")
+        .replace("{version}/{asset}", "any/main.js");
     let request = client.request(method.parse::<Method>().unwrap(), &path);
     let request = match (method, path.as_str()) {
         ("POST", "/v1/batches") => request.json(&create(file)),
@@ -89,7 +90,8 @@ async fn with_admin(settings: Settings) -> (Service, Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_asks_for_a_key_but_these() {
-    const OPEN: [&str; 5] = ["/", "/livez", "/readyz", "/metrics", "/openapi.yaml"];
+    const OPEN: [&str; 6] =
+        ["/", "/page/{version}/{asset}", "/livez", "/readyz", "/metrics", "/openapi.yaml"];
     let upstream = upstream("").await;
     let (service, admin) = with_admin(Settings::new(&upstream)).await;
     let reader = service.with_key(&admin.make_key(json!({"app": "first", "scope": "read"})).await);
