@@ -4,7 +4,7 @@ import { hasKey, json, now } from "./api.js";
 import { BudgetSection } from "./budget.js";
 import { Progress, cell, make, row, setAttribute, setText, show, table } from "./elements.js";
 import { ErrorsSection } from "./errors.js";
-import { NOTHING, STATUSES, ago, ahead, count, date, duration, hasEnded, rate, readable, waiting } from "./words.js";
+import { NOTHING, STATUSES, ago, ahead, count, duration, hasEnded, rate, readable, waiting } from "./words.js";
 
 const ON_A_PAGE = 25;
 const COLUMNS = ["Batch", "Status", "Progress", "Rate", "Ends", "Waits for", "Created"];
@@ -181,6 +181,5 @@ class Row {
     setText(this.waits, waits || NOTHING);
     setAttribute(this.waits, "data-none", waits ? null : "");
     setText(this.created, ago(batch.created_at, now()));
-    setAttribute(this.created, "title", date(batch.created_at));
   }
 }

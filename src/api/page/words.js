@@ -28,7 +28,7 @@ export function duration(seconds) {
   if (rounded < 60) return `${rounded} s`;
   const [minutes, hours] = [Math.floor(rounded / 60), Math.floor(rounded / 3600)];
   if (minutes < 60) return minutes < 10 && rounded % 60 ? `${minutes} min ${rounded % 60} s` : `${minutes} min`;
-  if (hours < 48) return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
+  if (hours < 48) return `${hours} h ${minutes % 60} min`;
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
