@@ -362,10 +362,9 @@ test(`a list of ${BATCHES} batches is paged, filtered and fits every screen in l
       }
       const [red] = (await page.evaluate(() => getComputedStyle(document.body).backgroundColor)).match(/\d+/g).map(Number);
       assert.equal(red < 128, colorScheme === 'dark');
-      for (const width of [375, 1440]) {
-        await page.setViewportSize({ width, height: 900 });
-        assert.deepEqual(await browser.findings(page), [], `${colorScheme}, ${width} px`);
-      }
+      // The other width with each: cards and table, and both sets of colours.
+      await page.setViewportSize({ width: colorScheme === 'light' ? 1440 : 375, height: 900 });
+      assert.deepEqual(await browser.findings(page), [], colorScheme);
     });
   }
 });
