@@ -188,7 +188,8 @@ impl Keyring {
         self.ring().apps.get(&app).map_or_else(|| Arc::from("unknown"), Arc::clone)
     }
 
-    fn demands_keys(&self) -> bool {
+    /// Whether every call needs a key at present.
+    pub(crate) fn demands_keys(&self) -> bool {
         self.settings().demand_keys(self.ring().any_ever)
     }
 

@@ -21,6 +21,7 @@ mod keyring;
 mod layers;
 mod list;
 mod ops;
+mod page;
 mod pieces;
 mod query;
 mod quota;

@@ -2,22 +2,31 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::{Extension, Json};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 
+use super::page;
+use super::routes::Surface;
 use super::state::{ApiSettings, Board};
 
 const OPENAPI: &str = include_str!("../../openapi.yaml");
 
-/// `GET /`: what this is and where to go on.
-pub(crate) async fn show_root(State(settings): State<Arc<ApiSettings>>) -> Response {
+/// `GET /`: the page for browsers, where batches are; else what this is and where to go on.
+pub(crate) async fn show_root(
+    State(settings): State<Arc<ApiSettings>>,
+    Extension(surface): Extension<Surface>,
+    headers: HeaderMap,
+) -> Response {
+    if surface != Surface::Operators && page::is_wanted(&headers) {
+        return page::index(&headers, surface == Surface::Whole);
+    }
     let base = settings.public_url.as_deref().unwrap_or_default().trim_end_matches('/');
     let text = format!(
         "Sluicegate {}: batches of LLM requests within one budget.\n\n\
@@ -26,7 +35,7 @@ pub(crate) async fn show_root(State(settings): State<Arc<ApiSettings>>) -> Respo
          health   {base}/livez  {base}/readyz\n",
         settings.version
     );
-    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8"), (VARY, "accept")], text).into_response()
 }
 
 /// `GET /livez`: the process answers.

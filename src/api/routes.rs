@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::{Extension, Router};
 use http::{HeaderValue, Method, Uri, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
@@ -16,9 +16,9 @@ use crate::domain::api_key::Scope;
 
 use super::error::{ApiError, Refusal};
 use super::interactive::pass_through;
-use super::layers::Access;
+use super::layers::{Access, Visitors};
 use super::state::{Api, ApiSettings};
-use super::{admin, batches, budget, files, layers, ops};
+use super::{admin, batches, budget, files, layers, ops, page};
 
 /// What is served at one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Surface {
 pub(crate) enum Door {
     /// Everyone, at any address.
     Open,
+    /// Everyone, where clients are.
+    OpenToClients,
     /// Everyone, where operators are.
     OpenToOperators,
     /// Callers with this scope.
@@ -47,7 +49,9 @@ impl Door {
         match (surface, self) {
             (Surface::Whole, _) | (_, Self::Open) => true,
             (Surface::Operators, door) => matches!(door, Self::OpenToOperators | Self::Scope(Scope::Admin)),
-            (Surface::Clients, door) => matches!(door, Self::Scope(Scope::Read | Scope::App)),
+            (Surface::Clients, door) => {
+                matches!(door, Self::OpenToClients | Self::Scope(Scope::Read | Scope::App))
+            }
         }
     }
 }
@@ -109,6 +113,7 @@ pub(crate) fn table() -> Vec<Route> {
     let admin = Door::Scope(Scope::Admin);
     vec![
         get("/", ops::show_root).for_callers(Door::Open),
+        get("/page/{version}/{asset}", page::show_page_asset).for_callers(Door::OpenToClients),
         get("/livez", ops::livez).for_callers(Door::Open),
         get("/readyz", ops::readyz).for_callers(Door::Open),
         get("/metrics", ops::show_metrics).for_callers(Door::OpenToOperators),
@@ -158,7 +163,7 @@ pub fn routes(api: &Api, surface: Surface) -> Router {
         router = router.route(
             path,
             match door {
-                Door::Open | Door::OpenToOperators => answer,
+                Door::Open | Door::OpenToClients | Door::OpenToOperators => answer,
                 Door::Scope(scope) => {
                     let access = Access { keyring: api.keyring.clone(), scope };
                     answer.route_layer(from_fn_with_state(access, layers::require_scope))
@@ -166,13 +171,15 @@ pub fn routes(api: &Api, surface: Surface) -> Router {
             },
         );
     }
+    let visitors = Visitors { settings: Arc::clone(&api.settings), keyring: api.keyring.clone() };
     // Calls go through the layers from the last one added to the first: see `layers`.
     let router = router
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(Extension(surface))
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn(layers::read_refused_bodies))
-        .layer(from_fn_with_state(Arc::clone(&api.settings), layers::refuse_foreign_pages))
+        .layer(from_fn_with_state(visitors, layers::refuse_foreign_pages))
         .layer(CatchPanicLayer::custom(layers::answer_panic))
         .layer(from_fn_with_state(api.metrics.clone(), layers::observe));
     match cors(&api.settings) {

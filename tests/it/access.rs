@@ -223,6 +223,12 @@ async fn operators_have_an_address_of_their_own() {
         assert_eq!(service.get(path).await.status, 200, "{path}");
         assert_eq!(operators.get(path).await.status, 200, "{path}");
     }
+    // The page is where batches are, and knows that metrics are not.
+    let page = service.send(service.request(Method::GET, "/").header("accept", "text/html")).await;
+    assert!(page.text.contains("data-metrics=\"elsewhere\""), "{}", page.text);
+    let text = operators.send(operators.request(Method::GET, "/").header("accept", "text/html")).await;
+    assert_eq!(text.header("content-type"), "text/plain; charset=utf-8");
+    operators.get("/page/any/main.js").await.refused(404);
 }
 
 /// Every file of a folder, as bytes.

@@ -73,7 +73,8 @@ async fn call(client: &Client, method: &str, path: &str, file: &str, batch: &str
         .replace("{batch_id}", batch)
         .replace("{custom_id}", "item-0")
         .replace("{key_id}", "key_x")
-        .replace("{name}", "first");
+        .replace("{name}", "first")
+        .replace("{version}/{asset}", "any/main.js");
     let request = client.request(method.parse::<Method>().unwrap(), &path);
     let request = match (method, path.as_str()) {
         ("POST", "/v1/batches") => request.json(&create(file)),
@@ -138,7 +139,9 @@ enum Kind {
 /// The kind of each route of the description. A new one has to be put here: then every test below asks it too.
 fn kind(method: &str, path: &str) -> Kind {
     match (method, path) {
-        ("GET", "/" | "/livez" | "/readyz" | "/metrics" | "/openapi.yaml") => Kind::Open,
+        ("GET", "/" | "/page/{version}/{asset}" | "/livez" | "/readyz" | "/metrics" | "/openapi.yaml") => {
+            Kind::Open
+        }
         (_, path) if path.starts_with("/admin/v1/") => Kind::Operators,
         ("GET" | "DELETE", "/v1/files/{file_id}")
         | ("GET", "/v1/files/{file_id}/content")

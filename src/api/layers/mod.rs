@@ -26,7 +26,7 @@ use super::error::ApiError;
 pub(super) use access::{Access, require_scope};
 pub(super) use leftover::read_refused_bodies;
 pub(super) use observe::{ERROR_SOURCE, observe};
-pub(super) use origin::refuse_foreign_pages;
+pub(super) use origin::{Visitors, refuse_foreign_pages};
 
 /// The answer to a call whose handler panicked: fixed text, the panic's goes to the log.
 pub(super) fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> Response {

@@ -9,19 +9,29 @@ use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderName};
 
 use super::super::error::{ApiError, Refusal};
+use super::super::keyring::Keyring;
 use super::super::state::ApiSettings;
+
+/// What tells our own page's calls from others'.
+#[derive(Clone, Debug)]
+pub(crate) struct Visitors {
+    pub(crate) settings: Arc<ApiSettings>,
+    pub(crate) keyring: Keyring,
+}
 
 /// Refuses calls that a browser sends for a page of an origin that is not known here.
 ///
 /// Only browsers send `Origin`. Comparing it with `Host` alone would let a site in whose own name
-/// resolves to this machine (DNS rebinding), so a name must be known or mean this machine itself.
+/// resolves to this machine (DNS rebinding), so a name must be known or mean this machine itself; unless a
+/// key is asked for, which such a site does not have.
 pub(crate) async fn refuse_foreign_pages(
-    State(settings): State<Arc<ApiSettings>>,
+    State(Visitors { settings, keyring }): State<Visitors>,
     request: Request,
     next: Next,
 ) -> Response {
+    let host = text(request.headers(), HOST);
     match text(request.headers(), ORIGIN) {
-        Some(origin) if !is_known(&settings, origin, text(request.headers(), HOST)) => {
+        Some(origin) if !is_known(&settings, origin, host, keyring.demands_keys()) => {
             let why = "This origin may not call this service. Add it to server.cors_origins to let it.";
             ApiError::new(Refusal::OriginRefused, why).into_response()
         }
@@ -33,7 +43,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn is_known(settings: &ApiSettings, origin: &str, host: Option<&str>) -> bool {
+fn is_known(settings: &ApiSettings, origin: &str, host: Option<&str>, keys_demanded: bool) -> bool {
     if settings.cors_origins.iter().any(|known| known == "*" || known.trim_end_matches('/') == origin) {
         return true;
     }
@@ -42,7 +52,8 @@ fn is_known(settings: &ApiSettings, origin: &str, host: Option<&str>) -> bool {
         return true;
     }
     let authority = origin.split_once("://").map(|(_, authority)| authority);
-    authority.is_some_and(|authority| host == Some(authority) && is_this_machine(authority))
+    authority
+        .is_some_and(|authority| host == Some(authority) && (keys_demanded || is_this_machine(authority)))
 }
 
 /// Scheme and authority of a URL.
@@ -75,12 +86,15 @@ mod tests {
     #[case("https://gate.example", "10.0.0.1:8080", true)]
     #[case("https://app.example", "10.0.0.1:8080", true)]
     #[case("null", "localhost:8080", false)]
+    #[case("http://10.0.0.1:8080", "10.0.0.1:8080", false)]
     fn origins(#[case] origin: &str, #[case] host: &str, #[case] known: bool) {
         let settings = ApiSettings {
             public_url: Some("https://gate.example/llm".to_owned()),
             cors_origins: vec!["https://app.example".to_owned()],
             ..ApiSettings::default()
         };
-        assert_eq!(is_known(&settings, origin, Some(host)), known);
+        assert_eq!(is_known(&settings, origin, Some(host), false), known);
+        let is_ours = origin.split_once("://").is_some_and(|(_, authority)| authority == host);
+        assert_eq!(is_known(&settings, origin, Some(host), true), known || is_ours);
     }
 }

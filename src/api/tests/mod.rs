@@ -3,6 +3,7 @@
 mod batches;
 mod creates;
 mod files;
+mod page;
 mod refusals;
 mod results;
 mod server;
