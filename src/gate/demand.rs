@@ -45,6 +45,8 @@ pub(super) struct Demand {
     weight: f64,
     burst: Burst,
     most_kept: u64,
+    /// Whether batches used any before the last exchange.
+    has_batches: bool,
 }
 
 impl Demand {
@@ -79,11 +81,16 @@ impl Demand {
         self.kept_until = now + KEPT;
     }
 
-    /// Units that are kept in hand. Of `scarce` ones no more than a worker may keep, though that be too few for a call.
-    pub(super) fn kept(&self, scarce: bool, now: Timestamp) -> u64 {
+    /// Units that are kept in hand. Where others take what there is (`crowded`), for several calls only if batches here
+    /// use what no call comes for; and of units that weigh, no more than a worker may keep, though no call can be made
+    /// of so few.
+    pub(super) fn kept(&self, crowded: bool, weighs: bool, now: Timestamp) -> u64 {
         let weight = self.weight.ceil() as u64;
-        if now >= self.kept_until || scarce && weight > self.most_kept {
+        if now >= self.kept_until || crowded && weighs && weight > self.most_kept {
             return 0;
+        }
+        if crowded && !self.has_batches {
+            return weight;
         }
         let together = (self.weight * self.burst.usual()).ceil() as u64;
         together.min(self.most_kept).max(weight)
@@ -132,6 +139,7 @@ impl Demand {
         let want = target.saturating_sub(in_hand).max(need);
         // What is wanted only for what may come is of use however little it is.
         let need = need.max(want.min(1));
+        self.has_batches = !self.is_live();
         (self.used, self.wasted, self.live) = (0, 0, 0);
         (self.lack, self.urgent) = (0, false);
         (need, want)

@@ -373,7 +373,7 @@ impl Leased {
 
     /// Units that are kept in hand for interactive calls.
     fn kept(&self, now: Timestamp) -> u64 {
-        self.demand.kept(self.weighs && self.is_crowded(), now)
+        self.demand.kept(self.is_crowded(), self.weighs, now)
     }
 
     /// Whether others take what there is.

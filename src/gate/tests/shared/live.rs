@@ -129,3 +129,18 @@ fn calls_that_come_together_wait_for_no_new_slots() {
     let used = used as f64 / (100.0 * end.since(start).as_secs_f64());
     assert!(used >= 0.99, "{used}");
 }
+
+#[test]
+fn what_is_kept_for_calls_that_come_together_is_not_taken_from_others() {
+    let end = START + MINUTE * 3;
+    for shares in [[1.0, 1.0, 0.1, 0.0], [0.6, 0.6, 0.6, 0.6]] {
+        let mut world = World::new(&per(6_000, MINUTE), Accounting::Admission, 4, 5);
+        for (number, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
+            world.workers[number].interactive(at_random(share * 100.0, START, end, number as u64 + 3));
+        }
+        world.run(end);
+        let used = world.units_between(START + MINUTE, end) as f64 / 12_000.0;
+        println!("{used:.4} used by live calls of {shares:?}");
+        assert!(used >= 0.985, "{used} of {shares:?}");
+    }
+}
