@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::AuthMode;
@@ -26,6 +27,9 @@ use super::caller::Caller;
 
 /// Longer texts are no keys; hashing them would be work for nothing.
 const LONGEST: usize = 512;
+
+/// Keys that are not known make the store be read no more often.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Pause after the store did not answer.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -73,6 +77,8 @@ struct Shared {
     admin: RwLock<Vec<Option<KeyHash>>>,
     /// Held while the store is read again: of two readings the later one must stay.
     reading: Mutex<()>,
+    /// When the store was last asked for a key that was not known, if ever.
+    looked: Mutex<Option<Instant>>,
 }
 
 /// The keys as the store had them.
@@ -108,6 +114,7 @@ impl Keyring {
             ring: RwLock::default(),
             admin: RwLock::new(vec![None; settings.admin_keys]),
             reading: Mutex::new(()),
+            looked: Mutex::new(None),
         };
         let keyring = Self { shared: Arc::new(shared) };
         keyring.reload().await?;
@@ -171,11 +178,38 @@ impl Keyring {
     }
 
     /// Who sends a call with these headers; `None`: nobody who may.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
-        let now = self.shared.clock.now();
-        let ring = self.ring();
-        let holder = presented(headers).find_map(|text| self.holder(&ring, text, now));
-        holder.or_else(|| self.without_key())
+    ///
+    /// Where other processes make keys too, one that looks like a key of ours and is not known is looked for in the
+    /// store: it may have been made a moment ago.
+    pub(crate) async fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
+        let known = self.holder_of(headers);
+        let may_be_new = known.is_none() && self.shared.store.is_shared();
+        if may_be_new && presented(headers).any(|text| KeyText::parse(text).is_some()) {
+            self.look_again().await;
+            return self.holder_of(headers).or_else(|| self.without_key());
+        }
+        known.or_else(|| self.without_key())
+    }
+
+    fn holder_of(&self, headers: &HeaderMap) -> Option<Caller> {
+        let (ring, now) = (self.ring(), self.shared.clock.now());
+        presented(headers).find_map(|text| self.holder(&ring, text, now))
+    }
+
+    /// Reads the keys again unless somebody has begun to since. Not often: anyone can make up a key.
+    async fn look_again(&self) {
+        let asked = Instant::now();
+        let mut looked = self.shared.looked.lock().await;
+        if let Some(last) = *looked {
+            if last > asked {
+                return;
+            }
+            tokio::time::sleep_until(last + BETWEEN_LOOKS).await;
+        }
+        *looked = Some(Instant::now());
+        if let Err(error) = self.reload().await {
+            tracing::warn!(error = %error, "keys could not be read again: one that is new may be refused");
+        }
     }
 
     /// Whether a key that is not an admin's, made now, would leave nobody who can make another one.

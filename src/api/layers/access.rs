@@ -22,7 +22,7 @@ pub(crate) async fn require_scope(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match keyring.caller(request.headers()) {
+    match keyring.caller(request.headers()).await {
         None => ApiError::no_key().into_response(),
         Some(caller) if caller.scope < scope => {
             ApiError::insufficient_scope(caller.scope, scope).into_response()
