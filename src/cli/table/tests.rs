@@ -236,10 +236,8 @@ fn texts_of_replies(#[case] body: Value, #[case] text: &str) {
 }
 
 fn cells() -> impl Strategy<Value = Vec<Vec<String>>> {
-    let cell = proptest::string::string_regex("[a-c,;\t|\"'\n\r é{}]{0,6}").unwrap();
-    (1..4_usize).prop_flat_map(move |columns| {
-        prop::collection::vec(prop::collection::vec(cell.clone(), columns), 1..6)
-    })
+    const CELL: &str = "[a-c,;\t|\"'\n\r é{}]{0,6}";
+    (1..4_usize).prop_flat_map(|columns| prop::collection::vec(prop::collection::vec(CELL, columns), 1..6))
 }
 
 proptest! {
