@@ -62,7 +62,7 @@ pub enum Command {
     /// Shows the service at work on this machine, with a scripted provider: no key, no network
     Demo(Demo),
     /// Asks a model about every row of a table, or runs a file of requests, and goes on where it stopped if started
-    /// again. Needs no service; with --url or SLUICEGATE_URL it runs on one
+    /// again. Needs no service; with --url or `$SLUICEGATE_URL` it runs on one
     Run(Box<Run>),
     /// Makes a batch on a service and prints its id
     Submit(Box<Submit>),

@@ -44,7 +44,8 @@ pub(super) fn disk(config: &Config) -> Finding {
             "`sluicegate migrate` connects to it",
         );
     };
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     // Before the first start it is not there yet.
     let Some(there) = folder
         .ancestors()

@@ -99,6 +99,8 @@ fn rows_of_all_kinds(#[case] name: &str, #[case] content: &str, #[case] expected
 #[case("name\n", "there are no rows")]
 #[case("name\n\" \"\n", "all rows are empty")]
 #[case("name,color\nAnn,red\nBob,red,big\n", "line 3: 3 cells, but the header has 2 columns")]
+#[case("name,color\r\n\r\nAnn,red\r\n\"B\r\nC\",red\r\nBob,red,big", "line 6: 3 cells")]
+#[case("name,color\rAnn,red\rBob,red,big\r", "line 3: 3 cells")]
 #[case("sep=,\nname,color\nBob,red,big\n", "line 3: 3 cells")]
 #[case("name,color\nAnn,\"red\nBob,red\n", "line 2: the quote")]
 #[case("colour,nam\nAnn,red\n", "did you mean {{nam}}?). The columns are: colour, nam")]
