@@ -167,6 +167,14 @@ pub(super) fn apps(apps: &Apps, global: &Global, environment: Environment) -> Re
     show(global, &list, table(&heading, &rows).trim_end())
 }
 
+/// Whose limit it is: the service is one, of all others there may be several.
+fn level_of(limit: &Value) -> String {
+    match text(limit, "level") {
+        "service" => "service".to_owned(),
+        level => format!("{level} {}", text(limit, "name")),
+    }
+}
+
 /// `budget`.
 pub(super) fn budget(global: &Global, environment: Environment) -> Result<Exit, CliError> {
     let client = server::named_or_usual(global, &environment)?;
@@ -177,7 +185,7 @@ pub(super) fn budget(global: &Global, environment: Environment) -> Result<Exit, 
         let share = most.filter(|most| *most > 0).map(|most| used as f64 / most as f64 * 100.0);
         let period = limit["period_seconds"].as_f64().map_or_else(|| "at once".to_owned(), seconds);
         vec![
-            format!("{} {}", text(limit, "level"), text(limit, "name")),
+            level_of(limit),
             text(limit, "dimension").to_owned(),
             count(used),
             most.map_or_else(|| "-".to_owned(), count),

@@ -63,7 +63,7 @@ pub enum Command {
     /// Shows the service at work on this machine, with a scripted provider: no key, no network
     Demo(Demo),
     /// Asks a model about every row of a table, or runs a file of requests, and goes on where it stopped if started
-    /// again. Needs no service; with --url or SLUICEGATE_URL it runs on one
+    /// again. Needs no service; with --url or `$SLUICEGATE_URL` it runs on one
     Run(Box<Run>),
     /// Makes a batch on a service and prints its id
     Submit(Box<Submit>),
@@ -130,13 +130,13 @@ pub struct Run {
     #[command(flatten)]
     pub job: JobArguments,
     /// Where results go; written beside and renamed when complete
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", help_heading = "Results")]
     pub output: Option<PathBuf>,
     /// How they look; else as the output's extension says, or like the input
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", help_heading = "Results")]
     pub format: Option<Format>,
     /// Replaces an output that exists
-    #[arg(long)]
+    #[arg(long, help_heading = "Results")]
     pub force: bool,
     /// Says what would be sent and how long that takes under the limits, and sends nothing
     #[arg(long)]

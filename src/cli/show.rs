@@ -15,8 +15,11 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
-/// A length of time in its two largest units: `0.8 s`, `42 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`.
+/// A length of time in its two largest units: `80 ms`, `1.5 s`, `42 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`.
 pub(super) fn seconds(seconds: f64) -> String {
+    if seconds < 1.0 {
+        return format!("{:.0} ms", seconds * 1e3);
+    }
     if seconds < 10.0 {
         return format!("{seconds:.1} s");
     }

@@ -44,7 +44,8 @@ pub(super) fn disk(config: &Config) -> Finding {
             "`sluicegate migrate` connects to it",
         );
     };
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     // Before the first start it is not there yet.
     let Some(there) = folder
         .ancestors()
@@ -59,8 +60,9 @@ pub(super) fn disk(config: &Config) -> Finding {
         Err(error) => return Finding::fail(about, error.to_string(), "", Exit::Local),
     };
     let least = config.store.min_free.0;
-    // As 1.5 GiB, not to the byte.
-    let rounded = display_size(free - free % (1 << 20));
+    // As 41 GiB, not to the byte.
+    let unit = if free >= 10 << 30 { 1 << 30 } else { 1 << 20 };
+    let rounded = display_size(free - free % unit);
     if free < least {
         let found =
             format!("{rounded} free, below store.min_free ({}): nothing new is taken", display_size(least));

@@ -13,7 +13,7 @@ use crate::domain::endpoint::Endpoint;
 #[command(next_help_heading = "What is asked")]
 pub struct JobArguments {
     /// A table (CSV with a header, or JSONL) with --prompt; else a JSONL file of requests
-    #[arg(value_name = "INPUT")]
+    #[arg(value_name = "INPUT", help_heading = None)]
     pub input: PathBuf,
     /// What each row is asked; {{name}} stands for its cell in the column `name`
     #[arg(long, value_name = "TEXT", conflicts_with = "prompt_file", requires = "model")]

@@ -1,4 +1,5 @@
-//! A reader that notices what a CSV parser lets pass: a quote that nobody closes, and a row without end.
+//! A reader that notices what a CSV parser lets pass: a quote that nobody closes, and a row without end; and that ends
+//! every row with one line feed, so that lines can be counted.
 
 use std::io::{self, Read};
 
@@ -8,7 +9,8 @@ use super::error::TableError;
 /// file.
 pub(super) const LONGEST_ROW: u64 = 16 << 20;
 
-/// Passes bytes on and follows whether they are within quotes.
+/// Passes bytes on and follows whether they are within quotes. Outside of them, a carriage return with or without a line
+/// feed becomes a line feed, and the last row gets one if it has none.
 #[derive(Debug)]
 pub(super) struct Quotes<R> {
     inner: R,
@@ -20,6 +22,8 @@ pub(super) struct Quotes<R> {
     opened: u64,
     /// Bytes since the row began, as far as that can be told here.
     in_row: u64,
+    /// Whether a carriage return came just now, whose line feed is dropped.
+    returned: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +41,22 @@ enum Place {
 impl<R> Quotes<R> {
     /// Follows a reader whose first byte is on this line.
     pub(super) fn new(inner: R, delimiter: u8, line: u64) -> Self {
-        Self { inner, delimiter, place: Place::Start, line, opened: line, in_row: 0 }
+        Self { inner, delimiter, place: Place::Start, line, opened: line, in_row: 0, returned: false }
     }
 
-    fn take(&mut self, byte: u8) {
+    /// Follows one byte; what is passed on in its place.
+    fn take(&mut self, byte: u8) -> Option<u8> {
+        let quoted = self.place == Place::Quoted;
+        let after_return = std::mem::replace(&mut self.returned, byte == b'\r' && !quoted);
+        if after_return && byte == b'\n' {
+            return None;
+        }
+        let byte = if byte == b'\r' && !quoted { b'\n' } else { byte };
         self.in_row += 1;
         if byte == b'\n' {
             self.line += 1;
         }
-        let ends = byte == self.delimiter || byte == b'\n' || byte == b'\r';
+        let ends = byte == self.delimiter || byte == b'\n';
         self.place = match (self.place, byte) {
             (Place::Start, b'"') => {
                 self.opened = self.line;
@@ -59,6 +70,7 @@ impl<R> Quotes<R> {
         if byte == b'\n' && self.place == Place::Start {
             self.in_row = 0;
         }
+        Some(byte)
     }
 
     /// What is wrong, if anything is.
@@ -76,11 +88,25 @@ impl<R> Quotes<R> {
 
 impl<R: Read> Read for Quotes<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        for byte in &buffer[..read] {
-            self.take(*byte);
+        loop {
+            let read = self.inner.read(buffer)?;
+            let mut kept = 0;
+            for index in 0..read {
+                if let Some(byte) = self.take(buffer[index]) {
+                    buffer[kept] = byte;
+                    kept += 1;
+                }
+            }
+            let at_end = read == 0;
+            self.check(at_end && !buffer.is_empty())?;
+            if at_end && self.in_row > 0 && !buffer.is_empty() {
+                buffer[0] = b'\n';
+                self.take(b'\n');
+                return Ok(1);
+            }
+            if kept > 0 || at_end {
+                return Ok(kept);
+            }
         }
-        self.check(read == 0 && !buffer.is_empty())?;
-        Ok(read)
     }
 }

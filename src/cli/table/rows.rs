@@ -109,7 +109,7 @@ impl Rows {
         if !read {
             return Err(TableError::whole("there is nothing in it"));
         }
-        let first = text_of(first, layout.skip_lines)?;
+        let first = text_of(first, layout.skip_lines + 1)?;
         let header = Arc::new(first.iter().map(str::to_owned).collect());
         Ok(Self { reader: Reader::Cells { header, records, lines_before: layout.skip_lines } })
     }
@@ -145,7 +145,7 @@ impl Rows {
                 if !records.read_byte_record(&mut record).map_err(csv_error)? {
                     return Ok(None);
                 }
-                let line = line_of(&record, *lines_before);
+                let line = line_of(&record, records.position(), *lines_before);
                 if record.len() > header.len() {
                     let message = format!(
                         "{} cells, but the header has {} columns; is a cell with a delimiter in it not in quotes?",
@@ -154,7 +154,7 @@ impl Rows {
                     );
                     return Err(TableError::line(line, message));
                 }
-                let record = text_of(record, *lines_before)?;
+                let record = text_of(record, line)?;
                 Ok(Some(Row { line, cells: Cells::Record(Arc::clone(header), record) }))
             }
             Reader::Objects(lines) => {
@@ -176,12 +176,14 @@ impl Iterator for Rows {
     }
 }
 
-fn line_of(record: &ByteRecord, lines_before: u64) -> u64 {
-    record.position().map_or(0, csv::Position::line) + lines_before
+/// The line that a record begins on, when the reader stands behind its line feed. Its own position is before the blank
+/// lines that were skipped to reach it.
+fn line_of(record: &ByteRecord, behind: &csv::Position, lines_before: u64) -> u64 {
+    let within = memchr::memchr_iter(b'\n', record.as_slice()).count() as u64;
+    (behind.line() + lines_before).saturating_sub(1 + within)
 }
 
-fn text_of(record: ByteRecord, lines_before: u64) -> Result<StringRecord, TableError> {
-    let line = line_of(&record, lines_before);
+fn text_of(record: ByteRecord, line: u64) -> Result<StringRecord, TableError> {
     let message = "not UTF-8: save the file as UTF-8 (in Excel: \"CSV UTF-8\")";
     StringRecord::from_byte_record(record).map_err(|_| TableError::line(line, message))
 }

@@ -31,6 +31,9 @@ pub(in crate::cli) struct Job {
     pub(in crate::cli) limit: Option<u64>,
 }
 
+/// Lines to send, each with its end.
+pub(in crate::cli) type Requests = Box<dyn Iterator<Item = Result<Vec<u8>, TableError>> + Send>;
+
 /// What one batch may hold.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cli) struct PartLimits {
@@ -194,9 +197,7 @@ impl Job {
     ///
     /// # Errors
     /// The file can't be read any more.
-    pub(in crate::cli) fn requests(
-        &self,
-    ) -> Result<Box<dyn Iterator<Item = Result<Vec<u8>, TableError>> + Send>, TableError> {
+    pub(in crate::cli) fn requests(&self) -> Result<Requests, TableError> {
         let ended = |mut line: Vec<u8>| {
             line.push(b'\n');
             line

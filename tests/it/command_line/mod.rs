@@ -64,7 +64,6 @@ impl Shell {
     }
 
     /// What a command that must succeed prints.
-    #[track_caller]
     pub(crate) fn prints(&self, arguments: &[&str]) -> impl Future<Output = String> {
         let (running, arguments) = (self.run(arguments), arguments.join(" "));
         async move {
