@@ -22,10 +22,11 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates wget \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /var/lib/sluicegate --shell /usr/sbin/nologin sluicegate \
+    && groupadd --gid 10001 sluicegate \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/sluicegate --shell /usr/sbin/nologin sluicegate \
     && install --directory --owner=sluicegate --group=sluicegate --mode=0700 /var/lib/sluicegate
 COPY --from=build /sluicegate /usr/local/bin/sluicegate
-USER 10001
+USER 10001:10001
 # The store is here, in the folder sluicegate-data, unless store.url or store.url_file says otherwise.
 WORKDIR /var/lib/sluicegate
 VOLUME /var/lib/sluicegate
