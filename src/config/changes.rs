@@ -8,7 +8,7 @@ use super::limits;
 use super::providers::Provider;
 use super::setting::Setting as _;
 use super::show::{Shown, provider_keys};
-use super::{Auth, Config, Interactive, KeySource, LaneRule, Log, Secret, Server, StoreLocation};
+use super::{Auth, Config, Interactive, KeySource, LaneRule, Log, MASK, Secret, Server, StoreLocation};
 
 /// Keys that change while the service runs: each whole section, or each key, that is named here. All others keep the
 /// values that they had at the start.
@@ -133,11 +133,17 @@ fn hold_secret(values: &mut BTreeMap<String, Held>, key: &str, exact: &str) {
     }
 }
 
-/// What is shown masked is told apart all the same.
+/// What is shown masked is told apart all the same. Of headers and parameters only the names are shown: changes are
+/// logged, and no list of names that sound secret is complete.
 fn hold_secrets(values: &mut BTreeMap<String, Held>, path: &str, provider: &Provider) {
     for (key, pairs) in [("headers", &provider.headers), ("query", &provider.query)] {
         let exact: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect();
-        hold_secret(values, &format!("{path}.{key}"), &exact.join("\n"));
+        let names: Vec<_> = pairs.iter().map(|(name, _)| format!("{name:?} = {MASK:?}")).collect();
+        let path = format!("{path}.{key}");
+        hold_secret(values, &path, &exact.join("\n"));
+        if let Some(held) = values.get_mut(&path) {
+            held.shown = format!("{{ {} }}", names.join(", "));
+        }
     }
     if let Some(proxy) = &provider.proxy {
         hold_secret(values, &format!("{path}.proxy"), proxy.as_str());

@@ -139,13 +139,14 @@ class Run:
 
 
 def windows(run, entries):
-    """How many windows held more than the highest limit within them."""
-    moments, over, first = [entry["at"] for entry in entries], 0, 0
+    """The windows that held more than the highest limit within them: how much more, and when they ended."""
+    moments, over, first = [entry["at"] for entry in entries], [], 0
     for last, at in enumerate(moments):
         while at - moments[first] >= PERIOD:
             first += 1
-        within = [rate for start, end, rate in run.in_force if start <= at and end > moments[first]]
-        over += last + 1 - first > max(within)
+        most = max(rate for start, end, rate in run.in_force if start <= at and end > moments[first])
+        if last + 1 - first > most:
+            over.append((last + 1 - first - most, at))
     return over
 
 
@@ -163,6 +164,8 @@ def main():
     threads = [threading.Thread(target=run.calls, args=(number,), daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()
+    time.sleep(PERIOD)
+    settled = time.time()
     time.sleep(2 * PERIOD)
     rate, since, counts = arguments.rate, 0.0, run.reloads()
     began = time.time()
@@ -186,12 +189,12 @@ def main():
     while (found := json.loads(run.ask("GET", f"/v1/batches/{batch}")))["status"] not in ENDED:
         time.sleep(0.25)
     entries = run.upstream.ask("log?from=0&limit=1000000&entries=1")
-    report(run, entries, found, (began, ended, took, counts, pid))
+    report(run, entries, found, (settled, began, ended, took, counts, pid))
     sys.exit(run.close())
 
 
 def report(run, entries, batch, measured):
-    began, ended, took, counts, pid = measured
+    settled, began, ended, took, counts, pid = measured
     done = batch["request_counts"]
     print(f"{run.files} files in {took:.0f} s: {counts}; process {'the same' if pid == run.service.process.pid else 'another'}")
     print(f"live calls: {run.live}; batch: {done['completed']} completed, {done['failed']} failed, "
@@ -203,7 +206,15 @@ def report(run, entries, batch, measured):
     rates = [rate for _, _, rate in run.in_force]
     allowed -= sum(max(0, before - after) for before, after in zip(rates, rates[1:]))
     used = sum(began <= entry["at"] < ended for entry in entries)
-    print(f"windows over the limit: {over} of {len(entries)}; used {used / allowed:.4f} of the budget ({used} of {allowed:.0f})")
+    before = sum(settled <= entry["at"] < began for entry in entries) / (run.rate / PERIOD * (began - settled))
+    print(f"windows over the limit: {len(over)} of {len(entries)}; used {used / allowed:.4f} of the budget ({used} of {allowed:.0f}), "
+          f"{before:.4f} in the {began - settled:.0f} s before the first file")
+    for more, at in over[:10]:
+        print(f"  {more} more than the limit {at - began:.3f} s after the first file")
+    for start, end, rate in run.in_force:
+        start, end = max(start, began), min(end, ended)
+        sent = sum(start <= entry["at"] < end for entry in entries)
+        print(f"  {rate} in {PERIOD:.0f} s, {start - began:.1f} to {end - began:.1f} s: {sent / (rate / PERIOD * (end - start)):.4f}")
     log = (run.folder / "log").read_text()
     refused = sum("was refused and nothing changed" in line for line in log.splitlines())
     print(f"refusals logged: {refused}")
@@ -213,7 +224,7 @@ def report(run, entries, batch, measured):
         run.faults.append("items failed or were sent again")
     if over:
         run.faults.append("a window held more than the limit")
-    if used < 0.96 * allowed:
+    if used < min(0.97, 0.98 * before) * allowed:
         run.faults.append("the budget was not used")
     if run.service.has_died() or refused != counts["refused"]:
         run.faults.append(f"{counts['refused']} refusals, {refused} lines")

@@ -43,7 +43,7 @@ fn most_within_a_second(moments: &[f64]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_changes_in_flight_and_nothing_is_forgotten() {
     let upstream = upstream("latency = \"20ms\"\nlog = \"full\"").await;
-    let settings = Settings::new(&upstream).with("providers.up.limits = { requests = \"500/10s\" }");
+    let settings = Settings::new(&upstream).with("providers.up.limits = { requests = \"3000/min\" }");
     let to =
         |rate: &str| settings.clone().with(&format!("providers.up.limits = {{ requests = \"{rate}\" }}"));
     let process = Process::start(&settings);
@@ -51,29 +51,29 @@ async fn a_limit_changes_in_flight_and_nothing_is_forgotten() {
     eventually("it is under way", || upstream.log().arrived >= 40).await;
     let before = budget(&process, "provider", "up", "requests").await.unwrap();
 
-    let answer = reload(&process, &to("100/10s")).await;
+    let answer = reload(&process, &to("600/min")).await;
     let lowered = upstream.log().arrived;
     assert_eq!(
         answer["changed"],
-        json!([{"key": "providers.up.limits.requests", "before": "\"500/10s\"", "after": "\"100/10s\""}])
+        json!([{"key": "providers.up.limits.requests", "before": "\"3000/min\"", "after": "\"600/min\""}])
     );
     assert_eq!(answer["needs_restart"], json!([]));
     let after = budget(&process, "provider", "up", "requests").await.unwrap();
-    assert_eq!((&before["limit"], &after["limit"]), (&json!(500), &json!(100)));
+    assert_eq!((&before["limit"], &after["limit"]), (&json!(3000), &json!(600)));
     assert!(after["used"].as_u64() >= before["used"].as_u64(), "{before} {after}");
     eventually("it goes on at the lower rate", || upstream.log().arrived >= lowered + 12).await;
     let raised = upstream.log().arrived;
-    reload(&process, &to("500/10s")).await;
+    reload(&process, &to("3000/min")).await;
     let batch = process.ended(&id).await;
     assert_eq!(batch["request_counts"], json!({"total": 110, "completed": 110, "failed": 0}));
 
     let moments: Vec<f64> = upstream.entries(0, 1_000).into_iter().map(|entry| entry.at).collect();
-    assert!(most_within_a_second(&moments) <= 56, "a burst: {}", most_within_a_second(&moments));
+    assert!(most_within_a_second(&moments) <= 65, "a burst: {}", most_within_a_second(&moments));
     // Those whose time had come when it was lowered are left out.
     let slow = &moments[usize::try_from(lowered).unwrap() + 2..usize::try_from(raised).unwrap()];
-    assert!(most_within_a_second(slow) <= 12, "10/s: {}", most_within_a_second(slow));
+    assert!(most_within_a_second(slow) <= 20, "10/s: {}", most_within_a_second(slow));
     // What does not change is not touched, and says so.
-    let answer = reload(&process, &to("500/10s")).await;
+    let answer = reload(&process, &to("3000/min")).await;
     assert_eq!((&answer["changed"], &answer["needs_restart"]), (&json!([]), &json!([])));
     let spent = budget(&process, "provider", "up", "requests").await.unwrap()["used"].as_u64().unwrap();
     assert!(spent >= 110, "{spent}");
@@ -102,10 +102,11 @@ async fn a_limit_that_goes_and_comes_back_is_not_new() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lanes_and_providers_come_and_go() {
     const LANE: &str = "[[providers.up.lanes]]\nmatch = \"demo-small\"\nlimits = { max_concurrent = 4 }";
-    let (first, second) = (upstream("latency = \"30ms\"").await, upstream("").await);
+    const ITEMS: u64 = 300;
+    let (first, second) = (upstream("latency = \"100ms\"").await, upstream("").await);
     let settings = Settings::new(&first);
     let process = Process::start(&settings.clone().with(LANE));
-    let id = process.submit(&chats(60, ""), json!({})).await;
+    let id = process.submit(&chats(300, ""), json!({})).await;
     eventually("it is under way", || first.log().arrived >= 8).await;
 
     // Another lane in its place: the file is replaced, and nobody says so.
@@ -118,7 +119,7 @@ async fn lanes_and_providers_come_and_go() {
         .await;
     let sent = first.log().arrived;
     assert_eq!(batch["request_counts"]["failed"], 0, "{batch:#}");
-    assert!(sent < 60, "{sent}");
+    assert!(sent < ITEMS, "{sent}");
     let models = process.get("/v1/models").await.ok();
     assert_eq!((&models["data"][0]["id"], &models["data"][1]), (&json!("demo-large"), &Value::Null));
     assert!(budget(&process, "lane", "up/demo-small", "concurrency").await.is_none());
@@ -134,8 +135,8 @@ async fn lanes_and_providers_come_and_go() {
     without.with(&other).replace();
     process.hang_up();
     let batch = process.ended(&id).await;
-    assert_eq!(batch["request_counts"], json!({"total": 60, "completed": 60, "failed": 0}));
-    assert_eq!((first.log().arrived, second.log().arrived), (sent, 60 - sent));
+    assert_eq!(batch["request_counts"], json!({"total": ITEMS, "completed": ITEMS, "failed": 0}));
+    assert_eq!((first.log().arrived, second.log().arrived), (sent, ITEMS - sent));
     assert!(budget(&process, "lane", "other/demo-*", "concurrency").await.is_some());
 
     // The lane of before: as it was, and with the calls that wait.
@@ -174,7 +175,7 @@ async fn a_live_call_that_waits_takes_the_route_of_the_new_configuration() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_moves_with_its_key_and_no_call_is_lost() {
-    let first = upstream("latency = \"30ms\"\nkeys = [\"sk-one-secret\"]").await;
+    let first = upstream("latency = \"100ms\"\nkeys = [\"sk-one-secret\"]").await;
     let second = upstream("keys = [\"sk-two-secret\"]").await;
     let settings = Settings::new(&first);
     let at = |base_url: &str, key: &str| {
@@ -186,20 +187,20 @@ async fn a_provider_moves_with_its_key_and_no_call_is_lost() {
         ))
     };
     let process = Process::start(&at(&first.base_url(), "sk-one"));
-    let id = process.submit(&chats(60, ""), json!({"max_attempts": 1})).await;
+    let id = process.submit(&chats(120, ""), json!({"max_attempts": 1})).await;
     eventually("it is under way", || first.log().arrived >= 8).await;
     // Both at once, or each would be refused by the other's upstream.
     let answer = reload(&process, &at(&second.base_url(), "sk-two")).await;
     assert_eq!(keys(&answer["changed"]), ["providers.up.api_key_file", "providers.up.base_url"]);
     let batch = process.ended(&id).await;
-    assert_eq!(batch["request_counts"], json!({"total": 60, "completed": 60, "failed": 0}));
-    assert_eq!(batch["sluicegate"]["attempts"], 60);
-    assert_eq!(first.log().arrived + second.log().arrived, 60);
+    assert_eq!(batch["request_counts"], json!({"total": 120, "completed": 120, "failed": 0}));
+    assert_eq!(batch["sluicegate"]["attempts"], 120);
+    assert_eq!(first.log().arrived + second.log().arrived, 120);
     assert!(second.log().arrived > 0);
 
     // A key that is not there would stop everything: it is refused.
     let missing = settings.clone().with(&format!(
-        "[providers.up]\nbase_url = \"{}\"\napi_key_file = \"/nowhere/key\"",
+        "[providers.up]\nbase_url = \"{}\"\nauth = \"bearer\"\napi_key_file = \"/nowhere/key\"",
         second.base_url()
     ));
     missing.replace();
@@ -339,7 +340,7 @@ async fn a_link_that_points_elsewhere_is_another_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn variables_go_on_overriding_the_file_and_what_has_no_file_says_so() {
+async fn what_was_started_without_a_file_says_so() {
     let upstream = upstream("").await;
     let service = Service::start(Settings::new(&upstream)).await;
     let error = service.post(RELOAD, &json!({})).await.refused(409);
