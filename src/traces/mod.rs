@@ -1,4 +1,4 @@
-//! OpenTelemetry: one span for each call that is answered and for each attempt at a provider, exported where the program
+//! `OpenTelemetry`: one span for each call that is answered and for each attempt at a provider, exported where the program
 //! was built with the feature `otel` and the environment names a collector.
 //!
 //! Without the feature nothing of it is there: what is handed in is handed on. Spans name routes, providers, models and

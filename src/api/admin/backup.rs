@@ -44,13 +44,12 @@ pub(crate) async fn create_backup(State(api): State<Api>, body: Body) -> Result<
 impl From<BackupError> for ApiError {
     fn from(error: BackupError) -> Self {
         match error {
-            BackupError::OnServer | BackupError::Running | BackupError::Exists(_) => {
-                let mut why = error.to_string();
-                if let Some(first) = why.get_mut(..1) {
-                    first.make_ascii_uppercase();
-                }
-                Self::new(Refusal::Conflict, format!("{why}."))
-            }
+            BackupError::OnServer => Self::new(
+                Refusal::Conflict,
+                "The store is on a PostgreSQL server: back it up with that server's own tools, pg_dump or pg_basebackup.",
+            ),
+            BackupError::Running => Self::new(Refusal::Conflict, "Another backup is being made."),
+            BackupError::Exists(_) => Self::new(Refusal::Conflict, "A backup was made within this second."),
             BackupError::NoRoom { needed, free } => Self::new(
                 Refusal::StorageFull,
                 format!(
