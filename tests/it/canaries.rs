@@ -32,12 +32,9 @@ async fn quoting_provider() -> SocketAddr {
     async fn answer(headers: HeaderMap, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
         let key = headers["authorization"].to_str().unwrap().trim_start_matches("Bearer ");
         let prompt = body["messages"][0]["content"].as_str().unwrap_or_default();
-        let (status, code) = match prompt.split(' ').next() {
-            Some("[[401]]") => (401, "invalid_api_key"),
-            Some("[[429]]") => (429, "rate_limit_exceeded"),
-            Some("[[500]]") => (500, "server_error"),
-            _ => (400, "invalid_value"),
-        };
+        let known = [(401, "invalid_api_key"), (429, "rate_limit_exceeded"), (500, "server_error")];
+        let asked = known.into_iter().find(|(status, _)| prompt.contains(&format!("[[{status}]]")));
+        let (status, code) = asked.unwrap_or((400, "invalid_value"));
         let message = format!("The key {key} may not ask {prompt}");
         let error = json!({"message": message, "type": code, "param": key, "code": code});
         (StatusCode::from_u16(status).unwrap(), Json(json!({"error": error})))
