@@ -193,7 +193,7 @@ impl Lanes {
         }
         if let Some(lane) = self.by_name.get(&name).copied() {
             if self.is_retired(lane) {
-                self.take_up(lane, choice, model, gate, now);
+                self.take_up((lane, choice), model, gate, now);
             }
             return Ok(lane);
         }
@@ -234,12 +234,18 @@ impl Lanes {
             max_concurrent: 0,
         });
         self.by_name.insert(name, id);
-        self.take_up(id, choice, model, gate, now);
+        self.take_up((id, choice), model, gate, now);
         Ok(id)
     }
 
     /// A lane becomes part of the present settings.
-    fn take_up(&mut self, id: LaneId, choice: LaneChoice, model: &Arc<str>, gate: &mut Gate, now: Timestamp) {
+    fn take_up(
+        &mut self,
+        (id, choice): (LaneId, LaneChoice),
+        model: &Arc<str>,
+        gate: &mut Gate,
+        now: Timestamp,
+    ) {
         let level = self.lanes[id.0].level;
         let setup = Arc::clone(&self.providers[choice.provider].setup);
         let max_concurrent =

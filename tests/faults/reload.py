@@ -200,8 +200,10 @@ def report(run, entries, batch, measured):
     print(f"live calls: {run.live}; batch: {done['completed']} completed, {done['failed']} failed, "
           f"{batch['sluicegate']['attempts']} attempts, {batch['sluicegate']['retries']} retries")
     over = windows(run, entries)
-    allowed = sum(rate / PERIOD * (min(end, ended) - max(start, began)) for start, end, rate in run.in_force
-                  if min(end, ended) > max(start, began))
+    # While a file is taken over, the rate before counts.
+    starts = [began, *[end for _, end, _ in run.in_force]]
+    phases = [(start, min(end, ended), rate) for start, (_, end, rate) in zip(starts, run.in_force)]
+    allowed = sum(rate / PERIOD * (end - start) for start, end, rate in phases)
     # What was sent at a higher rate counts against the lower one for a period.
     rates = [rate for _, _, rate in run.in_force]
     allowed -= sum(max(0, before - after) for before, after in zip(rates, rates[1:]))
@@ -211,8 +213,7 @@ def report(run, entries, batch, measured):
           f"{before:.4f} in the {began - settled:.0f} s before the first file")
     for more, at in over[:10]:
         print(f"  {more} more than the limit {at - began:.3f} s after the first file")
-    for start, end, rate in run.in_force:
-        start, end = max(start, began), min(end, ended)
+    for start, end, rate in phases:
         sent = sum(start <= entry["at"] < end for entry in entries)
         print(f"  {rate} in {PERIOD:.0f} s, {start - began:.1f} to {end - began:.1f} s: {sent / (rate / PERIOD * (end - start)):.4f}")
     log = (run.folder / "log").read_text()
