@@ -144,7 +144,7 @@ async fn secrets_are_seen_by_those_they_are_for() {
         for (name, bytes) in live.iter().chain(&stored(&settings)) {
             assert_without(name, bytes, &operators);
         }
-        assert!(live.iter().any(|(_, bytes)| holds(bytes, LABEL)), "what is looked for would be found there");
+        assert!(live.iter().any(|(_, bytes)| holds(bytes, &id)), "what is looked for would be found there");
     }
 }
 
