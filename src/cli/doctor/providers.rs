@@ -19,7 +19,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     let mut clock = None;
     for provider in &config.providers {
         let probed = probe(provider).await;
-        clock = clock.or(probed.as_ref().ok().and_then(off_by));
+        clock = clock.or_else(|| probed.as_ref().ok().and_then(off_by));
         findings.push(judge(provider, probed));
     }
     findings.extend(clock.map(judge_clock));

@@ -33,7 +33,7 @@ pub(in crate::store) fn check(
     let mut report = CheckReport::default();
     tell("the database file");
     let whole = integrity(&connection, &mut report)?;
-    let parts: [(&'static str, fn(&Connection, &mut CheckReport) -> std::result::Result<(), Fault>); 3] =
+    let parts: [(&'static str, Part); 3] =
         [("the rows", rows), ("the input", check_input::check), ("the results", check_payloads::check)];
     for (name, part) in parts {
         tell(name);
@@ -48,6 +48,9 @@ pub(in crate::store) fn check(
     }
     Ok(report)
 }
+
+/// What looks at a part of the store.
+type Part = fn(&Connection, &mut CheckReport) -> std::result::Result<(), Fault>;
 
 /// `SQLite`'s own check: pages, indexes against their tables, NULLs, CHECKs and UNIQUEs. Whether nothing was found.
 fn integrity(connection: &Connection, report: &mut CheckReport) -> Result<bool> {
