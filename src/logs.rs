@@ -32,7 +32,7 @@ pub struct LogLevel(Arc<dyn Fn(EnvFilter) + Send + Sync>);
 
 impl LogLevel {
     /// Of what takes another filter.
-    pub(crate) fn new(change: impl Fn(EnvFilter) + Send + Sync + 'static) -> Self {
+    fn new(change: impl Fn(EnvFilter) + Send + Sync + 'static) -> Self {
         Self(Arc::new(change))
     }
 
@@ -68,17 +68,16 @@ pub fn check(level: &LogFilter) -> Result<(), LogError> {
 /// A filter that is none, and a second call.
 pub fn start(log: &Log) -> Result<LogLevel, LogError> {
     #[cfg(feature = "otel")]
-    if let Some((subscriber, level)) = crate::traces::subscriber(log, io::stderr)? {
+    if let Some((subscriber, change)) = crate::traces::subscriber(log, io::stderr)? {
         subscriber.try_init()?;
-        return Ok(level);
+        return Ok(LogLevel::new(change));
     }
     let (subscriber, level) = subscriber(log, io::stderr)?;
     subscriber.try_init()?;
     Ok(level)
 }
 
-/// What lines go to.
-pub(crate) type Subscriber = Box<dyn tracing::Subscriber + Send + Sync>;
+type Subscriber = Box<dyn tracing::Subscriber + Send + Sync>;
 
 /// Times are RFC 3339 in UTC, so that lines of several machines sort together.
 fn subscriber<W>(log: &Log, writer: W) -> Result<(Subscriber, LogLevel), LogError>

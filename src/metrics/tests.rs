@@ -30,6 +30,9 @@ fn names_are_pinned() {
     sluicegate_budget_limit_per_second gauge
     sluicegate_budget_refunded_total counter
     sluicegate_build_info gauge
+    sluicegate_config_last_reload_success gauge
+    sluicegate_config_last_reload_success_timestamp_seconds gauge
+    sluicegate_config_reloads_total counter
     sluicegate_deadline_slack_seconds gauge
     sluicegate_disk_free_bytes gauge
     sluicegate_gate_wait_seconds histogram

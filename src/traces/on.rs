@@ -19,7 +19,6 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
 use super::AttemptFacts;
 use crate::config::{Log, LogFormat};
-use crate::logs::{LogLevel, Subscriber};
 
 /// Marks our spans: only they are exported, and log lines don't name them.
 const TARGET: &str = "otel";
@@ -41,18 +40,24 @@ pub enum TraceError {
     Filter(#[from] tracing_subscriber::filter::ParseError),
 }
 
+/// What lines and spans go to.
+type Subscribing = Box<dyn tracing::Subscriber + Send + Sync>;
+
+/// Takes another filter of lines.
+type Change = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
 /// A subscriber that logs as always and exports spans, and what changes its level; `None` unless the environment names
 /// a collector.
 ///
 /// # Errors
 /// If the environment asks for what can't be done.
-pub(crate) fn subscriber<W>(log: &Log, writer: W) -> Result<Option<(Subscriber, LogLevel)>, TraceError>
+pub(crate) fn subscriber<W>(log: &Log, writer: W) -> Result<Option<(Subscribing, Change)>, TraceError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let named = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let disabled = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-    if disabled || !ENDPOINTS.iter().any(|name| named(&name)) {
+    if disabled || !ENDPOINTS.iter().any(named) {
         return Ok(None);
     }
     let mut resource = Resource::builder();
@@ -68,9 +73,9 @@ where
     let no_spans: Directive = format!("{TARGET}=off").parse()?;
     let filter = EnvFilter::try_new(&log.level.0)?.add_directive(no_spans.clone());
     let (filter, handle) = reload::Layer::new(filter);
-    let level = LogLevel::new(move |filter: EnvFilter| {
+    let change = move |filter: EnvFilter| {
         let _ = handle.reload(filter.add_directive(no_spans.clone()));
-    });
+    };
     let lines =
         tracing_subscriber::fmt::layer().with_timer(UtcTime::rfc_3339()).with_writer(writer).with_ansi(false);
     let lines = match log.format {
@@ -83,7 +88,8 @@ where
         .with_location(false)
         .with_threads(false)
         .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET));
-    Ok(Some((Box::new(Registry::default().with(lines.with_filter(filter)).with(spans)), level)))
+    let subscriber = Registry::default().with(lines.with_filter(filter)).with(spans);
+    Ok(Some((Box::new(subscriber), Box::new(change))))
 }
 
 /// A call of a client, in a span that ends with the head of its answer.

@@ -92,9 +92,9 @@ async fn what_rows_say_of_each_other_is_checked(
     "line 5: the database is damaged"
 )]
 #[case("UPDATE result SET chunks = 3 WHERE line = 5", "results", "line 5: 0 of its 3 pieces are there")]
-#[case("UPDATE result SET line = 99 WHERE line = 5", "lines", "line 5 has no result")]
+#[case("UPDATE result SET line = 999 WHERE line = 5", "lines", "line 5 has no result")]
 #[case(
-    "UPDATE result SET line = 99 WHERE line = 5",
+    "UPDATE result SET line = 999 WHERE line = 5",
     "results",
     "1 results of lines that its input does not have"
 )]

@@ -97,7 +97,7 @@ async fn the_doctor_finds_what_is_wrong() {
 async fn shells_and_readers_get_what_they_need() {
     let shell = Shell::new(&[]);
     for name in ["bash", "zsh", "fish"] {
-        assert!(shell.prints(&["completions", name]).await.contains("--dry-run"), "{name}");
+        assert!(shell.prints(&["completions", name]).await.contains("dry-run"), "{name}");
     }
     let page = shell.prints(&["man", "run"]).await;
     assert!(page.contains(".SH OPTIONS") && page.contains("dry\\-run"), "{page}");
