@@ -31,7 +31,7 @@ impl Replicas {
 
     /// The configuration of one, whose calls the upstream knows as `r0` or `r1`.
     fn settings(&self, number: usize) -> Settings {
-        self.shared.clone().with(&format!(
+        self.shared.clone().named(&format!("r{number}.toml")).with(&format!(
             "server = {{ listen = \"127.0.0.1:{}\" }}\nproviders.up.headers = {{ x-caller = \"r{number}\" }}",
             self.ports[number]
         ))

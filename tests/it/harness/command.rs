@@ -27,7 +27,7 @@ impl Ended {
 /// Runs it with these settings and waits for its end.
 pub(crate) async fn command(settings: &Settings, arguments: &[&str]) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    command.args(arguments).arg("--config").arg(settings.write().unwrap());
+    command.args(arguments).arg("--config").arg(settings.clone().named("command.toml").write().unwrap());
     command.env_clear().current_dir(settings.file(".")).stdin(Stdio::null()).kill_on_drop(true);
     let ended = command.output().await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

@@ -13,6 +13,7 @@ use toml::{Table, Value};
 pub(crate) struct Settings {
     table: Table,
     folder: std::sync::Arc<TempDir>,
+    name: String,
 }
 
 impl Settings {
@@ -34,13 +35,18 @@ impl Settings {
             store.display(),
             upstream.base_url()
         );
-        Self { table: text.parse().unwrap(), folder: folder.into() }
+        Self { table: text.parse().unwrap(), folder: folder.into(), name: "sluicegate.toml".to_owned() }
     }
 
     /// Lays further keys over it.
     pub(crate) fn with(mut self, more: &str) -> Self {
         lay_over(&mut self.table, more.parse().unwrap());
         self
+    }
+
+    /// Written to a file of this name: a process takes over what another's settings put in the place of its own.
+    pub(crate) fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
 
     /// Where a file of this name stands beside the database.
@@ -62,14 +68,14 @@ impl Settings {
 
     /// Puts it in the place of the file that a process reads, whole: written beside it and renamed.
     pub(crate) fn replace(&self) {
-        let beside = self.file("sluicegate.toml.new");
+        let beside = self.file(&format!("{}.new", self.name));
         std::fs::write(&beside, self.table.to_string()).unwrap();
-        std::fs::rename(&beside, self.file("sluicegate.toml")).unwrap();
+        std::fs::rename(&beside, self.file(&self.name)).unwrap();
     }
 
     /// Writes it to a file, for a process to read.
     pub(crate) fn write(&self) -> io::Result<PathBuf> {
-        let path = self.file("sluicegate.toml");
+        let path = self.file(&self.name);
         std::fs::write(&path, self.table.to_string())?;
         Ok(path)
     }
