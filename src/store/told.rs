@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Notify;
+
 /// The limits that another worker is configured with, as it tells them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsTold {
@@ -20,6 +22,7 @@ pub(super) struct Told {
     limits: Mutex<Arc<str>>,
     others: Mutex<Arc<[LimitsTold]>>,
     is_first: AtomicBool,
+    news: Notify,
 }
 
 impl Default for Told {
@@ -31,6 +34,7 @@ impl Default for Told {
             others: Mutex::new(Arc::from([])),
             // Whoever works alone is.
             is_first: AtomicBool::new(true),
+            news: Notify::new(),
         }
     }
 }
@@ -50,6 +54,12 @@ impl Told {
     /// Takes the limits that this worker is configured with.
     pub(super) fn note_limits(&self, limits: &str) {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = Arc::from(limits);
+        self.news.notify_one();
+    }
+
+    /// There is something that others should not wait for until the next beat.
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// The limits noted last.
@@ -57,7 +67,7 @@ impl Told {
         Arc::clone(&self.limits.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A beat came back. `others`: those whose limits differ; `is_first`: no living worker is older.
+    /// A beat came back, or the worker's boot looked. `others`: those whose limits differ; `is_first`: no living worker is older.
     pub(super) fn hear(&self, others: Vec<LimitsTold>, is_first: bool) {
         *self.others.lock().unwrap_or_else(PoisonError::into_inner) = others.into();
         self.is_first.store(is_first, Ordering::Relaxed);

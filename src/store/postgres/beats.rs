@@ -71,7 +71,10 @@ impl Beats {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            beat.tick().await;
+            tokio::select! {
+                _ = beat.tick() => {}
+                () = self.connections.shared.told.news() => {}
+            }
             // Whoever lost its part is not heard of until it takes part again.
             let Ok(identity) = self.connections.membership.identity() else { continue };
             match self.beat(identity).await {

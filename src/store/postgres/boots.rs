@@ -19,6 +19,7 @@ pub(crate) async fn begin(database: &Database, now: Timestamp) -> Result<BootRep
     let transaction = database.begin(Lane::Control).await?;
     let (key, epoch) = workers::register(&transaction, &database.membership().settings).await?;
     workers::give_up_files(&transaction, key).await?;
+    let (others, is_first) = workers::others(&transaction, key).await?;
     let previous = last(&transaction, key).await?;
     let suspect = previous.as_ref().and_then(PreviousBoot::suspect_now);
     let sql = "INSERT INTO boot (started_at, suspect_batch, suspect_line, suspect_deaths, worker) \
@@ -31,6 +32,8 @@ pub(crate) async fn begin(database: &Database, now: Timestamp) -> Result<BootRep
                (SELECT id FROM boot WHERE worker = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)";
     transaction.execute(sql, &arguments![key, REMEMBERED]).await?;
     transaction.commit().await?;
+    // Not only with the first beat: where a limit is lower elsewhere, nothing may leave here by the higher one.
+    database.connections.shared.told.hear(others, is_first);
     database.take_part(Identity { key, epoch, boot }, sent);
     Ok(BootReport {
         boot,

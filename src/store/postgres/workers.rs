@@ -18,7 +18,7 @@ use super::unfinished_copy;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::{WorkerKey, WorkerRecord};
 use crate::store::ownership::{self, DEAD_AFTER};
-use crate::store::{Result, WorkerSettings};
+use crate::store::{LimitsTold, Result, WorkerSettings};
 
 /// Makes this process a worker, in the transaction that writes its boot's row; its key and epoch. What it had claimed
 /// under epochs before stays in its name.
@@ -35,6 +35,22 @@ pub(super) async fn register(transaction: &Transaction, settings: &WorkerSetting
     let row = row.ok_or_else(|| damaged("a worker has no row"))?;
     let mut columns = Columns::of(&row);
     Ok((columns.take()?, columns.take()?))
+}
+
+/// What the other living workers told of their limits, and whether this one is the oldest of all.
+pub(super) async fn others(transaction: &Transaction, worker: i64) -> Attempt<(Vec<LimitsTold>, bool)> {
+    let heard_after = (transaction.now - DEAD_AFTER).micros();
+    let sql = "SELECT key, name, limits FROM worker \
+               WHERE key <> $1 AND ended_at IS NULL AND taken_at IS NULL AND beat_at >= $2 ORDER BY key";
+    let (mut others, mut is_first) = (Vec::new(), true);
+    for row in &transaction.rows(sql, &arguments![worker, heard_after]).await? {
+        let mut columns = Columns::of(row);
+        let (key, worker_name, limits): (i64, String, String) =
+            (columns.take()?, columns.take()?, columns.take()?);
+        is_first &= key > worker;
+        others.push(LimitsTold { worker: worker_name, limits });
+    }
+    Ok((others, is_first))
 }
 
 /// What makes everything that a worker held free: its segments nobody's.

@@ -270,6 +270,18 @@ async fn a_worker_hears_what_others_do() {
 }
 
 #[tokio::test]
+async fn a_boot_hears_which_limits_others_have() {
+    let place = Place::new(Dialect::Postgres);
+    let one = place.start().await;
+    one.note_limits("[1]");
+    while place.rows("worker WHERE limits = '[1]'").await == 0 {}
+    let other = place.beside("host:2").start().await;
+    let told: Vec<String> = other.limits_of_others().iter().map(|told| told.limits.clone()).collect();
+    assert_eq!(told, ["[1]"]);
+    assert!(!other.is_first());
+}
+
+#[tokio::test]
 async fn one_who_hears_nobody_looks_for_itself() {
     let relay = super::postgres_outages::Relay::start().await;
     relay.deafens.store(true, std::sync::atomic::Ordering::Relaxed);
