@@ -247,9 +247,10 @@ def systemd_unit() -> None:
     """Verified in a root that has what the unit needs; then judged for what it may still do."""
     unit = DEPLOY / "systemd/sluicegate.service"
     root = FOLDER / "root"
-    for path in ("usr/local/bin", "etc/systemd/system", "var/lib/sluicegate"):
+    for path in ("bin", "usr/local/bin", "etc/systemd/system", "var/lib/sluicegate"):
         (root / path).mkdir(parents=True, exist_ok=True)
     shutil.copy(BINARY, root / "usr/local/bin/sluicegate")
+    shutil.copy("/bin/kill", root / "bin")
     shutil.copy(unit, root / "etc/systemd/system")
     for target in ("network-online", "multi-user", "basic", "sysinit", "shutdown"):
         (root / f"etc/systemd/system/{target}.target").write_text(f"[Unit]\nDescription={target}\n")

@@ -66,6 +66,7 @@ class Place:
         for name in ("examples", "tests", "benches", "migrations", ".ci", "deploy", "Cargo.toml", "sluicegate.example.toml"):
             (self.work / name).symlink_to(ROOT / name)
         shutil.copy(ROOT / "examples/requests.jsonl", self.work)
+        (self.work / "products.csv").write_text("name,price\nlamp,10\nchair,20\n")
         for name in ("data", "backup", "etc"):
             (folder / name).mkdir()
         (folder / "etc/admin.key").write_text(ADMIN_KEY)
@@ -88,7 +89,7 @@ class Place:
         self.of_sdks = {"OPENAI_BASE_URL": f"{SERVICE}/v1", "ANTHROPIC_BASE_URL": SERVICE, "SLUICEGATE_URL": SERVICE}
 
     def text_of(self, block: Block) -> str:
-        text = block.text
+        text = block.text.replace("OPENAI_API_KEY=…", "OPENAI_API_KEY=unused")
         for shown, real in self.replaced.items():
             # A path of the documents' machine, never the end of another path.
             text = re.sub(rf"(?<![\w.]){re.escape(shown)}\b", lambda _, real=real: real, text)
@@ -108,16 +109,17 @@ class Place:
         if done.returncode != 0:
             raise AssertionError(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-3000:]}")
 
-    def prepare_store(self) -> None:
-        """A store that was used and left, where the documents have one; and a database for it to move to."""
-        serve = f"sluicegate serve --set store.url=sqlite:{self.folder}/data/store.db --set store.min_free=1MiB"
-        self.run_bash(serve)
+    def prepare_store(self, url: str) -> None:
+        """A store that was used and left, where the documents have one."""
+        self.run_bash(f"sluicegate serve --set store.url=sqlite:{url} --set store.min_free=1MiB")
 
 
 def run_sh(place: Place, block: Block) -> None:
     text = place.text_of(block)
     if str(place.folder / "data") in text and not (place.folder / "data/store.db").exists():
-        place.prepare_store()
+        place.prepare_store(f"{place.folder}/data/store.db")
+    if re.search(r"sluicegate (backup|store check|store prune)", text) and not (place.work / "sluicegate-data").exists():
+        place.prepare_store("./sluicegate-data/store.db")
     if not any(word in text for word in ("postgres.url", "psql")):
         place.run_bash(text)
         return

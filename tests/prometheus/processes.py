@@ -128,7 +128,7 @@ class Upstream(Program):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         listen = f"127.0.0.1:{self.port}"
-        self.run([binary, "upstream", "--listen", listen, "--script", "script.toml"], f"{self.url}/v1/models")
+        self.run([binary, "upstream", "--listen", listen, "--script", "script.toml"], f"{self.url}/script/script")
 
     def set(self, **keys: object) -> None:
         """Changes its script."""
