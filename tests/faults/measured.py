@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+import typing
 
 from cluster import SCHEMA, Cluster
 from support import ENDED, create, lines, upload
@@ -115,17 +116,27 @@ async def body(reader, headers):
     await reader.readline()
 
 
-TABLES = ("SELECT relname, n_dead_tup, n_live_tup, pg_total_relation_size(relid) FROM pg_stat_user_tables "
-          f"WHERE schemaname = '{SCHEMA}' ORDER BY 4 DESC")
+# A table with what is kept out of line, and its indexes: their empty pages are used again, but never given back.
+TABLES = ("SELECT relname, n_dead_tup, n_live_tup, pg_table_size(relid), pg_indexes_size(relid) FROM pg_stat_user_tables "
+          f"WHERE schemaname = '{SCHEMA}' ORDER BY pg_total_relation_size(relid) DESC")
+TABLES_GROWN, INDEXES_GROWN = 4e6, 1.1
 
 
 def cleanup(arguments):
-    """Runs many items, has them erased, and looks at what is left in the tables."""
+    """Runs many items and has them erased, twice, and looks at what is left in the tables."""
     limits = 'limits.max_concurrent = 256\nlimits.requests = ["1000000/min"]'
     top = "retention.files = \"1h\"\nretention.results = \"1h\""
     cluster = Cluster(arguments, 'latency = "0ms"\nlog = "counts"\n', limits, top)
     cluster.start()
     baseline = tables(cluster)
+    first = fill_and_erase(cluster, arguments, baseline)
+    second = fill_and_erase(cluster, arguments, baseline)
+    cluster.must(second <= first * INDEXES_GROWN, f"indexes were {first / 1e6:.1f} MB, then {second / 1e6:.1f} MB")
+    return cluster.close()
+
+
+def fill_and_erase(cluster, arguments, baseline):
+    """One round; the bytes of the indexes after it."""
     size, batches, started = 50_000, [], time.monotonic()
     for number in range(max(1, arguments.items // size)):
         count = min(size, arguments.items)
@@ -155,14 +166,15 @@ def cleanup(arguments):
     show_tables(arguments, "erased", end)
     cluster.must(most_slots <= SLOTS_PER_ITEM * items, f"{most_slots:.0f} ledger slots for {items} items")
     cluster.must(left_slots < SLOTS_LEFT, f"{left_slots:.0f} ledger slots are left")
-    for name, (dead, _, _) in end.items():
-        cluster.must(dead <= 20_000, f"{dead} dead rows in {name}")
-    live = sum(rows for name, (_, rows, _) in end.items() if name in ("result", "segment", "item_key", "batch_segment"))
+    for name, found in end.items():
+        cluster.must(found.dead <= 20_000, f"{found.dead} dead rows in {name}")
+    live = sum(end[name].live for name in ("result", "segment", "item_key", "batch_segment"))
     cluster.must(live <= 1_000, f"{live} rows are left")
-    # Room within the files is used again; what the server gives back by itself is at their ends.
-    grown = sum(size for _, _, size in end.values()) - sum(size for _, _, size in baseline.values())
-    print(f"seed {arguments.seed}: tables {grown / 1e6:.1f} MB above the start")
-    return cluster.close()
+    grown, indexes = (sum(getattr(found, kind) for found in end.values())
+                      - sum(getattr(found, kind) for found in baseline.values()) for kind in ("table", "indexes"))
+    print(f"seed {arguments.seed}: tables {grown / 1e6:.1f} MB above the start, indexes {indexes / 1e6:.1f} MB", flush=True)
+    cluster.must(grown <= TABLES_GROWN, f"tables are {grown / 1e6:.1f} MB larger than at the start")
+    return indexes
 
 
 def slots(cluster):
@@ -170,12 +182,22 @@ def slots(cluster):
     return cluster.database.number(f"SELECT count(*) FROM {SCHEMA}.ledger_slot") if there == [["t"]] else 0.0
 
 
+class Table(typing.NamedTuple):
+    """A table's rows and bytes, as the server counts them."""
+
+    dead: int
+    live: int
+    table: int
+    indexes: int
+
+
 def tables(cluster):
     cluster.database.rows("SELECT pg_stat_clear_snapshot()")
-    return {name: (int(dead), int(live), int(size)) for name, dead, live, size in cluster.database.rows(TABLES)}
+    return {name: Table(*map(int, counts)) for name, *counts in cluster.database.rows(TABLES)}
 
 
 def show_tables(arguments, what, found):
-    for name, (dead, live, size) in found.items():
-        if size > 100_000 or dead:
-            print(f"seed {arguments.seed}: {what}: {name:<16} {live:>9} rows, {dead:>8} dead, {size / 1e6:>9.2f} MB", flush=True)
+    for name, (dead, live, table, indexes) in found.items():
+        if table + indexes > 100_000 or dead:
+            print(f"seed {arguments.seed}: {what}: {name:<16} {live:>9} rows, {dead:>8} dead, {table / 1e6:>9.2f} MB, "
+                  f"indexes {indexes / 1e6:>8.2f} MB", flush=True)
