@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
+
 use crate::domain::app::AppRecord;
 use crate::domain::ids::AppKey;
 use crate::domain::time::Timestamp;
@@ -10,7 +12,7 @@ use crate::gate::{Gate, LevelId, LevelKind, LevelSpec};
 /// Every app that has been met.
 #[derive(Debug, Default)]
 pub(super) struct Apps {
-    levels: HashMap<AppKey, LevelId>,
+    levels: FxHashMap<AppKey, LevelId>,
     /// As the store told them.
     weights: HashMap<AppKey, u32>,
 }

@@ -3,9 +3,9 @@
 //! Each round handles what happened, then leases, admits and records; nothing in a round waits, and
 //! nothing is polled for: a freed slot arrives as an event and starts the next item in the same round.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -86,7 +86,7 @@ pub(super) struct Dispatcher {
     pub(super) stage: Stage,
     pub(super) in_flight: u32,
     /// The batches' calls in flight, by line.
-    pub(super) running: HashMap<(BatchKey, u32), Running>,
+    pub(super) running: FxHashMap<(BatchKey, u32), Running>,
     /// Calls started so far: the number of the last one.
     pub(super) calls: u64,
     /// One item at a time, named before it starts, until one is recorded.

@@ -6,6 +6,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use crate::domain::time::Timestamp;
 use crate::gate::{Gate, GateError, LaneState, LevelId, LevelKind, LevelSpec, PathId};
 use crate::metrics::{LaneMetrics, Metrics};
@@ -95,7 +97,7 @@ pub(super) struct Lanes {
     ceiling: u32,
     metrics: Metrics,
     lanes: Vec<Lane>,
-    paths: HashMap<(LaneId, LevelId), PathId>,
+    paths: FxHashMap<(LaneId, LevelId), PathId>,
     routes: Vec<Route>,
     by_name: HashMap<LaneName, LaneId>,
     by_lanes: HashMap<Vec<RouteLane>, RouteId>,
@@ -116,7 +118,7 @@ impl Lanes {
             ceiling: 0,
             metrics,
             lanes: Vec::new(),
-            paths: HashMap::new(),
+            paths: FxHashMap::default(),
             routes: Vec::new(),
             by_name: HashMap::new(),
             by_lanes: HashMap::new(),

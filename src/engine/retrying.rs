@@ -1,6 +1,6 @@
 //! Items that are tried again: when, within which budget, and with their bytes loaded again.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::domain::ids::BatchKey;
 use crate::domain::result::RetryRecord;
@@ -123,6 +123,6 @@ impl Dispatcher {
 }
 
 /// Whether a feed's batch may start an item as far as the batch is concerned.
-fn has_room(batches: &HashMap<BatchKey, ActiveBatch>, feed: &Feed) -> bool {
+fn has_room(batches: &FxHashMap<BatchKey, ActiveBatch>, feed: &Feed) -> bool {
     batches.get(&feed.batch).is_some_and(ActiveBatch::has_room)
 }

@@ -1,8 +1,8 @@
 //! Starting the engine: the boot row, the gate with its ledger, the dispatcher.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -120,7 +120,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
         board: board.clone(),
         stage: Stage::Running,
         in_flight: 0,
-        running: HashMap::new(),
+        running: FxHashMap::default(),
         calls: 0,
         careful: needs_care(&boot),
         suspect: boot.alone.map(|(batch, line, deaths)| Suspect { batch, line, deaths }),
