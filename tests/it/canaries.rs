@@ -22,8 +22,7 @@ const LABEL: &str = "canary-label-a3b4c5d6";
 const CLIENT_HEADER: &str = "canary-client-header-e7f80912";
 const DATABASE_PASSWORD: &str = "canary-database-13243546";
 
-/// Secrets of operators: in no log, page, metric and answer. `access` and `observing` look for keys in the
-/// store.
+/// Secrets of operators: in no log, page, metric and answer, and in no file but those that they were given in.
 const OPERATORS: [&str; 6] = [PROVIDER_KEY, ADMIN_KEY, HEADER, QUERY, PROXY_PASSWORD, DATABASE_PASSWORD];
 /// What clients send: in the store and in answers to its app, and nowhere else.
 const CLIENTS: [&str; 4] = [PROMPT, CUSTOM_ID, LABEL, CLIENT_HEADER];
@@ -133,6 +132,12 @@ async fn secrets_are_seen_by_those_they_are_for() {
         assert!(log.contains("the lane is stopped"), "{log}");
         assert_without("the log", log.as_bytes(), &operators);
         assert_without("the log", log.as_bytes(), &CLIENTS);
+        for secret in &operators {
+            let mut files = settings.files_with(secret);
+            files.retain(|file| !["admin", "key", "sluicegate.toml"].contains(&file.as_str()));
+            assert!(files.is_empty(), "{secret} is in {files:?}");
+        }
+        assert_ne!(settings.files_with(CUSTOM_ID), [""; 0], "what is looked for would be found");
     }
 }
 

@@ -369,16 +369,25 @@ test(`a list of ${BATCHES} batches is paged, filtered and fits every screen in l
   }
 });
 
-test('it is there at once', () =>
-  browser.with({}, async (page) => {
-    await page.goto(open.url);
-    await live(page);
-    const { paint, bytes } = await page.evaluate(() => {
-      const [first] = performance.getEntriesByName('first-contentful-paint');
-      const files = performance.getEntriesByType('resource').filter((entry) => entry.name.includes('/page/'));
-      const [document] = performance.getEntriesByType('navigation');
-      return { paint: first.startTime, bytes: [...files, document].reduce((sum, entry) => sum + entry.decodedBodySize, 0) };
+test('it is there at once', async () => {
+  const loads = [];
+  // Each with a cache and connections of its own, as for somebody who was never here.
+  for (let load = 0; load < 5; load += 1) {
+    await browser.with({}, async (page) => {
+      await page.goto(open.url);
+      await live(page);
+      loads.push(
+        await page.evaluate(() => {
+          const [first] = performance.getEntriesByName('first-contentful-paint');
+          const files = performance.getEntriesByType('resource').filter((entry) => entry.name.includes('/page/'));
+          const [document] = performance.getEntriesByType('navigation');
+          return { paint: first.startTime, bytes: [...files, document].reduce((sum, entry) => sum + entry.decodedBodySize, 0) };
+        }),
+      );
     });
-    console.log(`first paint after ${paint.toFixed(0)} ms, ${bytes} bytes in all`);
-    assert.ok(bytes > 0 && bytes <= 60 * 1024, `${bytes} bytes`);
-  }));
+  }
+  const [{ bytes }] = loads;
+  const paints = loads.map(({ paint }) => paint).sort((one, other) => one - other);
+  console.log(`first paint after ${paints.map((paint) => paint.toFixed(0)).join(', ')} ms, ${bytes} bytes in all`);
+  assert.ok(bytes > 0 && bytes <= 60 * 1024, `${bytes} bytes`);
+});

@@ -54,6 +54,11 @@ impl Settings {
         self.folder.path().join(name)
     }
 
+    /// The files beside the database, and itself, that hold the text.
+    pub(crate) fn files_with(&self, text: &str) -> Vec<String> {
+        files_with(self.folder.path(), text)
+    }
+
     /// The configuration read from it alone: nothing of the machine that the tests run on.
     pub(crate) fn config(&self) -> Config {
         let text = self.table.to_string();
@@ -90,4 +95,20 @@ fn lay_over(under: &mut Table, over: Table) {
             }
         }
     }
+}
+
+/// Every file below a folder that holds the text.
+fn files_with(folder: &Path, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let content = if path.is_dir() { Vec::new() } else { std::fs::read(&path).unwrap() };
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if memchr::memmem::find(&content, text.as_bytes()).is_some() {
+            found.push(path.file_name().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    found.sort();
+    found
 }
