@@ -29,6 +29,15 @@ pub struct NewFile {
     pub salt: u64,
 }
 
+/// What finding an item by its `custom_id` needs to know of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSalt {
+    /// As in [`NewFile::salt`].
+    pub salt: u64,
+    /// It was deleted, and its item keys and segments go one by one.
+    pub is_deleted: bool,
+}
+
 /// Which files to list.
 #[derive(Clone, Debug)]
 pub struct FileQuery {
@@ -203,11 +212,11 @@ impl Store {
         }
     }
 
-    /// The salt of its item keys.
+    /// The salt of its item keys; `None` if there is no such file any more.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`](super::StoreError::Damaged) if there is no such file.
-    pub async fn file_salt(&self, file: FileKey) -> Result<u64> {
+    /// What every read may answer.
+    pub async fn file_salt(&self, file: FileKey) -> Result<Option<FileSalt>> {
         match &self.database {
             Database::Sqlite(database) => {
                 database.read(Span::Point, move |connection| files::salt(connection, file)).await

@@ -56,7 +56,7 @@ pub use self::batches::{
     NewBatch,
 };
 pub use self::error::{Result, StoreError};
-pub use self::files::{FileQuery, NewFile};
+pub use self::files::{FileQuery, FileSalt, NewFile};
 pub use self::health::StoreHealth;
 pub use self::results::{ResultFilter, ResultOrder, ResultQuery};
 pub use self::retention::{DueError, DueOfApp, Swept, due};

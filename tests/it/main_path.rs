@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Service, Settings, chat, chats, jsonl, line, upstream};
+use crate::harness::{PATIENCE, Service, Settings, chat, chats, id_of, jsonl, line, upstream};
 
 /// Lines of every endpoint in turn.
 fn of_every_endpoint(count: usize) -> Vec<Value> {
@@ -109,6 +109,38 @@ async fn results_come_in_both_orders_page_by_page() {
     assert_eq!(item["line"], 32);
     assert_eq!(item["result"]["response"]["status_code"], 400);
     service.get(&format!("/v1/batches/{id}/items/none")).await.refused(404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_of_a_deleted_file_is_in_the_results_alone() {
+    let upstream = upstream("").await;
+    let service = Service::start(Settings::new(&upstream)).await;
+    let file = id_of(&service.upload(jsonl(&chats(2, ""))).await.ok());
+    let asked =
+        json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
+    let id = id_of(&service.post("/v1/batches", &asked).await.ok());
+    service.ended(&id).await;
+    let item = format!("/v1/batches/{id}/items/item-1");
+    assert_eq!(service.get(&item).await.ok()["state"], "succeeded");
+    service.delete(&format!("/v1/files/{file}")).await.ok();
+    assert_eq!(service.get(&item).await.ok()["state"], "succeeded", "as long as its pieces are there");
+    // A start erases at once what there is to erase.
+    let service = service.restart().await;
+    let losing = async {
+        loop {
+            let shown = service.get(&item).await;
+            if shown.status != 200 {
+                break shown;
+            }
+        }
+    };
+    let lost = tokio::time::timeout(PATIENCE, losing).await.expect("the file is erased");
+    assert!(
+        lost.refused(404)["message"].as_str().unwrap().contains("Read the batch's results"),
+        "{}",
+        lost.text
+    );
+    assert_eq!(service.results(&id, "").await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

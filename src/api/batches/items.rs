@@ -87,7 +87,24 @@ pub(crate) async fn get_item(
 
 /// The first line with that id: of duplicates, the one that runs.
 async fn find_key(store: &Store, batch: &BatchRecord, custom_id: &str) -> Result<Option<ItemKey>> {
-    let hash = hash_custom_id(store.file_salt(batch.file).await?, custom_id);
+    let found = match store.file_salt(batch.file).await? {
+        Some(known) => look_up(store, batch, known.salt, custom_id).await,
+        None => Ok(None),
+    };
+    // Erased for its app or by retention, before it was looked at or meanwhile. Results have the custom ids too, but no
+    // index by them: a stranger could have a million rows read for each call.
+    if !matches!(found, Ok(Some(_)))
+        && store.file_salt(batch.file).await?.is_none_or(|known| known.is_deleted)
+    {
+        let why = "The batch's input file was deleted, and items can't be looked up without it. \
+                   Read the batch's results instead.";
+        return Err(ApiError::new(Refusal::NotFound, why.to_owned()).param("custom_id"));
+    }
+    found
+}
+
+async fn look_up(store: &Store, batch: &BatchRecord, salt: u64, custom_id: &str) -> Result<Option<ItemKey>> {
+    let hash = hash_custom_id(salt, custom_id);
     for key in store.find_keys(batch.file, hash).await? {
         let segment = open_segment(store, batch.file, key.segment).await?;
         let entry = segment.entry_of(key.line);

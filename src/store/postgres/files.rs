@@ -11,7 +11,7 @@ use super::{Database, apps};
 use crate::domain::file::{FileRecord, FileSource, FileSummary};
 use crate::domain::ids::{AppKey, BatchKey, FileId, FileKey};
 use crate::domain::time::Timestamp;
-use crate::store::{FileQuery, NewFile, Page, Result, StoreError, json};
+use crate::store::{FileQuery, FileSalt, NewFile, Page, Result, StoreError, json};
 
 /// Selects what [`read_record`] reads; conditions follow.
 const SELECT_FILES: &str =
@@ -161,11 +161,12 @@ pub(crate) async fn summary(database: &Database, file: FileKey) -> Result<FileSu
     json::summary_from_text(Columns::of(&row).take()?)
 }
 
-/// The salt of its item keys.
-pub(crate) async fn salt(database: &Database, file: FileKey) -> Result<u64> {
-    let row = database.row("SELECT salt FROM file WHERE key = $1", &arguments![file.0]).await?;
-    let row = row.ok_or_else(|| damaged("the file is not there"))?;
-    Ok(Columns::of(&row).take::<i64>()?.cast_unsigned())
+/// The salt of its item keys, if it is there.
+pub(crate) async fn salt(database: &Database, file: FileKey) -> Result<Option<FileSalt>> {
+    let sql = "SELECT salt, deleted_at IS NOT NULL FROM file WHERE key = $1";
+    let Some(row) = database.row(sql, &arguments![file.0]).await? else { return Ok(None) };
+    let mut columns = Columns::of(&row);
+    Ok(Some(FileSalt { salt: columns.take::<i64>()?.cast_unsigned(), is_deleted: columns.take()? }))
 }
 
 fn read_record(row: &Row) -> Attempt<FileRecord> {

@@ -10,7 +10,7 @@ use super::writing::Writing;
 use crate::domain::file::{FileRecord, FileSource, FileSummary};
 use crate::domain::ids::{AppKey, BatchKey, FileId, FileKey};
 use crate::domain::time::Timestamp;
-use crate::store::{FileQuery, NewFile, Page, StoreError, json};
+use crate::store::{FileQuery, FileSalt, NewFile, Page, StoreError, json};
 
 /// The columns of a [`FileRecord`], in the order [`read_record`] takes them.
 macro_rules! select_files {
@@ -164,13 +164,13 @@ pub(crate) fn summary(connection: &Connection, file: FileKey) -> Result<FileSumm
     Ok(json::summary_from_text(&text.ok_or_else(|| damaged("the file has no summary"))?)?)
 }
 
-/// The salt of its item keys.
-pub(crate) fn salt(connection: &Connection, file: FileKey) -> Result<u64, Fault> {
-    let salt: Option<i64> = connection
-        .prepare_cached("SELECT salt FROM file WHERE key = ?1")?
-        .query_row([file.0], |row| row.get(0))
-        .optional()?;
-    salt.map(i64::cast_unsigned).ok_or_else(|| damaged("the file is not there"))
+/// The salt of its item keys, if it is there.
+pub(crate) fn salt(connection: &Connection, file: FileKey) -> Result<Option<FileSalt>, Fault> {
+    let mut statement =
+        connection.prepare_cached("SELECT salt, deleted_at IS NOT NULL FROM file WHERE key = ?1")?;
+    let read =
+        |row: &Row<'_>| Ok(FileSalt { salt: row.get::<_, i64>(0)?.cast_unsigned(), is_deleted: row.get(1)? });
+    Ok(statement.query_row([file.0], read).optional()?)
 }
 
 fn read_record(row: &Row<'_>) -> rusqlite::Result<FileRecord> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::place::Dialect::{Postgres, Sqlite};
 use super::place::*;
 use crate::domain::file::{FileSource, FileSummary, ItemKey, KeyBlock, LineProblem, ModelShape};
-use crate::domain::ids::{AppKey, FileId};
-use crate::store::{FileQuery, NewFile, StoreError};
+use crate::domain::ids::{AppKey, FileId, FileKey};
+use crate::store::{FileQuery, FileSalt, NewFile, StoreError};
 
 const APP: AppKey = AppKey::DEFAULT;
 
@@ -39,7 +39,11 @@ async fn a_file_is_seen_once_complete(#[values(Sqlite, Postgres)] dialect: Diale
     assert_eq!(store.file(APP, &id).await.unwrap(), Some(finished.clone()));
     assert_eq!((finished.bytes, finished.items, finished.key), (77, 8, file));
     assert_eq!(store.file_summary(file).await.unwrap(), summary);
-    assert_eq!(store.file_salt(file).await.unwrap(), u64::MAX - 5);
+    assert_eq!(
+        store.file_salt(file).await.unwrap(),
+        Some(FileSalt { salt: u64::MAX - 5, is_deleted: false })
+    );
+    assert_eq!(store.file_salt(FileKey(file.0 + 1)).await.unwrap(), None);
 }
 
 #[rstest]
