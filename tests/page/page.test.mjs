@@ -36,9 +36,10 @@ let open;
 let keyed;
 
 before(async () => {
+  // First: without a browser nothing else is left running.
+  browser = await Browser.start(modules, process.env.SLUICEGATE_TEST_CHROMIUM);
   upstream = await startUpstream(binary, folder);
-  [browser, open, keyed] = await Promise.all([
-    Browser.start(modules, process.env.SLUICEGATE_TEST_CHROMIUM),
+  [open, keyed] = await Promise.all([
     Service.start(binary, folder, 'open', upstream, { settings: LANES }),
     Service.start(binary, folder, 'keyed', upstream, { settings: LANES, adminKey: ADMIN_KEY }),
   ]);

@@ -7,9 +7,10 @@
 
 In the first sixth and at the end of the run the service is killed (`kill -9`) or drained, again and again. In between
 one process lives through everything else: upstreams that fail, refuse, reset or hang, and clients that break off. Its
-memory and its open files are looked at every two seconds, from a fifth of its life on. At the end all calls that the
-upstream got are held against the promises: every item once with its own answer, no window above its limit, no call of
-an item that was called before unless a fault hit that call. The exit code is 1 if anything did not hold.
+memory and its open files are looked at every two seconds, and judged after its first quarter of an hour. At the end all
+calls that the upstream got are held against the promises: every item once with its own answer, no window above its
+limit, no call of an item that was called before unless a fault hit that call. The exit code is 1 if anything did not
+hold.
 """
 
 import argparse
@@ -80,6 +81,9 @@ class File:
 
     def number(self, sql):
         return float(self.rows(sql)[0][0] or 0)
+
+    def url(self):
+        return f"sqlite:{self.path}"
 
 
 class Single(Replica):
