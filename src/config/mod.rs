@@ -13,6 +13,7 @@ mod nearest;
 mod pairs;
 mod problem;
 mod provider_key;
+mod provider_settings;
 mod providers;
 mod reader;
 mod secret;

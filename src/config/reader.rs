@@ -89,9 +89,9 @@ impl<'a> Reader<'a> {
         Self { table, path, asked: Vec::new(), report }
     }
 
-    /// Whether a key that was taken had a value.
-    pub(super) fn was_given(&self, key: &str) -> bool {
-        self.report.origins.contains_key(&self.path_of(key))
+    /// Whether a key that was not taken yet is given.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.table.contains_key(key)
     }
 
     /// Where problems go.
@@ -217,6 +217,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The key that a field holds; fields whose key is a word of the language are written `r#match`.
+pub(super) fn key_of(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
+}
+
 /// A table's keys as given: fields with their defaults, read from a table over a base.
 macro_rules! keys {
     (
@@ -241,7 +246,11 @@ macro_rules! keys {
             /// What the table gives, and for the rest what `base` has.
             pub(super) fn read(mut reader: $crate::config::reader::Reader<'_>, base: &Self) -> Self {
                 let section = Self {
-                    $($field: reader.take(stringify!($field)).unwrap_or_else(|| base.$field.clone()),)*
+                    $(
+                        $field: reader
+                            .take($crate::config::reader::key_of(stringify!($field)))
+                            .unwrap_or_else(|| base.$field.clone()),
+                    )*
                 };
                 reader.finish();
                 section
@@ -270,7 +279,7 @@ macro_rules! section {
             /// Each key with its value as the file would hold it; `None`: not set.
             pub(super) fn shown(&self) -> Vec<(&'static str, Option<String>)> {
                 use $crate::config::setting::Setting as _;
-                vec![$((stringify!($field), self.$field.shown()),)*]
+                vec![$(($crate::config::reader::key_of(stringify!($field)), self.$field.shown()),)*]
             }
         }
     };
