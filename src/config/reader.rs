@@ -222,18 +222,23 @@ pub(super) fn key_of(field: &'static str) -> &'static str {
     field.strip_prefix("r#").unwrap_or(field)
 }
 
-/// A table's keys as given: fields with their defaults, read from a table over a base.
+/// A table's keys as given: fields with their defaults, read from a table over a base. The doc comment of a field is its
+/// meaning in the reference, so it is in Markdown and for users. After `=>` stands what holds if the default is none and
+/// nothing else that is configured says otherwise.
 macro_rules! keys {
     (
         $(#[$meta:meta])*
         $vis:vis struct $name:ident {
-            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $kind:ty = $default:expr,)*
+            $(
+                $(#[doc = $meaning:literal])+
+                $field_vis:vis $field:ident: $kind:ty = $default:expr $(=> $filled_in:expr)?,
+            )*
         }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         $vis struct $name {
-            $($(#[$field_meta])* $field_vis $field: $kind,)*
+            $($(#[doc = $meaning])+ $field_vis $field: $kind,)*
         }
 
         impl Default for $name {
@@ -255,6 +260,18 @@ macro_rules! keys {
                 reader.finish();
                 section
             }
+
+            /// Each key as the reference has it.
+            pub(super) fn describe() -> Vec<$crate::config::description::KeyDescription> {
+                use $crate::config::setting::Setting as _;
+                let defaults = Self::default();
+                vec![$($crate::config::description::KeyDescription {
+                    name: $crate::config::reader::key_of(stringify!($field)),
+                    kind: <$kind>::kind(),
+                    default: defaults.$field.shown()$(.or_else(|| $filled_in.shown()))?,
+                    meaning: concat!($($meaning),+),
+                },)*]
+            }
         }
     };
 }
@@ -265,13 +282,13 @@ macro_rules! section {
     (
         $(#[$meta:meta])*
         pub struct $name:ident {
-            $($(#[$field_meta:meta])* pub $field:ident: $kind:ty = $default:expr,)*
+            $($(#[doc = $meaning:literal])+ pub $field:ident: $kind:ty = $default:expr,)*
         }
     ) => {
         $crate::config::reader::keys! {
             $(#[$meta])*
             pub struct $name {
-                $($(#[$field_meta])* pub $field: $kind = $default,)*
+                $($(#[doc = $meaning])+ pub $field: $kind = $default,)*
             }
         }
 
