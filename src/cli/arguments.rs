@@ -91,7 +91,7 @@ pub enum Command {
     Completions(Completions),
     /// Prints a page of the manual: `sluicegate man run | man -l -`
     Man(Man),
-    /// Checks or shows the configuration
+    /// Checks, shows or explains the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Brings the store's database up to date and ends. A service does so itself when it starts; this is for a step
@@ -146,13 +146,15 @@ pub struct Run {
     pub again: bool,
 }
 
-/// Checks or shows the configuration.
+/// Checks, shows or explains the configuration.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Says everything that is wrong with the configuration
     Check,
     /// Shows the configuration in force and where each value came from, secrets masked
     Show,
+    /// Prints every key with its kind, its default, when a new value holds and what it means, in Markdown
+    Reference,
 }
 
 /// Moves, checks and prunes what the service keeps.

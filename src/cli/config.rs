@@ -1,4 +1,4 @@
-//! `config check` and `config show`.
+//! `config check`, `config show` and `config reference`.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::arguments::Global;
 use super::error::CliError;
 use super::exit::Exit;
 use super::{load, print};
-use crate::config::{ConfigError, Environment};
+use crate::config::{ConfigError, Environment, Reference};
 
 /// Says everything that is wrong: with 0 there is nothing in the configuration that `serve` would refuse. Whether
 /// the store holds keys, where keys are needed, only `serve` finds out.
@@ -45,6 +45,13 @@ pub(super) fn show(global: &Global, environment: Environment) -> Result<Exit, Cl
     } else {
         print(&text)?;
     }
+    Ok(Exit::Success)
+}
+
+/// Explains every key there is, whatever is configured.
+pub(super) fn reference(global: &Global) -> Result<Exit, CliError> {
+    let reference = Reference::of_all_keys();
+    print(&if global.json { format!("{:#}\n", json!(reference)) } else { reference.to_string() })?;
     Ok(Exit::Success)
 }
 

@@ -92,6 +92,7 @@ fn dispatch(arguments: &Arguments, environment: Environment) -> Result<Exit, Cli
         Command::Man(man) => manual::man(man),
         Command::Config(ConfigCommand::Check) => config::check(global, environment),
         Command::Config(ConfigCommand::Show) => config::show(global, environment),
+        Command::Config(ConfigCommand::Reference) => config::reference(global),
         Command::Backup(command) => backup::backup(command, global, environment),
         Command::Migrate => migrate::migrate(global, environment),
         Command::Store(StoreCommand::Check(command)) => {

@@ -14,7 +14,7 @@ fn the_definitions_agree_with_each_other() {
 
 #[test]
 fn global_flags_are_taken_everywhere() {
-    for command in ["serve", "demo", "run in.jsonl", "config check", "config show"] {
+    for command in ["serve", "demo", "run in.jsonl", "config check", "config show", "config reference"] {
         let line = format!(
             "sluicegate {command} --url http://h --api-key-file k --json --quiet --no-progress --config c.toml --set a.b=c=d"
         );

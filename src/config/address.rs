@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use http::Uri;
 
+use super::description::{Notation, ValueKind};
 use super::secret::masked;
 use super::setting::{Mismatch, Setting, quoted, text_of};
 use super::tree::Value;
@@ -48,6 +49,14 @@ impl fmt::Display for Url {
 }
 
 impl Setting for Url {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "URL",
+            examples: &["\"https://api.example.com/v1\""],
+            note: "with `http` or `https`",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         let expected = || Mismatch::expected("a URL such as \"https://api.example.com/v1\"");
         let text = text_of(value).ok_or_else(expected)?.trim_end_matches('/');
@@ -87,6 +96,14 @@ impl Network {
 }
 
 impl Setting for Network {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "network",
+            examples: &["\"10.0.0.0/8\"", "\"fd00::/8\"", "\"::1\""],
+            note: "an IP address stands for itself alone",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         let read = |text: &str| {
             let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));

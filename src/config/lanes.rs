@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::description::{Notation, ValueKind};
 use super::providers::Provider;
 use super::setting::{Mismatch, Setting, quoted, text_of};
 use super::tree::Value;
@@ -70,6 +71,14 @@ impl fmt::Display for Pattern {
 }
 
 impl Setting for Pattern {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "pattern",
+            examples: &["\"gpt-4o\"", "\"gpt-*\""],
+            note: "a model's name, or a pattern in which `*` stands for anything",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         const LONGEST: usize = 256;
         match text_of(value) {

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::SERVICE_CONCURRENCY;
+use super::description::{Notation, ValueKind};
 use super::reader::{Reader, Report, keys};
 use super::setting::{Mismatch, Setting, quoted, text_of};
 use super::tree::Value;
@@ -20,6 +22,14 @@ pub(super) enum Amount {
 }
 
 impl Setting for Amount {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "rate",
+            examples: &["\"500/min\"", "\"10/s\"", "\"10000/day\"", "\"600/90s\"", "500"],
+            note: "a number alone is per `period`; of several, all hold",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         let rate = match value {
             Value::Integer(amount) => u64::try_from(*amount).map_err(|_| QuantityError::RateOfNothing)?,
@@ -47,6 +57,10 @@ impl Setting for Amount {
 pub(super) struct TimeOfDay(u32);
 
 impl Setting for TimeOfDay {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation { name: "time of day", examples: &["\"07:30\""], note: "in UTC" })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         let read = |text: &str| {
             let (hours, minutes) = text.split_once(':')?;
@@ -66,14 +80,23 @@ impl Setting for TimeOfDay {
 keys! {
     /// `limits` as given.
     pub(super) struct LimitKeys {
-        pub(super) max_concurrent: Option<NonZeroU32> = None,
+        /// Calls in flight at once. The default is the service's; a lane for which nothing at all is configured has 64.
+        pub(super) max_concurrent: Option<NonZeroU32> = None => NonZeroU32::new(SERVICE_CONCURRENCY),
+        /// Requests per period.
         pub(super) requests: Vec<Amount> = Vec::new(),
+        /// Tokens per period, input and output together.
         pub(super) tokens: Vec<Amount> = Vec::new(),
+        /// Input tokens per period.
         pub(super) input_tokens: Vec<Amount> = Vec::new(),
+        /// Output tokens per period.
         pub(super) output_tokens: Vec<Amount> = Vec::new(),
+        /// What a bare number is per: the level's own period, else the service's, else `"1m"`.
         pub(super) period: Option<Duration> = None,
+        /// Requests that may leave at once, instead of being paced evenly.
         pub(super) burst: Option<NonZeroU32> = None,
+        /// Whether limits are learned from what the provider says; not set: where nothing is configured.
         pub(super) learn: Option<bool> = None,
+        /// The time of day, UTC, at which periods of a day start, such as `"00:00"`; not set: they are rolling.
         pub(super) day_starts: Option<TimeOfDay> = None,
     }
 }

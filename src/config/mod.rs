@@ -6,6 +6,7 @@
 mod address;
 mod admin_key;
 mod changes;
+mod description;
 mod key;
 mod lanes;
 mod limits;
@@ -13,8 +14,10 @@ mod nearest;
 mod pairs;
 mod problem;
 mod provider_key;
+mod provider_settings;
 mod providers;
 mod reader;
+mod reference;
 mod secret;
 mod sections;
 mod setting;
@@ -34,6 +37,7 @@ pub use self::lanes::{Candidate, LaneRule, Pattern, route};
 pub use self::nearest::nearest;
 pub use self::problem::{ConfigError, Origin, Problem};
 pub use self::providers::{AuthScheme, HttpVersion, Kind, Provider};
+pub use self::reference::{DocumentedKey, Reference};
 pub use self::secret::{MASK, Secret};
 pub use self::sections::{
     Auth, AuthMode, Batches, Interactive, Log, LogFilter, LogFormat, Retention, Retry, RetryOn, Server,

@@ -2,6 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
+use super::description::{Notation, ValueKind};
 use super::secret::{MASK, Secret, is_sensitive};
 use super::setting::{Mismatch, Setting, quoted, text_of};
 use super::tree::Value;
@@ -26,6 +27,14 @@ impl Pairs {
 }
 
 impl Setting for Pairs {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "names with texts",
+            examples: &["{ \"x-team\" = \"search\" }"],
+            note: "in a variable `name=value,name=value`",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         let expected = || Mismatch::expected("names with texts, such as { \"x-team\" = \"search\" }");
         let pairs = match value {

@@ -2,7 +2,8 @@
 
 use super::key::KeySource;
 use super::problem::Origin;
-use super::providers::{AuthScheme, Kind, ProviderKeys};
+use super::provider_settings::ProviderKeys;
+use super::providers::{AuthScheme, Kind};
 use super::reader::Report;
 use super::secret::{MASK, Secret};
 use super::sources::Environment;

@@ -1,18 +1,17 @@
 //! Providers: how each is reached, with which key, and which lanes it has.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::Url;
 use super::key::KeySource;
-use super::lanes::{LaneRule, Pattern};
+use super::lanes::LaneRule;
 use super::limits::read_limits;
 use super::nearest::nearest;
-use super::pairs::Pairs;
 use super::problem::Origin;
 use super::provider_key::{key_source, resolve_auth};
-use super::reader::{Reader, Report, keys};
+use super::provider_settings::{LaneKeys, ProviderKeys};
+use super::reader::{Reader, Report};
 use super::secret::Secret;
 use super::sections::{Retry, Timeouts};
 use super::setting::choice;
@@ -128,25 +127,6 @@ pub struct Provider {
     pub lanes: Vec<LaneRule>,
 }
 
-keys! {
-    /// A provider's own keys as given; its sections are read apart.
-    pub(super) struct ProviderKeys {
-        kind: Option<Kind> = None,
-        pub(super) base_url: Option<Url> = None,
-        pub(super) api_key_env: Option<String> = None,
-        pub(super) api_key_file: Option<PathBuf> = None,
-        pub(super) api_key_command: Option<String> = None,
-        pub(super) auth: Option<AuthScheme> = None,
-        headers: Pairs = Pairs::default(),
-        query: Pairs = Pairs::default(),
-        proxy: Option<Url> = None,
-        ca_file: Option<PathBuf> = None,
-        client_cert_file: Option<PathBuf> = None,
-        http: HttpVersion = HttpVersion::Auto,
-        budget: Option<String> = None,
-    }
-}
-
 /// What providers take over from the rest of the configuration.
 pub(super) struct Shared<'a> {
     pub(super) environment: &'a Environment,
@@ -186,23 +166,15 @@ fn read(name: &str, origin: Origin, mut reader: Reader<'_>, shared: &Shared<'_>)
 
 /// A lane; `None` if it does not say what it matches, which is reported.
 fn read_lane(mut reader: Reader<'_>, period: Duration) -> Option<LaneRule> {
-    let pattern = reader.take::<Pattern>("match");
-    let lane = LaneRule {
-        pattern: pattern.clone().unwrap_or_else(Pattern::any),
-        except: Vec::new(),
-        upstream_model: reader.take("upstream_model"),
-        limits: read_limits(&mut reader, period),
-        order: reader.take("order").unwrap_or(0),
-        weight: reader.take("weight").map_or(1, NonZeroU32::get),
-        each_model: false,
-    };
-    let path = reader.path_of("match");
-    let was_given = reader.was_given("match");
-    if !was_given {
+    if !reader.holds("match") {
+        let path = reader.path_of("match");
         reader.report().problem(&path, None, "is missing: a model's name, or a pattern such as \"gpt-*\"");
     }
-    reader.finish();
-    pattern.map(|_| lane)
+    let limits = read_limits(&mut reader, period);
+    let LaneKeys { r#match, upstream_model, order, weight } = LaneKeys::read(reader, &LaneKeys::default());
+    let (except, each_model) = (Vec::new(), false);
+    let weight = weight.get();
+    r#match.map(|pattern| LaneRule { pattern, except, upstream_model, limits, order, weight, each_model })
 }
 
 fn resolve(given: Given, names: &[String], shared: &Shared<'_>, report: &mut Report) -> Option<Provider> {

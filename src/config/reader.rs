@@ -89,9 +89,9 @@ impl<'a> Reader<'a> {
         Self { table, path, asked: Vec::new(), report }
     }
 
-    /// Whether a key that was taken had a value.
-    pub(super) fn was_given(&self, key: &str) -> bool {
-        self.report.origins.contains_key(&self.path_of(key))
+    /// Whether a key that was not taken yet is given.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.table.contains_key(key)
     }
 
     /// Where problems go.
@@ -217,18 +217,28 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A table's keys as given: fields with their defaults, read from a table over a base.
+/// The key that a field holds; fields whose key is a word of the language are written `r#match`.
+pub(super) fn key_of(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
+}
+
+/// A table's keys as given: fields with their defaults, read from a table over a base. The doc comment of a field is its
+/// meaning in the reference, so it is in Markdown and for users. After `=>` stands what holds if the default is none and
+/// nothing else that is configured says otherwise.
 macro_rules! keys {
     (
         $(#[$meta:meta])*
         $vis:vis struct $name:ident {
-            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $kind:ty = $default:expr,)*
+            $(
+                $(#[doc = $meaning:literal])+
+                $field_vis:vis $field:ident: $kind:ty = $default:expr $(=> $filled_in:expr)?,
+            )*
         }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         $vis struct $name {
-            $($(#[$field_meta])* $field_vis $field: $kind,)*
+            $($(#[doc = $meaning])+ $field_vis $field: $kind,)*
         }
 
         impl Default for $name {
@@ -241,10 +251,26 @@ macro_rules! keys {
             /// What the table gives, and for the rest what `base` has.
             pub(super) fn read(mut reader: $crate::config::reader::Reader<'_>, base: &Self) -> Self {
                 let section = Self {
-                    $($field: reader.take(stringify!($field)).unwrap_or_else(|| base.$field.clone()),)*
+                    $(
+                        $field: reader
+                            .take($crate::config::reader::key_of(stringify!($field)))
+                            .unwrap_or_else(|| base.$field.clone()),
+                    )*
                 };
                 reader.finish();
                 section
+            }
+
+            /// Each key as the reference has it.
+            pub(super) fn describe() -> Vec<$crate::config::description::KeyDescription> {
+                use $crate::config::setting::Setting as _;
+                let defaults = Self::default();
+                vec![$($crate::config::description::KeyDescription {
+                    name: $crate::config::reader::key_of(stringify!($field)),
+                    kind: <$kind>::kind(),
+                    default: defaults.$field.shown()$(.or_else(|| $filled_in.shown()))?,
+                    meaning: concat!($($meaning),+),
+                },)*]
             }
         }
     };
@@ -256,13 +282,13 @@ macro_rules! section {
     (
         $(#[$meta:meta])*
         pub struct $name:ident {
-            $($(#[$field_meta:meta])* pub $field:ident: $kind:ty = $default:expr,)*
+            $($(#[doc = $meaning:literal])+ pub $field:ident: $kind:ty = $default:expr,)*
         }
     ) => {
         $crate::config::reader::keys! {
             $(#[$meta])*
             pub struct $name {
-                $($(#[$field_meta])* pub $field: $kind = $default,)*
+                $($(#[doc = $meaning])+ pub $field: $kind = $default,)*
             }
         }
 
@@ -270,7 +296,7 @@ macro_rules! section {
             /// Each key with its value as the file would hold it; `None`: not set.
             pub(super) fn shown(&self) -> Vec<(&'static str, Option<String>)> {
                 use $crate::config::setting::Setting as _;
-                vec![$((stringify!($field), self.$field.shown()),)*]
+                vec![$(($crate::config::reader::key_of(stringify!($field)), self.$field.shown()),)*]
             }
         }
     };

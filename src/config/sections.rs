@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{Network, Url};
+use super::description::{Notation, ValueKind};
 use super::nearest::nearest;
 use super::reader::{keys, section};
 use super::secret::Secret;
@@ -17,19 +18,19 @@ const DAY: Duration = Duration::from_hours(24);
 section! {
     /// `server`: where the service listens and what it may hold.
     pub struct Server {
-        /// Where the API is served.
+        /// Where the API is served. Beyond loopback it needs keys, see [operations](operations.md#keys).
         pub listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-        /// Where `/metrics` and `/admin` are served instead.
+        /// Where `/metrics` and `/admin` are served instead, with `/livez` and `/readyz`.
         pub admin_listen: Option<SocketAddr> = None,
-        /// The URL that clients see, where the service must name itself.
+        /// The URL that clients see.
         pub public_url: Option<Url> = None,
         /// How long calls in flight may still take once the end was asked for.
         pub drain_timeout: Duration = Duration::from_secs(30),
         /// Origins of pages that may call the API from a browser.
         pub cors_origins: Vec<String> = Vec::new(),
-        /// Proxies whose `X-Forwarded-For` is believed.
+        /// Networks of proxies whose `X-Forwarded-For` is believed.
         pub trusted_proxies: Vec<Network> = Vec::new(),
-        /// The most memory for bodies of requests and replies together.
+        /// The most memory for bodies of requests and replies together. At least twice `batches.max_line`.
         pub memory_budget: Size = Size(64 << 20),
         /// Whether responses are compressed for clients that ask for it.
         pub compress: bool = false,
@@ -51,9 +52,12 @@ choice! {
 section! {
     /// `auth`: who may call.
     pub struct Auth {
-        /// How callers are told apart.
+        /// Who may call. `auto`: everyone as long as only this machine reaches the service and there is no key, else
+        /// holders of a key. `keys`: only they. `none`: everyone who reaches the address; a proxy or firewall decides
+        /// who that is.
         pub mode: AuthMode = AuthMode::Auto,
-        /// A file with an admin key, read again when it changes.
+        /// A file with an admin key of your own, at least 24 characters; read again when it changes. The variable
+        /// `SLUICEGATE_ADMIN_KEY` gives one too.
         pub admin_key_file: Option<PathBuf> = None,
     }
 }
@@ -61,13 +65,18 @@ section! {
 keys! {
     /// `store` as given; see [`Store`].
     pub(super) struct StoreKeys {
-        /// Where everything is kept.
+        /// Where everything is kept: an SQLite file, whose folder belongs to the service alone, or a PostgreSQL
+        /// database (13 or later): `postgres://user:password@host/database`, with libpq's `sslmode` (`disable`,
+        /// `allow`, `prefer`, `require`, `verify-ca`, `verify-full`) and `sslrootcert` (a PEM file, or `system`).
+        /// Without a file the `verify` modes ask the system's authorities.
         pub(super) url: String = "sqlite:./sluicegate-data/store.db".to_owned(),
-        /// A file that holds the URL.
+        /// A file that holds the URL, instead of `store.url`: for one with a password.
         pub(super) url_file: Option<PathBuf> = None,
-        /// The schema in PostgreSQL; see [`DEFAULT_SCHEMA`].
-        pub(super) schema: Option<String> = None,
-        /// What must stay free on the disk.
+        /// With PostgreSQL: the schema that holds everything. Made at the first start if the user may, and shared by
+        /// [several replicas](operations.md#several-replicas). [Operations](operations.md#move-to-postgresql) says how
+        /// a store moves there.
+        pub(super) schema: Option<String> = None => DEFAULT_SCHEMA.to_owned(),
+        /// With SQLite: below this many free bytes on the disk nothing new is accepted or sent.
         pub(super) min_free: Size = Size(1 << 30),
     }
 }
@@ -101,7 +110,8 @@ pub enum StoreLocation {
 section! {
     /// `interactive`: calls of clients that wait.
     pub struct Interactive {
-        /// How long a call may wait to be sent.
+        /// How long a client's own call may wait to be sent. A call's header `sluicegate-max-wait` may say less, not
+        /// more.
         pub max_wait: Duration = Duration::from_secs(30),
         /// The share of a lane's budget in which such calls go first.
         pub share: Share = Share(0.5),
@@ -113,9 +123,9 @@ section! {
 section! {
     /// `retention`: how long things are kept.
     pub struct Retention {
-        /// Uploaded files, after their creation.
+        /// How long uploaded files are kept after their creation.
         pub files: Duration = DAY * 30,
-        /// Batches and their results, after their end.
+        /// How long batches and their results are kept after their end.
         pub results: Duration = DAY * 30,
     }
 }
@@ -137,7 +147,7 @@ section! {
 section! {
     /// `timeouts`: of one upstream call.
     pub struct Timeouts {
-        /// Until connected.
+        /// Until a connection stands.
         pub connect: Duration = Duration::from_secs(10),
         /// From the request's last byte to the reply's first.
         pub first_byte: Duration = Duration::from_mins(5),
@@ -162,6 +172,14 @@ pub enum RetryOn {
 }
 
 impl Setting for RetryOn {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "failure",
+            examples: &["408", "\"5xx\"", "\"timeout\"", "\"network\""],
+            note: "a status from 400 to 599, any from 500 on, a timeout that ran out, no connection or one that broke",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         const WORDS: [(&str, RetryOn); 3] =
             [("5xx", RetryOn::AnyServerError), ("timeout", RetryOn::Timeout), ("network", RetryOn::Network)];
@@ -225,6 +243,14 @@ choice! {
 pub struct LogFilter(pub String);
 
 impl Setting for LogFilter {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "log level",
+            examples: &["\"info\"", "\"info,sluicegate::gate=debug\""],
+            note: "`error`, `warn`, `info`, `debug`, `trace` or `off`; or several with commas, each for a target",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
         let text = text_of(value).unwrap_or_default();
@@ -248,9 +274,9 @@ impl Setting for LogFilter {
 section! {
     /// `log`: what is logged, on standard error.
     pub struct Log {
-        /// How lines look.
+        /// How log lines look; `json`: one object a line. They go to standard error.
         pub format: LogFormat = LogFormat::Text,
-        /// What is logged.
+        /// What is logged: a level, or one for everything and others for parts of the service.
         pub level: LogFilter = LogFilter("info".to_owned()),
     }
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::description::{Notation, ValueKind};
 use super::nearest::nearest;
 use super::tree::{Node, Value};
 use crate::domain::quantity::{self, QuantityError};
@@ -30,6 +31,9 @@ impl From<QuantityError> for Mismatch {
 
 /// A type that a key can have.
 pub(super) trait Setting: Sized {
+    /// How it is given.
+    fn kind() -> ValueKind;
+
     /// Reads a value as given.
     fn read(value: &Value) -> Result<Self, Mismatch>;
 
@@ -61,6 +65,10 @@ fn number_of(value: &Value) -> Option<i64> {
 }
 
 impl<T: Setting> Setting for Option<T> {
+    fn kind() -> ValueKind {
+        T::kind()
+    }
+
     /// An empty variable unsets what a weaker source has set: templates often can't leave one out.
     fn read(value: &Value) -> Result<Self, Mismatch> {
         match value {
@@ -75,6 +83,10 @@ impl<T: Setting> Setting for Option<T> {
 }
 
 impl<T: Setting> Setting for Vec<T> {
+    fn kind() -> ValueKind {
+        ValueKind::List(Box::new(T::kind()))
+    }
+
     /// A list, a single value, or a variable with commas.
     fn read(value: &Value) -> Result<Self, Mismatch> {
         match value {
@@ -99,6 +111,10 @@ impl<T: Setting> Setting for Vec<T> {
 }
 
 impl Setting for bool {
+    fn kind() -> ValueKind {
+        ValueKind::Choice([true, false].iter().filter_map(Self::shown).collect())
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         match value {
             Value::Bool(truth) => Ok(*truth),
@@ -113,6 +129,14 @@ impl Setting for bool {
 }
 
 impl Setting for NonZeroU32 {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "count",
+            examples: &["1", "64"],
+            note: "a whole number of at least 1",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         let number = number_of(value).and_then(|number| u32::try_from(number).ok());
         number.and_then(Self::new).ok_or_else(|| Mismatch::expected("a whole number of at least 1"))
@@ -124,6 +148,14 @@ impl Setting for NonZeroU32 {
 }
 
 impl Setting for i32 {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "number",
+            examples: &["0", "-1", "10"],
+            note: "a whole number, which may be negative",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         let number = number_of(value).and_then(|number| Self::try_from(number).ok());
         number.ok_or_else(|| Mismatch::expected("a whole number"))
@@ -139,6 +171,10 @@ impl Setting for i32 {
 pub struct Share(pub f64);
 
 impl Setting for Share {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation { name: "share", examples: &["0.5"], note: "a number from 0 to 1" })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         let number = match value {
             Value::Float(number) => Some(*number),
@@ -157,6 +193,10 @@ impl Setting for Share {
 }
 
 impl Setting for String {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation { name: "text", examples: &["\"example\""], note: "not empty" })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         match text_of(value) {
             Some(text) if !text.trim().is_empty() => Ok(text.to_owned()),
@@ -170,6 +210,14 @@ impl Setting for String {
 }
 
 impl Setting for PathBuf {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "path",
+            examples: &["\"/run/secrets/key\""],
+            note: "a relative one is relative to the folder in which the service was started",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         match text_of(value) {
             Some(text) if !text.trim().is_empty() => Ok(Self::from(text)),
@@ -183,6 +231,14 @@ impl Setting for PathBuf {
 }
 
 impl Setting for SocketAddr {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "address",
+            examples: &["\"127.0.0.1:8080\"", "\"[::]:8080\"", "\"localhost:8080\""],
+            note: "an IP address, or `localhost`, and a port",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         let address = text_of(value).and_then(|text| {
             let port_only = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
@@ -197,6 +253,14 @@ impl Setting for SocketAddr {
 }
 
 impl Setting for Duration {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "duration",
+            examples: &["\"90s\"", "\"1h30m\"", "\"7d\""],
+            note: "whole numbers with the units `ms s m h d`, the longest first",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         match (text_of(value), value) {
             (Some(text), _) => Ok(quantity::parse_duration(text)?),
@@ -215,6 +279,14 @@ impl Setting for Duration {
 pub struct Size(pub u64);
 
 impl Setting for Size {
+    fn kind() -> ValueKind {
+        ValueKind::Written(Notation {
+            name: "size",
+            examples: &["\"8MiB\"", "\"200MB\"", "1048576"],
+            note: "a number alone is bytes",
+        })
+    }
+
     fn read(value: &Value) -> Result<Self, Mismatch> {
         match (text_of(value), value) {
             (Some(text), _) => Ok(Self(quantity::parse_size(text)?)),
@@ -269,6 +341,11 @@ macro_rules! choice {
         }
 
         impl $crate::config::setting::Setting for $name {
+            fn kind() -> $crate::config::description::ValueKind {
+                let words = [$($text),+].map($crate::config::setting::quoted);
+                $crate::config::description::ValueKind::Choice(words.into())
+            }
+
             fn read(value: &$crate::config::tree::Value) -> Result<Self, $crate::config::setting::Mismatch> {
                 $crate::config::setting::choose(value, &[$(($text, Self::$variant)),+])
             }

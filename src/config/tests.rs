@@ -12,6 +12,7 @@ mod changes;
 mod documents;
 mod from_environment;
 mod problems;
+mod reference;
 
 /// Sources with one file, given as text.
 struct Given<'a> {

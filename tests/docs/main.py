@@ -66,6 +66,9 @@ class Place:
         for name in ("examples", "tests", "benches", "migrations", ".ci", "deploy", "Cargo.toml", "sluicegate.example.toml"):
             (self.work / name).symlink_to(ROOT / name)
         shutil.copy(ROOT / "examples/requests.jsonl", self.work)
+        # A copy: a command writes a part of it anew.
+        (self.work / "docs").mkdir()
+        shutil.copy(ROOT / "docs/configuration.md", self.work / "docs")
         (self.work / "products.csv").write_text("name,price\nlamp,10\nchair,20\n")
         for name in ("data", "backup", "etc"):
             (folder / name).mkdir()

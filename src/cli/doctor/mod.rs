@@ -92,7 +92,8 @@ async fn here(global: &Global, environment: Environment) -> Vec<Finding> {
     let config = match super::load(global, &[], environment) {
         Ok(config) => config,
         Err(error) => {
-            let advice = "docs/configuration.md has every key; `sluicegate config show` what is in force";
+            let advice =
+                "`sluicegate config reference` has every key, `sluicegate config show` what is in force";
             return vec![Finding::fail("configuration", error.to_string(), advice, Exit::Usage)];
         }
     };

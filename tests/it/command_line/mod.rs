@@ -1,5 +1,6 @@
 //! The command line as a person or a script meets it: the real binary, its output and its exit codes.
 
+mod explaining;
 mod on_a_service;
 mod running_tables;
 mod what_is_wrong;
