@@ -61,7 +61,7 @@ struct Times {
     /// Soon after those.
     held: Vec<f64>,
     /// To the upstream itself: each as long after the one before, on a machine as idle as for those through the
-    /// replica. Calls that follow at once take a third of the time, and say nothing of these.
+    /// replica. Calls that follow at once are quicker, and say nothing of these.
     direct: Vec<f64>,
 }
 
