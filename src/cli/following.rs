@@ -6,6 +6,7 @@ use reqwest::{Method, Response};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
+use super::arguments::Global;
 use super::client::{Batch, Client, escaped};
 use super::error::CliError;
 use super::progress::Progress;
@@ -27,16 +28,32 @@ pub(super) struct Patience {
     pub(super) ends_without_key: bool,
 }
 
-/// Waits until the batch has ended, showing how it moves.
+/// Waits until each of batches that belong together has ended, one after the other, showing how they move as one.
 ///
 /// # Errors
 /// The server is away for too long, or refuses; the provider refuses its key.
 pub(super) async fn follow(
     client: &Client,
-    mut batch: Batch,
+    batches: impl IntoIterator<Item = &mut Batch>,
+    global: &Global,
+    patience: Patience,
+) -> Result<(), CliError> {
+    let batches: Vec<&mut Batch> = batches.into_iter().collect();
+    let total = batches.iter().map(|batch| batch.request_counts.total).sum();
+    let mut progress = Progress::of(total, global);
+    for batch in batches {
+        follow_one(client, batch, &mut progress, patience).await?;
+        progress.passed(batch);
+    }
+    Ok(())
+}
+
+async fn follow_one(
+    client: &Client,
+    batch: &mut Batch,
     progress: &mut Progress,
     patience: Patience,
-) -> Result<Batch, CliError> {
+) -> Result<(), CliError> {
     let (mut away_since, mut pause) = (None, FIRST_PAUSE);
     while !batch.has_ended() {
         let mut heard = None;
@@ -46,7 +63,7 @@ pub(super) async fn follow(
         })
         .await;
         if let Some(heard) = heard {
-            batch = heard;
+            *batch = heard;
             (away_since, pause) = (None, FIRST_PAUSE);
         }
         let Err(error) = listened else { continue };
@@ -64,8 +81,8 @@ pub(super) async fn follow(
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    progress.show(&batch);
-    Ok(batch)
+    progress.show(batch);
+    Ok(())
 }
 
 /// Reads one stream of events and tells of each, until the batch has ended.

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use super::arguments::Global;
 use super::client::Batch;
@@ -75,17 +75,11 @@ impl Progress {
             bar.set_position(self.before);
         }
     }
-
-    /// Takes a bar away.
-    pub(super) fn clear(self) {
-        if let Form::Bar(bar) = self.form {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 fn bar(total: u64) -> ProgressBar {
-    let bar = ProgressBar::new(total);
+    // However its owner ends: what is said next must not stand behind it.
+    let bar = ProgressBar::new(total).with_finish(ProgressFinish::AndClear);
     if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos}/{len} {msg}") {
         bar.set_style(style);
     }

@@ -14,7 +14,6 @@ use super::following::{Patience, follow};
 use super::interrupts::Interrupts;
 use super::job::{self, Labels, Written, write_results};
 use super::output::Output;
-use super::progress::Progress;
 use super::runtimes::Runtimes;
 use super::show::{count, counted, seconds};
 use super::table::{Format, Job, PartLimits, Survey, Tally};
@@ -169,30 +168,19 @@ fn state_folder(input: &Path, fingerprint: &str) -> PathBuf {
 async fn work(client: &Client, plan: &Plan<'_>, patience: Patience) -> Result<Exit, CliError> {
     let started = std::time::Instant::now();
     let mut batches = Vec::with_capacity(plan.survey.parts.len());
-    let mut before = 0;
-    for (index, part) in plan.survey.parts.iter().enumerate() {
-        let several = plan.survey.parts.len() > 1;
-        let part_label = several.then(|| format!("{}of{}", index + 1, plan.survey.parts.len()));
-        let labels = Labels { run: plan.survey.fingerprint.clone(), part: part_label };
+    for part in 0..plan.survey.parts.len() {
+        let labels = Labels::of(&plan.survey, part);
         let known = if plan.again { None } else { client.find(&labels.pairs()).await? };
         batches.push(match known.filter(|batch| batch.status != "failed") {
             Some(batch) => going_on(batch, plan),
             None => {
                 let options = Map::from_iter([("completion_window".to_owned(), json!("7d"))]);
-                job::send(client, &plan.job, (before, *part), &labels, &options).await?
+                job::send(client, &plan.job, (&plan.survey, part), &options).await?
             }
         });
-        before += part.items;
     }
-    let mut progress = Progress::of(plan.survey.items(), plan.global);
-    let mut ended = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let batch = follow(client, batch, &mut progress, patience).await?;
-        progress.passed(&batch);
-        ended.push(batch);
-    }
-    progress.clear();
-    finish(client, plan, &ended, started.elapsed().as_secs_f64()).await
+    follow(client, &mut batches, plan.global, patience).await?;
+    finish(client, plan, &batches, started.elapsed().as_secs_f64()).await
 }
 
 fn going_on(batch: Batch, plan: &Plan<'_>) -> Batch {
