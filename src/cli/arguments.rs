@@ -144,6 +144,9 @@ pub struct Run {
     /// Runs anew what was run before
     #[arg(long)]
     pub again: bool,
+    /// Tries again what did not succeed when this was run before, and only that; the output is replaced
+    #[arg(long, conflicts_with_all = ["again", "dry_run"])]
+    pub retry_failed: bool,
 }
 
 /// Checks or shows the configuration.

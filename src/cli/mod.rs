@@ -66,7 +66,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environm
     match dispatch(&arguments, environment) {
         Ok(exit) => exit,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "sluicegate: {error}");
+            say(&format!("sluicegate: {error}"));
             error.exit()
         }
     }
@@ -132,7 +132,7 @@ fn read_file(path: &Path) -> io::Result<String> {
 
 /// Says something to the person at the terminal; a closed one is no error.
 fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", show::harmless(text));
 }
 
 /// Says something unless told to be quiet.

@@ -10,12 +10,12 @@ use super::client::{Batch, Client};
 use super::error::CliError;
 use super::exit::Exit;
 use super::following::{Patience, follow};
-use super::interrupts::Interrupts;
+use super::interrupts::{Interrupts, tell_of_interrupt};
 use super::job::{self, JobArguments};
 use super::run::tell_problems;
 use super::runtimes::Runtimes;
 use super::show::{count, counted, seconds};
-use super::{print, say, server, tell};
+use super::{print, server, tell};
 use crate::config::Environment;
 use crate::domain::quantity::parse_duration;
 
@@ -149,7 +149,7 @@ async fn until_ended(
     tokio::select! {
         followed = follow(client, &mut batches, global, patience) => followed?,
         () = interrupts.next() => {
-            say("\nleft; the batch goes on (`sluicegate cancel ID` would end it)");
+            tell_of_interrupt("left; the batch goes on (`sluicegate cancel ID` would end it)");
             return Ok(Exit::Interrupted);
         }
     }
@@ -160,6 +160,9 @@ async fn until_ended(
             print(&format!("{whole}\n"))?;
         } else {
             tell(global, &ending(batch));
+            if batch.not_succeeded() > 0 {
+                tell(global, &format!("`sluicegate retry {}` tries again what did not succeed", batch.id));
+            }
         }
     }
     Ok(exit_of(&batches))
