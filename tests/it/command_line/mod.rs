@@ -1,6 +1,7 @@
 //! The command line as a person or a script meets it: the real binary, its output and its exit codes.
 
 mod on_a_service;
+mod on_postgres;
 mod retrying;
 mod running_tables;
 mod what_is_wrong;
