@@ -64,7 +64,10 @@ async fn follow_one(
         .await;
         if let Some(heard) = heard {
             *batch = heard;
-            (away_since, pause) = (None, FIRST_PAUSE);
+            pause = FIRST_PAUSE;
+            if away_since.take().is_some() {
+                progress.note(&format!("{} is back", client.base()));
+            }
         }
         let Err(error) = listened else { continue };
         if !error.may_pass() || patience.away.is_zero() {
