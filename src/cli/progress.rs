@@ -130,7 +130,11 @@ fn describe(batch: &Batch) -> Vec<String> {
         });
     }
     if let Some(rate) = details.items_per_second {
-        parts.push(format!("{rate:.1} items/s"));
+        parts.push(match rate {
+            0.1.. => format!("{rate:.1} items/s"),
+            rate if rate * 60.0 >= 1.0 => format!("{:.0} items/min", rate * 60.0),
+            rate => format!("{:.0} items/h", rate * 3_600.0),
+        });
     }
     if details.counts.failed > 0 {
         parts.push(format!("{} failed", count(details.counts.failed)));
