@@ -56,17 +56,21 @@ async fn follow_one(
 ) -> Result<(), CliError> {
     let (mut away_since, mut pause) = (None, FIRST_PAUSE);
     while !batch.has_ended() {
-        let mut heard = None;
+        let (mut heard, mut events, began) = (None, 0_u32, Instant::now());
         let listened = listen(client, &batch.id, patience, &mut |event| {
             progress.show(&event);
+            events += 1;
+            // One that drains still tells how things stand before it ends the stream: that is not back.
+            if (events > 1 || event.has_ended()) && away_since.take().is_some() {
+                progress.note(&format!("{} is back", client.base()));
+            }
             heard = Some(event);
         })
         .await;
         if let Some(heard) = heard {
             *batch = heard;
-            pause = FIRST_PAUSE;
-            if away_since.take().is_some() {
-                progress.note(&format!("{} is back", client.base()));
+            if events > 1 || began.elapsed() > LONGEST_PAUSE {
+                (away_since, pause) = (None, FIRST_PAUSE);
             }
         }
         let Err(error) = listened else { continue };

@@ -132,7 +132,8 @@ fn read_file(path: &Path) -> io::Result<String> {
 
 /// Says something to the person at the terminal; a closed one is no error.
 fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", show::harmless(text));
+    // In one piece: what is typed meanwhile is shown before it or after it.
+    let _ = io::stderr().write_all(format!("{}\n", show::harmless(text)).as_bytes());
 }
 
 /// Says something unless told to be quiet.

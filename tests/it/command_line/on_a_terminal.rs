@@ -49,7 +49,7 @@ async fn a_second_interrupt_leaves_what_was_answered() {
     let running = shell.spawn_on(&terminal, &RUN);
     terminal.shows(|screen| screen.text.contains("1/2 ") && screen.text.contains("1 failed")).await;
     for told in ["Ctrl-C again ends at once", "ended at once"] {
-        terminal.press_interrupt();
+        terminal.press_interrupt().await;
         interrupt(&running);
         terminal.shows(|screen| screen.text.contains(told)).await;
     }
@@ -76,7 +76,8 @@ async fn a_second_interrupt_leaves_what_was_answered() {
 async fn a_service_that_goes_and_comes_back_leaves_a_line_each() {
     let upstream = upstream(r#"latency = "1h""#).await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let settings = Settings::new(&upstream).with(&format!("server = {{ listen = \"{port}\" }}"));
+    let server = format!("server = {{ listen = \"{port}\", drain_timeout = \"1h\" }}");
+    let settings = Settings::new(&upstream).with(&server);
     let process = Process::start(&settings);
     let id = process.submit(&chats(2, ""), serde_json::json!({})).await;
     let url = format!("http://{port}");
@@ -84,8 +85,19 @@ async fn a_service_that_goes_and_comes_back_leaves_a_line_each() {
     let mut terminal = Terminal::open(60);
     let watching = shell.spawn_on(&terminal, &["watch", &id]);
     terminal.shows(|screen| screen.text.contains("0/2")).await;
-    process.kill();
+    process.terminate();
     terminal.shows(|screen| screen.text.contains("is away")).await;
+    // While it drains it answers once and ends the stream, again and again.
+    process
+        .metrics_until("it was asked again", |metrics| {
+            let streams =
+                |line: &&str| line.contains("_count") && line.contains("/v1/batches/{batch_id}/events\"");
+            let count = |line: &str| line.rsplit(' ').next().and_then(|count| count.parse::<u32>().ok());
+            let ended = metrics.0.lines().filter(streams).filter_map(count);
+            ended.sum::<u32>() >= 3
+        })
+        .await;
+    process.kill();
     upstream.update(Map::from_iter([("latency".to_owned(), Value::Null)])).unwrap();
     let process = Process::start(&settings);
     assert_eq!(ended(watching).await.code, Some(0));

@@ -71,8 +71,9 @@ impl Terminal {
     }
 
     /// Presses Ctrl-C, as far as the terminal shows it; the signal is the test's to send.
-    pub(crate) fn press_interrupt(&mut self) {
+    pub(crate) async fn press_interrupt(&mut self) {
         self.keyboard.write_all(b"\x03").unwrap();
+        self.shows(|screen| screen.text.contains("^C")).await;
     }
 
     /// Waits until the screen is so.
