@@ -15,6 +15,18 @@ use tokio::process::{Child, Command};
 
 use crate::harness::{PATIENCE, Terminal};
 
+/// Asks about each row of a table with the columns `id` and `name`, whose cells may hold markers.
+pub(crate) const RUN: [&str; 8] = [
+    "run",
+    "products.csv",
+    "--prompt",
+    "[[id={{id}}]]{{name}}",
+    "--model",
+    "demo-small",
+    "-o",
+    "answers.csv",
+];
+
 /// A command in a folder of its own, with nothing of the environment that the tests run in.
 pub(crate) struct Shell {
     folder: tempfile::TempDir,

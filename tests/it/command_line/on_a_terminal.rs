@@ -3,19 +3,8 @@
 use rstest::rstest;
 use serde_json::{Map, Value};
 
-use super::{Shell, ended, interrupt, says};
+use super::{RUN, Shell, ended, interrupt, says};
 use crate::harness::{Process, Settings, Terminal, chats, eventually, upstream};
-
-const RUN: [&str; 8] = [
-    "run",
-    "products.csv",
-    "--prompt",
-    "[[id={{id}}]]{{name}}",
-    "--model",
-    "demo-small",
-    "-o",
-    "answers.csv",
-];
 
 #[rstest]
 #[case::narrow(40, "░ 2/3 ")]

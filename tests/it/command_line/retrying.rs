@@ -3,22 +3,11 @@
 use rstest::rstest;
 use serde_json::{Map, Value, json};
 
-use super::{Ended, Shell, ended, interrupt, says};
+use super::{Ended, RUN, Shell, ended, interrupt, says};
 use crate::harness::{Service, Settings, eventually, upstream};
 
-const ASK: [&str; 8] = [
-    "run",
-    "products.csv",
-    "--prompt",
-    "[[id={{id}}]]{{name}}",
-    "--model",
-    "demo-small",
-    "-o",
-    "answers.csv",
-];
-
 fn run<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    [&ASK[..], more].concat()
+    [&RUN[..], more].concat()
 }
 
 /// Each row of the answers as its id and status.
