@@ -139,11 +139,14 @@ pub struct Run {
     #[arg(long, help_heading = "Results")]
     pub force: bool,
     /// Says what would be sent and how long that takes under the limits, and sends nothing
-    #[arg(long)]
+    #[arg(long, help_heading = "What is sent")]
     pub dry_run: bool,
     /// Runs anew what was run before
-    #[arg(long)]
+    #[arg(long, help_heading = "What is sent")]
     pub again: bool,
+    /// Tries again what did not succeed when this was run before, and only that; the output is replaced
+    #[arg(long, conflicts_with_all = ["again", "dry_run"], help_heading = "What is sent")]
+    pub retry_failed: bool,
 }
 
 /// Checks, shows or explains the configuration.

@@ -71,7 +71,9 @@ pub(super) fn results(
     Runtimes::start()?.block_on(async {
         let batch = client.batch(&results.id).await?;
         let table = table.as_ref().map(|(job, survey)| (job, survey));
-        let tally = write_results(&client, &[&batch.id], Written { output: &output, format, table }).await?;
+        let tally =
+            write_results(&client, &[vec![batch.id.clone()]], Written { output: &output, format, table })
+                .await?;
         let mut text = format!("{} succeeded, {} did not", count(tally.succeeded), count(tally.failed));
         if let Some(path) = output.path() {
             text.push_str(&format!("; see {}", path.display()));

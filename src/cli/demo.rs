@@ -10,7 +10,6 @@ use super::client::{Batch, Client};
 use super::error::CliError;
 use super::exit::Exit;
 use super::following::{Patience, follow};
-use super::progress::Progress;
 use super::runtimes::Runtimes;
 use super::say;
 use crate::app::App;
@@ -64,12 +63,10 @@ async fn show(
     let started = Instant::now();
     let file = client.upload("demo.jsonl", lines().into()).await?;
     let body = json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
-    let batch = client.create(&body, None).await?;
+    let mut batch = client.create(&body, None).await?;
     say(&format!("POST /v1/files, POST /v1/batches: {} with {ITEMS} items.", batch.id));
-    let mut progress = Progress::of(ITEMS as u64, global);
     let patience = Patience { away: Duration::ZERO, ends_without_key: true };
-    let batch = follow(&client, batch, &mut progress, patience).await?;
-    progress.clear();
+    follow(&client, [&mut batch], global, patience).await?;
     report(&client, &batch, &provider, started.elapsed()).await?;
     say(&format!("\nWhile it runs: {url}/v1/batches/{}/results  {url}/metrics", batch.id));
     if demo.keep {

@@ -162,6 +162,6 @@ fn backup_exit(error: &BackupError) -> Exit {
 }
 
 /// Whether it was not there or not good.
-fn store_exit(error: &StoreError) -> Exit {
+pub(super) fn store_exit(error: &StoreError) -> Exit {
     if matches!(error, StoreError::Unavailable(_)) { Exit::Unreachable } else { Exit::SomeFailed }
 }

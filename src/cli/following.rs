@@ -6,6 +6,7 @@ use reqwest::{Method, Response};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
+use super::arguments::Global;
 use super::client::{Batch, Client, escaped};
 use super::error::CliError;
 use super::progress::Progress;
@@ -27,27 +28,50 @@ pub(super) struct Patience {
     pub(super) ends_without_key: bool,
 }
 
-/// Waits until the batch has ended, showing how it moves.
+/// Waits until each of batches that belong together has ended, one after the other, showing how they move as one.
 ///
 /// # Errors
 /// The server is away for too long, or refuses; the provider refuses its key.
 pub(super) async fn follow(
     client: &Client,
-    mut batch: Batch,
+    batches: impl IntoIterator<Item = &mut Batch>,
+    global: &Global,
+    patience: Patience,
+) -> Result<(), CliError> {
+    let batches: Vec<&mut Batch> = batches.into_iter().collect();
+    let total = batches.iter().map(|batch| batch.request_counts.total).sum();
+    let mut progress = Progress::of(total, global);
+    for batch in batches {
+        follow_one(client, batch, &mut progress, patience).await?;
+        progress.passed(batch);
+    }
+    Ok(())
+}
+
+async fn follow_one(
+    client: &Client,
+    batch: &mut Batch,
     progress: &mut Progress,
     patience: Patience,
-) -> Result<Batch, CliError> {
+) -> Result<(), CliError> {
     let (mut away_since, mut pause) = (None, FIRST_PAUSE);
     while !batch.has_ended() {
-        let mut heard = None;
+        let (mut heard, mut events, began) = (None, 0_u32, Instant::now());
         let listened = listen(client, &batch.id, patience, &mut |event| {
             progress.show(&event);
+            events += 1;
+            // One that drains still tells how things stand before it ends the stream: that is not back.
+            if (events > 1 || event.has_ended()) && away_since.take().is_some() {
+                progress.note(&format!("{} is back", client.base()));
+            }
             heard = Some(event);
         })
         .await;
         if let Some(heard) = heard {
-            batch = heard;
-            (away_since, pause) = (None, FIRST_PAUSE);
+            *batch = heard;
+            if events > 1 || began.elapsed() > LONGEST_PAUSE {
+                (away_since, pause) = (None, FIRST_PAUSE);
+            }
         }
         let Err(error) = listened else { continue };
         if !error.may_pass() || patience.away.is_zero() {
@@ -64,8 +88,8 @@ pub(super) async fn follow(
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    progress.show(&batch);
-    Ok(batch)
+    progress.show(batch);
+    Ok(())
 }
 
 /// Reads one stream of events and tells of each, until the batch has ended.

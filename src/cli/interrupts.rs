@@ -1,8 +1,11 @@
 //! Ctrl-C and the signal that ends processes, one after the other.
 
+use std::io::{IsTerminal as _, Write as _};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::CliError;
+use super::say;
 
 /// The wish to end, which may be repeated.
 #[derive(Debug)]
@@ -26,4 +29,13 @@ impl Interrupts {
             _ = self.terminate.recv() => {}
         }
     }
+}
+
+/// Says what becomes of what was interrupted, in place of the `^C` that a terminal shows.
+pub(super) fn tell_of_interrupt(text: &str) {
+    if std::io::stderr().is_terminal() {
+        // A closed one is no error.
+        let _ = std::io::stderr().write_all(b"\r\x1b[K");
+    }
+    say(text);
 }

@@ -66,7 +66,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environm
     match dispatch(&arguments, environment) {
         Ok(exit) => exit,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "sluicegate: {error}");
+            say(&format!("sluicegate: {error}"));
             error.exit()
         }
     }
@@ -133,7 +133,8 @@ fn read_file(path: &Path) -> io::Result<String> {
 
 /// Says something to the person at the terminal; a closed one is no error.
 fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    // In one piece: what is typed meanwhile is shown before it or after it.
+    let _ = io::stderr().write_all(format!("{}\n", show::harmless(text)).as_bytes());
 }
 
 /// Says something unless told to be quiet.

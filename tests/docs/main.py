@@ -36,7 +36,7 @@ sys.path.insert(0, str(HERE.parent / "sdk"))
 
 from blocks import Block, blocks_of  # noqa: E402
 from counting import run_and_exit  # noqa: E402
-from service import free_ports  # noqa: E402
+from programs import free_ports  # noqa: E402
 
 BINARY, INTERPRETER, NODE_FOLDER = (Path(argument) for argument in sys.argv[1:4])
 SERVICE, KEYED = os.environ["SLUICEGATE_URL"], os.environ["SLUICEGATE_TEST_KEYED"]

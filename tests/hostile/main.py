@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent / "sdk"))
 
+import arguments  # noqa: E402
 import environments  # noqa: E402
 from service import ADMIN_KEY, Service  # noqa: E402
 
@@ -36,22 +37,20 @@ LINES = b"".join(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--binary", type=Path, required=True, help="the sluicegate to test")
-    parser.add_argument("--folder", type=Path, required=True, help="where the environment and reports are kept")
+    parser = arguments.parser(__doc__, "the environment and reports")
     parser.add_argument("--full", action="store_true", help=f"at least {FULL_CASES} cases")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("rest", nargs="*", help="further arguments of `schemathesis run`, after `--`")
-    arguments = parser.parse_args()
-    folder = arguments.folder.resolve()
+    given = parser.parse_args()
+    folder = given.folder
     folder.mkdir(parents=True, exist_ok=True)
     interpreter = environments.python(folder / "schemathesis", environments.SCHEMATHESIS)
-    with Impatient(arguments.binary.resolve(), folder / "service.log") as service:
+    with Impatient(given.binary, folder / "service.log") as service:
         known = Known(service.keyed_url)
         tidying = Tidying(known)
-        output, code = run(interpreter, service, known, arguments, folder)
+        output, code = run(interpreter, service, known, given, folder)
         tidying.end()
-    return judge(output, code, service, folder, arguments)
+    return judge(output, code, service, folder, given)
 
 
 class Impatient(Service):
@@ -118,15 +117,15 @@ class Tidying:
         self.thread.join()
 
 
-def run(interpreter: Path, service: Service, known: Known, arguments: argparse.Namespace, folder: Path) -> tuple[str, int]:
+def run(interpreter: Path, service: Service, known: Known, given: argparse.Namespace, folder: Path) -> tuple[str, int]:
     """Output and exit code of schemathesis."""
-    examples, workers = (600, 4) if arguments.full else (8, 1)
-    phases = "examples,coverage,fuzzing,stateful" if arguments.full else "examples,fuzzing,stateful"
+    examples, workers = (600, 4) if given.full else (8, 1)
+    phases = "examples,coverage,fuzzing,stateful" if given.full else "examples,fuzzing,stateful"
     command = [
         interpreter, "-m", "schemathesis.cli", "--config-file", HERE / "schemathesis.toml", "run", ROOT / "openapi.yaml",
         "--url", service.keyed_url, "--header", f"Authorization: Bearer {ADMIN_KEY}", "--mode", "all",
-        "--max-examples", examples, "--workers", workers, "--seed", arguments.seed, "--phases", phases, "--continue-on-failure",
-        "--report", "ndjson", "--report-ndjson-path", folder / "report.ndjson", *arguments.rest,
+        "--max-examples", examples, "--workers", workers, "--seed", given.seed, "--phases", phases, "--continue-on-failure",
+        "--report", "ndjson", "--report-ndjson-path", folder / "report.ndjson", *given.rest,
     ]
     environment = {
         **service.environment(), "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE),
@@ -141,7 +140,7 @@ def run(interpreter: Path, service: Service, known: Known, arguments: argparse.N
     return "".join(lines), process.wait()
 
 
-def judge(output: str, code: int, service: Service, folder: Path, arguments: argparse.Namespace) -> int:
+def judge(output: str, code: int, service: Service, folder: Path, given: argparse.Namespace) -> int:
     """Says what it came to; a run that made few calls, or a service that fell over, is a failure too."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
     number = lambda pattern: int((re.search(pattern, plain) or [0, "0"])[1].replace(",", ""))  # noqa: E731
@@ -149,11 +148,11 @@ def judge(output: str, code: int, service: Service, folder: Path, arguments: arg
     failed = number(r"(\d+) unique failures?") + number(r"Errors?:\s+(\d+)")
     if not service.ended_cleanly:
         print(f"the service did not end well: {folder / 'service.log'}")
-    few = cases < (FULL_CASES if arguments.full else 100)
+    few = cases < (FULL_CASES if given.full else 100)
     if few:
         print(f"{cases} cases are too few")
     bad = max(failed, int(code != 0 or few or not service.ended_cleanly))
-    print(f"{cases} cases, {tested} operations, {failed} failures, seed {arguments.seed}")
+    print(f"{cases} cases, {tested} operations, {failed} failures, seed {given.seed}")
     print(f"suite-total {max(0, tested - bad)} {bad}", flush=True)
     return 1 if bad else 0
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from processes import NoAnswer, Program, Prometheus, Service, Upstream
+from programs import Running
 
 # More than can be sent while the test runs.
 PLENTY = 6_000
@@ -24,7 +25,7 @@ def provider(name: str, upstream: Upstream, limits: str, more: str = "") -> str:
     )
 
 
-class Fleet:
+class Fleet(Running):
     """Every process; `groups` are the services' addresses by the label `deployment` that they are scraped with."""
 
     def __init__(self, binary: Path, folder: Path, postgres: str | None) -> None:
@@ -33,14 +34,6 @@ class Fleet:
         self.upstreams: dict[str, Upstream] = {}
         self.stopping = threading.Event()
         self.threads: list[threading.Thread] = []
-
-    def __enter__(self) -> "Fleet":
-        try:
-            self._start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()

@@ -6,7 +6,6 @@ return data, and every alert has to fire under its fault and to be over after it
 The closing line is `metrics-total PASSED FAILED`. With `SLUICEGATE_TEST_POSTGRES` two replicas share a schema there.
 """
 
-import argparse
 import contextlib
 import math
 import os
@@ -17,12 +16,15 @@ import threading
 import time
 from pathlib import Path
 
-import expressions
-from faults import Alert, Fault, faults
-from fleet import Fleet
-from processes import NoAnswer, NotInTime, Prometheus, until
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "sdk"))
+
+import arguments  # noqa: E402
+import expressions  # noqa: E402
+from faults import Alert, Fault, faults  # noqa: E402
+from fleet import Fleet  # noqa: E402
+from processes import NoAnswer, NotInTime, Prometheus, until  # noqa: E402
+
 QUIET_SECONDS = 90
 FIRE_SECONDS = 75
 RESOLVE_SECONDS = 75
@@ -74,17 +76,14 @@ class Watch:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--binary", type=Path, required=True)
-    arguments.add_argument("--folder", type=Path, required=True)
-    given = arguments.parse_args()
-    folder = given.folder.resolve()
+    given = arguments.parser(__doc__, "data and logs").parse_args()
+    folder = given.folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     checks = Checks()
     check_files(checks)
     try:
-        with Fleet(given.binary.resolve(), folder, os.environ.get("SLUICEGATE_TEST_POSTGRES")) as fleet:
+        with Fleet(given.binary, folder, os.environ.get("SLUICEGATE_TEST_POSTGRES")) as fleet:
             try_everything(fleet, checks)
             for program in fleet.programs:
                 if program.has_ended():

@@ -2,10 +2,8 @@
 
 import http.client
 import json
-import os
 import resource
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -13,8 +11,9 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from programs import clean_environment, end, free_ports
+
 START_SECONDS = 40
-END_SECONDS = 40
 
 
 class NoAnswer(Exception):
@@ -60,20 +59,6 @@ def answers(url: str) -> bool:
     return True
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def clean_environment() -> dict[str, str]:
-    """Ours without what would steer the service elsewhere."""
-    steers = ("OPENAI", "ANTHROPIC", "OPENROUTER", "OLLAMA", "SLUICEGATE")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(steers)}
-    return {name: value for name, value in kept.items() if not name.lower().endswith("_proxy")}
-
-
 class Program:
     """One process, with what it says in a file."""
 
@@ -107,16 +92,7 @@ class Program:
 
     def end(self, how: int = signal.SIGTERM) -> int | None:
         """Its exit code; it is killed if it does not end by itself."""
-        if self.process is None:
-            return None
-        if not self.has_ended():
-            self.process.send_signal(how)
-            try:
-                self.process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        return self.process.returncode
+        return None if self.process is None else end(self.process, how)
 
 
 class Upstream(Program):
@@ -125,7 +101,7 @@ class Upstream(Program):
     def __init__(self, binary: Path, folder: Path, name: str, script: str) -> None:
         super().__init__(folder, f"upstream-{name}")
         (self.folder / "script.toml").write_text(script)
-        self.port = free_port()
+        [self.port] = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         listen = f"127.0.0.1:{self.port}"
         self.run([binary, "upstream", "--listen", listen, "--script", "script.toml"], f"{self.url}/script/script")
@@ -144,7 +120,7 @@ class Service(Program):
     ) -> None:
         super().__init__(folder, name)
         self.binary = binary
-        self.port = free_port()
+        [self.port] = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.address}"
         self.max_files = max_files
@@ -187,7 +163,8 @@ class Prometheus(Program):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "prometheus")
-        self.url = f"http://127.0.0.1:{free_port()}"
+        [port] = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
 
     def start(self) -> None:
         address = self.url.removeprefix("http://")

@@ -1,7 +1,6 @@
 """Runs the SDK suites, the examples, what the documents show and generated calls, each against a service of its own, and
 counts what passed."""
 
-import argparse
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import arguments
 import environments
 from service import Service
 
@@ -37,21 +37,19 @@ class Count:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--binary", type=Path, required=True, help="the sluicegate to test")
-    parser.add_argument("--folder", type=Path, required=True, help="where environments and logs are kept")
+    parser = arguments.parser(__doc__, "environments and logs")
     parser.add_argument("--only", action="append", help="a suite's name; may be repeated")
     parser.add_argument("--install-only", action="store_true", help="sets the environments up, runs nothing")
-    arguments = parser.parse_args()
-    folder = arguments.folder.resolve()
+    given = parser.parse_args()
+    folder = given.folder
     folder.mkdir(parents=True, exist_ok=True)
 
-    suites = suites_in(folder, arguments.only, arguments.binary.resolve())
-    if arguments.install_only:
+    suites = suites_in(folder, given.only, given.binary)
+    if given.install_only:
         return 0
     total = Count()
     for name, title, command, cwd in suites:
-        total.add(title, run_suite(name, command, cwd, arguments.binary.resolve(), folder))
+        total.add(title, run_suite(name, command, cwd, given.binary, folder))
     print(f"sdk-total {total.passed} {total.failed}", flush=True)
     return 1 if total.failed or not total.passed else 0
 

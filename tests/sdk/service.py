@@ -1,10 +1,7 @@
 """Real services on loopback in front of the scripted upstream, with data folders of their own: one that is open,
 and one that asks for keys."""
 
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,9 +9,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from programs import Running, clean_environment, end, free_ports
+
 ADMIN_KEY = "an-admin-key-for-the-tests-0123456789"
 START_SECONDS = 30
-END_SECONDS = 40
 
 CONFIG = """\
 [server]
@@ -42,24 +40,14 @@ limits = {{ tokens = "1000000000/min" }}
 """
 
 
-class Service:
+class Service(Running):
     """All processes, from entering the `with` block to leaving it."""
 
     def __init__(self, binary: Path, log: Path) -> None:
         self.binary = binary
         self.log = log
         self.ended_cleanly = False
-
-    def __enter__(self) -> "Service":
-        self.folder = Path(tempfile.mkdtemp(prefix="sluicegate-tests-"))
-        self.output = self.log.open("w")
         self.processes: list[subprocess.Popen] = []
-        try:
-            self._start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
 
     def __exit__(self, *_: object) -> None:
         codes = [end(process) for process in reversed(self.processes)]
@@ -82,6 +70,8 @@ class Service:
         }
 
     def _start(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="sluicegate-tests-"))
+        self.output = self.log.open("w")
         port, keyed_port, upstream_port = free_ports(3)
         self.url = f"http://127.0.0.1:{port}"
         self.keyed_url = f"http://127.0.0.1:{keyed_port}"
@@ -118,36 +108,3 @@ class Service:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
         raise RuntimeError(f"{url} does not answer; see {self.log}:\n{self.log.read_text()[-4000:]}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-def clean_environment() -> dict[str, str]:
-    """Ours without what would steer the service or an SDK elsewhere."""
-    steers = ("OPENAI", "ANTHROPIC", "OPENROUTER", "OLLAMA", "SLUICEGATE")
-    return {
-        name: value for name, value in os.environ.items()
-        if not name.startswith(steers) and not name.lower().endswith("_proxy")
-    }
-
-
-def end(process: subprocess.Popen) -> int:
-    """Asks a process to end, insists if it does not; its exit code."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    return process.returncode

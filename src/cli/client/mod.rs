@@ -83,10 +83,13 @@ impl Client {
     /// The JSON of a good answer.
     pub(super) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CliError> {
         let text = self.send(request).await?.text().await.map_err(|error| self.trouble(&error))?;
-        serde_json::from_str(&text).map_err(|error| {
-            let reason = format!("its answer is not Sluicegate's ({error}); is the URL right?");
-            CliError::Unreachable(Trouble::other(&self.base, reason))
-        })
+        serde_json::from_str(&text).map_err(|error| self.unreadable(&error))
+    }
+
+    /// What to say of an answer that is none.
+    pub(super) fn unreadable(&self, error: &serde_json::Error) -> CliError {
+        let reason = format!("its answer is not Sluicegate's ({error}); is the URL right?");
+        CliError::Unreachable(Trouble::other(&self.base, reason))
     }
 
     /// The JSON at a path.
@@ -115,17 +118,31 @@ impl Client {
         self.json(request).await
     }
 
-    /// The newest batch with these labels, whose values need no escaping. A retry has its batch's labels, but only
-    /// some of its lines.
-    pub(super) async fn find(&self, labels: &[(&str, &str)]) -> Result<Option<Batch>, CliError> {
+    /// The newest batch with these labels, whose values need no escaping, and then those that tried again what did not
+    /// succeed in it or in each other, the oldest first: a retry has its batch's labels. Nothing if it was refused.
+    pub(super) async fn find(&self, labels: &[(&str, &str)]) -> Result<Vec<Batch>, CliError> {
         #[derive(serde::Deserialize)]
         struct Page {
             data: Vec<Batch>,
+            has_more: bool,
         }
         let labels: String =
             labels.iter().map(|(name, value)| format!("&metadata%5B{name}%5D={value}")).collect();
-        let page: Page = self.get(&format!("/v1/batches?limit=100{labels}")).await?;
-        Ok(page.data.into_iter().find(|batch| batch.sluicegate.retry_of.is_none()))
+        let (mut newer, mut after) = (Vec::new(), String::new());
+        loop {
+            let page: Page = self.get(&format!("/v1/batches?limit=100{labels}{after}")).await?;
+            for batch in page.data {
+                if batch.sluicegate.retry_of.is_none() {
+                    let was_refused = batch.status == "failed";
+                    return Ok(if was_refused { Vec::new() } else { with_retries(batch, newer) });
+                }
+                newer.push(batch);
+            }
+            match newer.last() {
+                Some(last) if page.has_more => after = format!("&after={}", last.id),
+                _ => return Ok(Vec::new()),
+            }
+        }
     }
 
     /// A batch.
@@ -134,7 +151,7 @@ impl Client {
     }
 
     /// Does something with a batch, such as `cancel` or `retry`; the batch that this gives.
-    pub(super) async fn act(&self, id: &str, action: &str) -> Result<Value, CliError> {
+    pub(super) async fn act<T: DeserializeOwned>(&self, id: &str, action: &str) -> Result<T, CliError> {
         self.json(self.request(Method::POST, &format!("/v1/batches/{}/{action}", escaped(id)))).await
     }
 
@@ -148,6 +165,19 @@ impl Client {
         let reply = self.send(self.request(Method::GET, path)).await?;
         reply.text().await.map_err(|error| self.trouble(&error))
     }
+}
+
+/// A batch and those of the others that are retries of it, of these or of their retries; the others the newest first.
+fn with_retries(batch: Batch, others: Vec<Batch>) -> Vec<Batch> {
+    let mut tried = vec![batch];
+    for other in others.into_iter().rev() {
+        let retry_of = other.sluicegate.retry_of.as_deref();
+        let is_of_these = tried.iter().any(|before| retry_of == Some(before.id.as_str()));
+        if is_of_these && other.status != "failed" {
+            tried.push(other);
+        }
+    }
+    tried
 }
 
 /// Whether a URL is of this machine, where no proxy ever stands between.

@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
 use crate::cli::exit::Exit;
-use crate::config::{Config, StoreLocation};
+use crate::config::Config;
 use crate::domain::quantity::display_size;
 
 /// Open files that a service with a thousand streams needs.
@@ -35,15 +35,8 @@ pub(super) fn configuration(config: &Config) -> Vec<Finding> {
     [first].into_iter().chain(notices).chain(no_rate).collect()
 }
 
-/// Room for what is kept.
-pub(super) fn disk(config: &Config) -> Finding {
-    let StoreLocation::Sqlite(database) = &config.store.location else {
-        return Finding::warn(
-            "store",
-            "a PostgreSQL database, not looked at",
-            "`sluicegate migrate` connects to it",
-        );
-    };
+/// Room for what is kept: with less than `least` bytes nothing new is taken.
+pub(super) fn disk(database: &Path, least: u64) -> Finding {
     let folder =
         database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     // Before the first start it is not there yet.
@@ -59,7 +52,6 @@ pub(super) fn disk(config: &Config) -> Finding {
         Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
         Err(error) => return Finding::fail(about, error.to_string(), "", Exit::Local),
     };
-    let least = config.store.min_free.0;
     // As 41 GiB, not to the byte.
     let unit = if free >= 10 << 30 { 1 << 30 } else { 1 << 20 };
     let rounded = display_size(free - free % unit);

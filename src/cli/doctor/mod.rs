@@ -1,5 +1,6 @@
 //! `doctor`: what keeps requests from being answered, found before it does, with what to do about it.
 
+mod database;
 mod here;
 mod providers;
 mod service;
@@ -11,7 +12,7 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::runtimes::Runtimes;
 use super::{print, server};
-use crate::config::Environment;
+use crate::config::{Environment, StoreLocation};
 
 /// How something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,7 +100,10 @@ async fn here(global: &Global, environment: Environment) -> Vec<Finding> {
     };
     let mut findings = here::configuration(&config);
     findings.extend(providers::look(&config).await);
-    findings.push(here::disk(&config));
+    match &config.store.location {
+        StoreLocation::Sqlite(database) => findings.push(here::disk(database, config.store.min_free.0)),
+        StoreLocation::Postgres { url, schema } => findings.extend(database::look(url, schema).await),
+    }
     findings.push(here::open_files());
     findings.push(here::address(&config));
     findings

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod estimate;
+mod latest;
 mod limit_rows;
 mod sending;
 mod writing;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::super::client::{Batch, Client};
 use super::super::error::CliError;
-use super::super::table::{Job, Part, TableError};
+use super::super::table::{Job, Part, Survey, TableError};
 use super::of_input;
 
 /// Bytes that go over at once.
@@ -22,12 +22,18 @@ const AHEAD: usize = 4;
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct Labels {
     /// The run: a hash of the input and what is asked.
-    pub(in crate::cli) run: String,
+    run: String,
     /// Which of how many batches, where there are several.
-    pub(in crate::cli) part: Option<String>,
+    part: Option<String>,
 }
 
 impl Labels {
+    /// Of a run's part of this number.
+    pub(in crate::cli) fn of(survey: &Survey, part: usize) -> Self {
+        let parts = survey.parts.len();
+        Self { run: survey.fingerprint.clone(), part: (parts > 1).then(|| format!("{}of{parts}", part + 1)) }
+    }
+
     /// As the metadata that `GET /v1/batches` filters by.
     pub(in crate::cli) fn pairs(&self) -> Vec<(&'static str, &str)> {
         let part = self.part.as_deref().map(|part| ("sluicegate_part", part));
@@ -35,20 +41,20 @@ impl Labels {
     }
 }
 
-/// Uploads the requests after the first `skip` that make this part, and makes a batch of them.
+/// Uploads the requests of this part, and makes a batch of them.
 ///
 /// # Errors
 /// The file can't be read any more, or the service refuses.
 pub(in crate::cli) async fn send(
     client: &Client,
     job: &Job,
-    (skip, part): (u64, Part),
-    labels: &Labels,
+    (survey, part): (&Survey, usize),
     options: &Map<String, Value>,
 ) -> Result<Batch, CliError> {
     let requests = job.requests().map_err(of_input(job))?;
     let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let requests = requests.skip(number(skip)).take(number(part.items));
+    let items = |parts: &[Part]| number(parts.iter().map(|part| part.items).sum());
+    let requests = requests.skip(items(&survey.parts[..part])).take(items(&survey.parts[part..=part]));
     let (pieces, arriving) = mpsc::channel(AHEAD);
     let (tell, troubles) = channel();
     thread::spawn(move || {
@@ -67,7 +73,7 @@ pub(in crate::cli) async fn send(
     }
     let mut body = options.clone();
     let metadata = body.entry("metadata").or_insert_with(|| json!({}));
-    for (name, value) in labels.pairs() {
+    for (name, value) in Labels::of(survey, part).pairs() {
         metadata[name] = value.into();
     }
     body.insert("input_file_id".to_owned(), uploaded?.into());

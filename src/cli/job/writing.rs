@@ -4,6 +4,7 @@ use super::super::client::Client;
 use super::super::error::CliError;
 use super::super::output::Output;
 use super::super::table::{Answers, Awaiting, Format, Job, Rows, Survey, TableError, Tally};
+use super::latest::LatestResults;
 
 /// What is written, and how.
 #[derive(Clone, Copy, Debug)]
@@ -16,13 +17,14 @@ pub(in crate::cli) struct Written<'a> {
     pub(in crate::cli) table: Option<(&'a Job, &'a Survey)>,
 }
 
-/// Writes the results of these batches, which belong together in this order.
+/// Writes the results of a job whose parts, in this order, were each tried by these batches: the first had all requests of
+/// the part, and each later one what did not succeed in one before it.
 ///
 /// # Errors
 /// The service can't be read, or the output can't be written; nothing of it is left then.
 pub(in crate::cli) async fn write_results(
     client: &Client,
-    batches: &[&str],
+    parts: &[Vec<String>],
     written: Written<'_>,
 ) -> Result<Tally, CliError> {
     let to_output = |error: TableError| match (error, written.output.path()) {
@@ -40,8 +42,8 @@ pub(in crate::cli) async fn write_results(
     let awaiting = written.table.map(awaiting).transpose().map_err(to_output)?;
     let mut writing = written.output.open()?;
     let mut answers = Answers::new(&mut writing, written.format, awaiting).map_err(to_output)?;
-    for batch in batches {
-        let mut results = client.results(batch);
+    for batches in parts {
+        let mut results = LatestResults::open(client, batches).await?;
         while let Some(line) = results.next().await? {
             answers.take(&line).map_err(to_output)?;
         }

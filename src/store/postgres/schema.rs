@@ -43,15 +43,31 @@ pub(super) async fn migrate(server: &Server, schema: &str) -> Result<(), StoreEr
     };
     migrated.await.map_err(|fault: Fault| match &fault {
         Fault::Database(error) if fault.is(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            let user = server.config().get_user().unwrap_or("of the service");
-            StoreError::Unavailable(format!(
-                "user {user} may not make or change the schema {schema}; make it with \
-                 CREATE SCHEMA {schema} AUTHORIZATION {user}: {}",
-                told(error)
-            ))
+            StoreError::Unavailable(format!("{}: {}", may_not_change(server, schema), told(error)))
         }
         _ => fault.into(),
     })
+}
+
+fn may_not_change(server: &Server, schema: &str) -> String {
+    let user = server.user();
+    format!(
+        "user {user} may not make or change the schema {schema}; make it with CREATE SCHEMA {schema} AUTHORIZATION {user}"
+    )
+}
+
+/// What [`migrate`] would say, before it tries.
+pub(super) fn not_allowed(server: &Server, schema: &str) -> StoreError {
+    StoreError::Unavailable(may_not_change(server, schema))
+}
+
+/// Refuses a schema that only newer programs can work on.
+pub(super) fn refuse_newer(min_compatible: i64) -> Result<(), StoreError> {
+    if min_compatible > SUPPORTED {
+        let (found, supported) = (min_compatible as u32, SUPPORTED as u32);
+        return Err(StoreError::NewerSchema { found, supported });
+    }
+    Ok(())
 }
 
 async fn apply(client: &Client, schema: &str) -> Attempt<()> {
@@ -63,10 +79,7 @@ async fn apply(client: &Client, schema: &str) -> Attempt<()> {
     }
     client.batch_execute(&format!("SET LOCAL search_path = \"{schema}\"")).await?;
     let (found, min_compatible) = marked(client, schema).await?;
-    if min_compatible > SUPPORTED {
-        let (found, supported) = (min_compatible as u32, SUPPORTED as u32);
-        return Err(StoreError::NewerSchema { found, supported }.into());
-    }
+    refuse_newer(min_compatible)?;
     for (number, migration) in (1..).zip(&MIGRATIONS).filter(|(number, _)| *number > found) {
         client.batch_execute(migration.sql).await?;
         client.execute_typed("DELETE FROM schema", &[]).await?;

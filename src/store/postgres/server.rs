@@ -1,6 +1,7 @@
 //! The server that `store.url` names: how it is reached, and whether it will do.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -10,13 +11,10 @@ use tokio_postgres::config::{Config, Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Notification};
 
-use super::connections::in_time;
+use super::facts::Facts;
 use super::fault::told;
 use super::tls::{Roots, Tls, Trust};
 use crate::store::StoreError;
-
-/// The oldest server: the first that tells a transaction's outcome by its full number.
-const OLDEST: i32 = 130_000;
 
 /// A server and how to talk to it.
 #[derive(Clone)]
@@ -57,6 +55,26 @@ impl Server {
         &self.tls
     }
 
+    /// Whom it is spoken to as.
+    pub(super) fn user(&self) -> &str {
+        self.config.get_user().unwrap_or("of the system")
+    }
+
+    /// The database of it that is meant.
+    pub(super) fn database(&self) -> &str {
+        self.config.get_dbname().unwrap_or_else(|| self.user())
+    }
+
+    /// Whether it is reached without leaving this machine.
+    pub(super) fn is_local(&self) -> bool {
+        self.config.get_hosts().iter().all(|host| match host {
+            Host::Tcp(name) => {
+                name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+            }
+            Host::Unix(_) => true,
+        })
+    }
+
     /// The `synchronous_commit` of what this process writes.
     pub(super) fn commit_mode(&self) -> &'static str {
         self.commit_mode
@@ -65,36 +83,14 @@ impl Server {
     /// Connects once and looks whether this server, database and user will do.
     pub(super) async fn check(&mut self) -> Result<(), StoreError> {
         let alone = self.connect().await?;
-        let rows = in_time(alone.client.query_typed(FACTS, &[])).await?;
-        let rows = rows.into_iter().next().ok_or(StoreError::Closed)?;
-        let read = |error: tokio_postgres::Error| StoreError::Unavailable(told(&error));
-        let version: i32 = rows.try_get(0).map_err(read)?;
-        let shown: String = rows.try_get(1).map_err(read)?;
-        let encoding: String = rows.try_get(2).map_err(read)?;
-        let is_standby: bool = rows.try_get(3).map_err(read)?;
-        let commits: String = rows.try_get(4).map_err(read)?;
-        let syncs: String = rows.try_get(5).map_err(read)?;
-        let wrong = |what: String| Err(StoreError::Unavailable(what));
-        if version < OLDEST {
-            return wrong(format!("the server is PostgreSQL {shown}; version 13 or later is needed"));
-        }
-        if encoding != "UTF8" {
-            return wrong(format!("the database's encoding is {encoding}; UTF8 is needed"));
-        }
-        if is_standby {
-            return wrong("the server is a standby or read-only; store.url must name the primary".to_owned());
-        }
-        if syncs == "off" {
+        let facts = Facts::ask(&alone.client).await?;
+        facts.judge()?;
+        if !facts.syncs() {
             tracing::warn!(
                 "the server runs with fsync = off: what is acknowledged may be lost when its machine fails"
             );
         }
-        // A stricter mode than the usual one is the administrator's wish; a laxer one would break a promise.
-        self.commit_mode = match commits.as_str() {
-            "remote_apply" => "remote_apply",
-            "remote_write" => "remote_write",
-            _ => "on",
-        };
+        self.commit_mode = facts.commit_mode();
         Ok(())
     }
 
@@ -134,8 +130,7 @@ impl Server {
 
     /// Why the server let nobody in, with what can be done about it.
     fn refused(&self, error: &tokio_postgres::Error) -> StoreError {
-        let user = self.config.get_user().unwrap_or("of the system");
-        let database = self.config.get_dbname().unwrap_or(user);
+        let (user, database) = (self.user(), self.database());
         let said = told(error);
         StoreError::Unavailable(match error.code() {
             Some(&SqlState::INVALID_PASSWORD) => {
@@ -166,10 +161,6 @@ impl Drop for Alone {
         self.connection.abort();
     }
 }
-
-const FACTS: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
-     current_setting('server_encoding'), pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on', \
-     current_setting('synchronous_commit'), current_setting('fsync')";
 
 /// What a URL says of TLS.
 #[derive(Debug, PartialEq, Eq)]

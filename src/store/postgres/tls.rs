@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,8 +14,11 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, RootCertStore,
+    SignatureScheme,
 };
+
+use crate::store::inspection::Certified;
 
 /// Whose certificate is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub(super) enum Roots {
 #[derive(Clone)]
 pub(super) struct Tls {
     connector: TlsConnector,
+    trust: Trust,
+    agreed: Arc<OnceLock<&'static str>>,
 }
 
 impl Tls {
@@ -59,7 +64,21 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), trust, agreed: Arc::default() })
+    }
+
+    /// The version of TLS that was agreed on first; `None` while nothing was encrypted.
+    pub(super) fn agreed(&self) -> Option<&'static str> {
+        self.agreed.get().copied()
+    }
+
+    /// What is known of a server whose certificate was taken.
+    pub(super) fn certified(&self) -> Certified {
+        match self.trust {
+            Trust::Anyone => Certified::Unknown,
+            Trust::Authority => Certified::OfAuthority,
+            Trust::Name => Certified::ByName,
+        }
     }
 }
 
@@ -177,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for T
         // A socket of this machine has no name; nothing is encrypted on it.
         let domain = if domain.is_empty() { "localhost" } else { domain };
         let name = ServerName::try_from(domain.to_owned())?;
-        Ok(Handshake { connector: self.connector.clone(), name })
+        Ok(Handshake { connector: self.connector.clone(), name, agreed: Arc::clone(&self.agreed) })
     }
 }
 
@@ -185,6 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for T
 pub(super) struct Handshake {
     connector: TlsConnector,
     name: ServerName<'static>,
+    agreed: Arc<OnceLock<&'static str>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Handshake {
@@ -193,9 +213,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Hands
     type Future = Pin<Box<dyn Future<Output = std::io::Result<Stream<S>>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        Box::pin(
-            async move { self.connector.connect(self.name, stream).await.map(|tls| Stream(Box::new(tls))) },
-        )
+        Box::pin(async move {
+            let tls = self.connector.connect(self.name, stream).await?;
+            let is_newest = tls.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+            self.agreed.get_or_init(|| if is_newest { "TLS 1.3" } else { "TLS 1.2" });
+            Ok(Stream(Box::new(tls)))
+        })
     }
 }
 

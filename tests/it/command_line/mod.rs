@@ -2,16 +2,31 @@
 
 mod explaining;
 mod on_a_service;
+mod on_a_terminal;
+mod on_postgres;
+mod retrying;
 mod running_tables;
 mod what_is_wrong;
 
 use std::path::Path;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, Terminal};
+
+/// Asks about each row of a table with the columns `id` and `name`, whose cells may hold markers.
+pub(crate) const RUN: [&str; 8] = [
+    "run",
+    "products.csv",
+    "--prompt",
+    "[[id={{id}}]]{{name}}",
+    "--model",
+    "demo-small",
+    "-o",
+    "answers.csv",
+];
 
 /// A command in a folder of its own, with nothing of the environment that the tests run in.
 pub(crate) struct Shell {
@@ -52,11 +67,21 @@ impl Shell {
     }
 
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Starts a command on a terminal.
+    pub(crate) fn spawn_on(&self, terminal: &Terminal, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.env("TERM", "xterm-256color").stdout(terminal.writer()).stderr(terminal.writer());
+        command.spawn().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
         command.args(arguments).env_clear().envs(self.environment.iter().cloned());
-        command.current_dir(self.folder.path()).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
+        command.current_dir(self.folder.path()).kill_on_drop(true).stdin(Stdio::null());
+        command
     }
 
     /// Runs a command to its end.
@@ -83,20 +108,20 @@ pub(crate) async fn ended(child: Child) -> Ended {
 
 /// Reads what a command says until a line holds this text.
 pub(crate) async fn says(child: &mut Child, text: &str) {
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // Byte by byte, so that the rest is there for whoever reads next.
+    let said = child.stderr.as_mut().unwrap();
     let reading = async {
+        let mut line = Vec::new();
         loop {
-            match lines.next_line().await.unwrap() {
-                Some(line) if line.contains(text) => return,
-                Some(_) => {}
-                None => panic!("it ended without saying {text:?}"),
+            match said.read_u8().await {
+                Ok(b'\n') if String::from_utf8_lossy(&line).contains(text) => return,
+                Ok(b'\n') => line.clear(),
+                Ok(byte) => line.push(byte),
+                Err(_) => panic!("it ended without saying {text:?}"),
             }
         }
     };
     tokio::time::timeout(PATIENCE, reading).await.unwrap();
-    // The rest is read too, or a full pipe would stop it.
-    let mut rest = lines.into_inner();
-    tokio::spawn(async move { rest.read_to_end(&mut Vec::new()).await });
 }
 
 pub(crate) fn interrupt(child: &Child) {

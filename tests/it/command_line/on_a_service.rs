@@ -1,5 +1,6 @@
 //! The commands that speak to a service.
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{Shell, ended, says};
@@ -22,6 +23,7 @@ async fn a_batch_from_its_making_to_its_results() {
     let watched = shell.run(&["watch", id]).await;
     assert_eq!(watched.code, Some(1), "{watched:?}");
     assert!(watched.err.contains("completed: 1 succeeded, 1 failed"), "{}", watched.err);
+    assert!(watched.err.contains(&format!("`sluicegate retry {id}` tries again")), "{}", watched.err);
     let json: Value = serde_json::from_str(&shell.run(&["watch", id, "--json"]).await.out).unwrap();
     assert_eq!(json["request_counts"], json!({"total": 2, "completed": 1, "failed": 1}));
 
@@ -76,27 +78,41 @@ async fn a_cancelled_batch_ends_who_waits_for_it() {
     service.stop().await;
 }
 
+#[rstest]
+#[case::that_is_killed(true)]
+#[case::that_is_told_to_end(false)]
 #[tokio::test(flavor = "multi_thread")]
-async fn who_watches_outlives_the_service() {
+async fn who_watches_outlives_a_service(#[case] is_killed: bool) {
     let upstream = upstream(r#"latency = "10ms""#).await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let settings = Settings::new(&upstream).with(&format!("server = {{ listen = \"{port}\" }}"));
     let settings = settings.with("limits = { max_concurrent = 1 }");
-    let process = Process::start(&settings);
+    let mut process = Process::start(&settings);
     let id = process.submit(&chats(300, ""), json!({})).await;
     let url = format!("http://{port}");
     let shell = Shell::new(&[("SLUICEGATE_URL", &url)]);
     let mut watching = shell.spawn(&["watch", &id]);
-    // It is there once one more streams events; the kill then meets it in the middle.
+    let impatient = shell.spawn(&["watch", &id, "--away", "1ms"]);
+    // They are there once they have asked for the batch; the end then meets them in the middle.
     process
         .metrics_until("it is watched", |metrics| {
-            let asked = |line: &str| line.contains("/v1/batches/{batch_id}\"") && !line.ends_with(" 0");
+            let asked = |line: &str| {
+                line.contains("_count") && line.contains("/v1/batches/{batch_id}\"") && line.ends_with(" 2")
+            };
             metrics.0.lines().any(asked)
         })
         .await;
-    process.kill();
-    says(&mut watching, "is away; trying again").await;
+    if is_killed {
+        process.kill();
+    } else {
+        process.terminate();
+        assert_eq!(process.exited().await.code(), Some(0));
+    }
+    says(&mut watching, "is away; trying again for 10 min").await;
+    let given_up = ended(impatient).await;
+    assert_eq!(given_up.code, Some(4), "{given_up:?}");
     let process = Process::start(&settings);
+    says(&mut watching, "is back").await;
     let ended = ended(watching).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(process.batch(&id).await["status"], "completed");

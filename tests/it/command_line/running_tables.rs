@@ -94,6 +94,7 @@ async fn a_second_interrupt_ends_at_once() {
     interrupt(&running);
     says(&mut running, "Ctrl-C again ends at once").await;
     interrupt(&running);
+    says(&mut running, "ended at once").await;
     assert_eq!(ended(running).await.code, Some(130));
 }
 

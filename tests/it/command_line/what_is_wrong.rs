@@ -100,6 +100,9 @@ async fn shells_and_readers_get_what_they_need() {
         assert!(shell.prints(&["completions", name]).await.contains("dry-run"), "{name}");
     }
     let page = shell.prints(&["man", "run"]).await;
-    assert!(page.contains(".SH OPTIONS") && page.contains("dry\\-run"), "{page}");
+    assert!(
+        page.contains(".SH OPTIONS") && page.contains("dry\\-run") && page.contains("retry\\-failed"),
+        "{page}"
+    );
     assert_eq!(shell.run(&["man", "nonsense"]).await.code, Some(2));
 }

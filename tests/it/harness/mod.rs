@@ -9,6 +9,7 @@ mod recording;
 mod relay;
 mod service;
 mod settings;
+mod terminal;
 
 pub(crate) use client::{Answer, Client, Metrics, id_of};
 pub(crate) use command::{check_store, command};
@@ -18,6 +19,7 @@ pub(crate) use recording::Recording;
 pub(crate) use relay::{Relay, Then};
 pub(crate) use service::Service;
 pub(crate) use settings::Settings;
+pub(crate) use terminal::Terminal;
 
 use std::time::Duration;
 

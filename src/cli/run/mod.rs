@@ -1,24 +1,28 @@
 //! `run`: from a file to a file, without a server unless one is named.
 
+mod ending;
+mod tries;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 
+pub(super) use self::ending::tell_problems;
+
+use self::tries::work;
+
 use super::arguments::{Global, Run};
-use super::client::{Batch, Client};
+use super::client::Client;
 use super::error::CliError;
 use super::exit::Exit;
-use super::following::{Patience, follow};
-use super::interrupts::Interrupts;
-use super::job::{self, Labels, Written, write_results};
+use super::following::Patience;
+use super::interrupts::{Interrupts, tell_of_interrupt};
+use super::job;
 use super::output::Output;
-use super::progress::Progress;
 use super::runtimes::Runtimes;
-use super::show::{count, counted, seconds};
-use super::table::{Format, Job, PartLimits, Survey, Tally};
-use super::{say, server, tell};
+use super::table::{Format, Job, PartLimits, Survey};
+use super::{server, tell};
 use crate::app::App;
 use crate::config::{Config, Environment, Override, StoreLocation};
 use crate::logs;
@@ -30,14 +34,25 @@ struct Plan<'a> {
     output: Output,
     format: Format,
     again: bool,
+    retry_failed: bool,
     global: &'a Global,
+}
+
+/// What `--retry-failed` has nothing to do with.
+fn not_run_before() -> CliError {
+    CliError::Use(
+        "nothing was run before with this input and these flags, so nothing failed: run it without --retry-failed"
+            .to_owned(),
+    )
 }
 
 /// Runs the requests of a file and writes their results in its order.
 pub(super) fn run(run: &Run, global: &Global, environment: Environment) -> Result<Exit, CliError> {
     let input = Some(run.job.input.as_path());
+    // An output of the run before is what is to be mended.
+    let replaces = run.force || run.retry_failed;
     let output =
-        if run.dry_run { Output::Standard } else { Output::check(run.output.as_deref(), run.force, input)? };
+        if run.dry_run { Output::Standard } else { Output::check(run.output.as_deref(), replaces, input)? };
     match server::named(global, &environment)? {
         Some(client) => {
             let limits = job::batch_limits(global, &environment)?;
@@ -67,7 +82,7 @@ fn plan<'a>(
             tell(global, &format!("note: {note}"));
         }
     }
-    Ok(Plan { job, survey, output, format, again: run.again, global })
+    Ok(Plan { job, survey, output, format, again: run.again, retry_failed: run.retry_failed, global })
 }
 
 fn on_server(client: &Client, run: &Run, plan: Plan<'_>) -> Result<Exit, CliError> {
@@ -83,8 +98,8 @@ fn on_server(client: &Client, run: &Run, plan: Plan<'_>) -> Result<Exit, CliErro
         tokio::select! {
             done = work(client, &plan, patience) => done,
             () = interrupts.next() => {
-                say(&format!(
-                    "\nleft; what {} has goes on there (`sluicegate list` shows it), and the same command waits for it again",
+                tell_of_interrupt(&format!(
+                    "left; what {} has goes on there (`sluicegate list` shows it), and the same command waits for it again",
                     client.base()
                 ));
                 Ok(Exit::Interrupted)
@@ -125,7 +140,11 @@ fn embedded(mut config: Config, run: &Run, plan: Plan<'_>) -> Result<Exit, CliEr
     }
     config.require_provider()?;
     let folder = state_folder(&plan.job.input, &plan.survey.fingerprint);
-    config.store.location = StoreLocation::Sqlite(folder.join("store.db"));
+    let database = folder.join("store.db");
+    if plan.retry_failed && !database.exists() {
+        return Err(not_run_before());
+    }
+    config.store.location = StoreLocation::Sqlite(database);
     logs::start(&config.log)?;
     let runtimes = Runtimes::start()?;
     let done = runtimes.block_on(engine(config, &plan, runtimes.attempts()));
@@ -148,14 +167,17 @@ async fn engine(config: Config, plan: &Plan<'_>, attempts: Handle) -> Result<Exi
         () = interrupts.next() => None,
     };
     if done.is_none() {
-        say(
-            "\nending: calls that are under way are finished first; Ctrl-C again ends at once. Nothing is lost: the \
+        tell_of_interrupt(
+            "ending: calls that are under way are finished first; Ctrl-C again ends at once. Nothing is lost: the \
              same command goes on from here",
         );
     }
     tokio::select! {
         () = app.stop() => {}
-        () = interrupts.next() => return Ok(Exit::Interrupted),
+        () = interrupts.next() => {
+            tell_of_interrupt("ended at once: the calls that were under way are made again when this goes on");
+            return Ok(Exit::Interrupted);
+        }
     }
     done.unwrap_or(Ok(Exit::Interrupted))
 }
@@ -164,111 +186,4 @@ fn state_folder(input: &Path, fingerprint: &str) -> PathBuf {
     let mut folder: OsString = input.to_owned().into_os_string();
     folder.push(".sluicegate");
     PathBuf::from(folder).join(fingerprint)
-}
-
-async fn work(client: &Client, plan: &Plan<'_>, patience: Patience) -> Result<Exit, CliError> {
-    let started = std::time::Instant::now();
-    let mut batches = Vec::with_capacity(plan.survey.parts.len());
-    let mut before = 0;
-    for (index, part) in plan.survey.parts.iter().enumerate() {
-        let several = plan.survey.parts.len() > 1;
-        let part_label = several.then(|| format!("{}of{}", index + 1, plan.survey.parts.len()));
-        let labels = Labels { run: plan.survey.fingerprint.clone(), part: part_label };
-        let known = if plan.again { None } else { client.find(&labels.pairs()).await? };
-        batches.push(match known.filter(|batch| batch.status != "failed") {
-            Some(batch) => going_on(batch, plan),
-            None => {
-                let options = Map::from_iter([("completion_window".to_owned(), json!("7d"))]);
-                job::send(client, &plan.job, (before, *part), &labels, &options).await?
-            }
-        });
-        before += part.items;
-    }
-    let mut progress = Progress::of(plan.survey.items(), plan.global);
-    let mut ended = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let batch = follow(client, batch, &mut progress, patience).await?;
-        progress.passed(&batch);
-        ended.push(batch);
-    }
-    progress.clear();
-    finish(client, plan, &ended, started.elapsed().as_secs_f64()).await
-}
-
-fn going_on(batch: Batch, plan: &Plan<'_>) -> Batch {
-    let (done, total) = (batch.done(), batch.request_counts.total);
-    let text = match batch.status.as_str() {
-        "completed" => format!("this was run before ({}); --again runs it anew", counted(total, "request")),
-        "expired" | "cancelled" => {
-            format!("the earlier run ({}) {}: --again runs it anew", batch.id, batch.status)
-        }
-        _ => format!("going on with {} ({} of {} done)", batch.id, count(done), count(total)),
-    };
-    tell(plan.global, &text);
-    batch
-}
-
-async fn finish(client: &Client, plan: &Plan<'_>, batches: &[Batch], took: f64) -> Result<Exit, CliError> {
-    let mut refused = false;
-    for batch in batches.iter().filter(|batch| batch.status == "failed") {
-        tell_problems(batch);
-        refused = true;
-    }
-    if refused {
-        return Ok(Exit::BatchNotCompleted);
-    }
-    let ids: Vec<&str> = batches.iter().map(|batch| batch.id.as_str()).collect();
-    let table = plan.job.recipe.is_some().then_some((&plan.job, &plan.survey));
-    let written = Written { output: &plan.output, format: plan.format, table };
-    let tally = write_results(client, &ids, written).await?;
-    tell_end(plan, &tally, took);
-    if plan.global.json {
-        let Tally { succeeded, failed, skipped, .. } = &tally;
-        let statuses: Vec<&str> = batches.iter().map(|batch| batch.status.as_str()).collect();
-        super::print(&format!(
-            "{}\n",
-            json!({
-                "batch": ids.first(), "batches": ids, "status": statuses.first(),
-                "succeeded": succeeded, "failed": failed, "not_sent": skipped,
-                "output": plan.output.path().map(|path| Value::from(path.to_string_lossy())),
-            })
-        ))?;
-    }
-    Ok(super::watch::exit_of(batches))
-}
-
-/// What is wrong with the lines of a batch that was refused.
-pub(super) fn tell_problems(batch: &Batch) {
-    const MOST: usize = 20;
-    let problems = batch.errors.iter().flat_map(|errors| &errors.data);
-    for problem in problems.clone().take(MOST) {
-        let line = problem.line.map(|line| format!("line {line}: ")).unwrap_or_default();
-        say(&format!("{line}{} ({})", problem.message, problem.code.as_deref().unwrap_or("error")));
-    }
-    let more = problems.count().saturating_sub(MOST);
-    if more > 0 {
-        say(&format!("and {more} more"));
-    }
-}
-
-fn tell_end(plan: &Plan<'_>, tally: &Tally, took: f64) {
-    let mut text = format!("{} succeeded", count(tally.succeeded));
-    if tally.failed > 0 {
-        text.push_str(&format!(", {} did not", count(tally.failed)));
-    }
-    if tally.skipped > 0 {
-        text.push_str(&format!(", {} not sent", count(tally.skipped)));
-    }
-    text.push_str(&format!(", in {}", seconds(took)));
-    if let Some(path) = plan.output.path() {
-        text.push_str(&format!("; see {}", path.display()));
-    }
-    tell(plan.global, &text);
-    for failure in &tally.failures {
-        tell(plan.global, &format!("  {failure}"));
-    }
-    let more = tally.failed.saturating_sub(tally.failures.len() as u64);
-    if more > 0 {
-        tell(plan.global, &format!("  and {} more", count(more)));
-    }
 }
