@@ -159,6 +159,16 @@ class Checker:
                 return row["at"] - after
         return None
 
+    def others_had(self, blow):
+        """Items of batches under way at a blow that nobody had called and that were not left with the replica."""
+        had = 0
+        for first, items, _ in self.load.batches.values():
+            called = [rows[0]["at"] for item in range(first, first + items) if (rows := self.by_item.get(str(item)))]
+            if called and min(called) < blow.at:
+                left = (str(item) for item in range(first, first + items) if str(item) not in blow.leased)
+                had += sum(1 for item in left if (rows := self.by_item.get(item)) and rows[0]["at"] >= blow.at)
+        return had
+
     def pace(self, start, end, callers=None):
         """Calls per second between two moments, of some replicas or of all."""
         calls = sum(1 for row in self.rows if start <= row["at"] < end and (callers is None or row["caller"] in callers))

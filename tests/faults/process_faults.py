@@ -35,7 +35,7 @@ def kills(arguments):
     cluster = Cluster(arguments, script(arguments.rate), limits(arguments.rate), 'retry.min_delay = "50ms"')
     cluster.start()
     # Big ones: whoever starts again must find something that nobody has claimed.
-    load = Load(cluster, items=1_500)
+    load = Load(cluster, items=4_000)
     load.start()
     steady(cluster)
     blows = []
@@ -56,12 +56,12 @@ def kills(arguments):
 
 def killed(cluster, load, replica):
     """Kills a replica; it is started again at once, or long after its work was taken over."""
-    leased = leased_items(cluster, load, replica)
-    blow = Blow("kill", replica, time.time(), leased=leased)
+    blow = Blow("kill", replica, time.time())
     replica.kill()
     blow.until = time.time()
     time.sleep(0.3)
-    blow.leased |= leased_items(cluster, load, replica)
+    # Not those of before as well: what it recorded in its last moments waits for nobody.
+    blow.leased = leased_items(cluster, load, replica)
     blow.undurable = undurable_items(cluster, replica)
     away = cluster.dice.choice((cluster.dice.uniform(0.0, 4.0), cluster.dice.uniform(21.0, 24.0)))
     time.sleep(away if len(cluster.replicas) > 1 else 0.1)
@@ -73,10 +73,10 @@ def killed(cluster, load, replica):
 
 def frozen(cluster, load, replica, seconds):
     """Freezes a replica until it has been replaced, and wakes it."""
-    blow = Blow("freeze", replica, time.time(), leased=leased_items(cluster, load, replica))
+    blow = Blow("freeze", replica, time.time())
     replica.freeze()
     time.sleep(0.2)
-    blow.leased |= leased_items(cluster, load, replica)
+    blow.leased = leased_items(cluster, load, replica)
     time.sleep(seconds)
     before = cluster.worker(replica)
     blow.until = time.time()
@@ -100,10 +100,14 @@ def report(checker, arguments):
         was_away = (blow.started_at or blow.until) - blow.at
         if was_away > DEAD_AFTER and others and blow.leased:
             takeovers.append(checker.first_call(blow.at, others, blow.leased))
+            checker.say(f"{blow.kind} of {blow.replica.caller}: {len(blow.leased)} items left, the first called again after "
+                        f"{takeovers[-1]} s")
             before = checker.pace(blow.at - 5.0, blow.at)
-            paces.append(checker.pace(blow.at + 1.0, blow.at + DEAD_AFTER) / max(before, 1e-9))
-            # Work goes to whoever is free, so a replica's share is not a quarter at every moment.
-            shares.append(checker.pace(blow.at - 5.0, blow.at, own) / max(before, 1e-9))
+            # Where clients wait for what was left, the others run out of items: that is no pace of theirs.
+            if checker.others_had(blow) >= before * DEAD_AFTER:
+                paces.append(checker.pace(blow.at + 1.0, blow.at + DEAD_AFTER) / max(before, 1e-9))
+                # Work goes to whoever is free, so a replica's share is not a quarter at every moment.
+                shares.append(checker.pace(blow.at - 5.0, blow.at, own) / max(before, 1e-9))
         if blow.kind == "kill":
             first.append(checker.first_call(blow.started_at, own))
             if was_away < DEAD_AFTER and blow.leased:
