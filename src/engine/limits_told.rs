@@ -26,7 +26,9 @@ impl Dispatcher {
         }
         let leases = u32::try_from(self.batches.leases.len()).unwrap_or(u32::MAX);
         self.store.note_load(self.in_flight + self.interactive.in_flight(), leases);
-        let limits = self.gate.shared_limits();
+        // Of a lane that was taken away nothing is told: others that still have it would be held by its old limits.
+        let limits =
+            self.gate.shared_limits(|level, kind| !kind.is_upstream() || self.lanes.is_in_force(level));
         if limits != self.sharing.limits.told
             && let Ok(told) = serde_json::to_string(&limits)
         {

@@ -6,7 +6,7 @@ use super::Gate;
 use super::exchanges::SharedLimit;
 use super::lease::name_of;
 use super::ledger::LevelState;
-use super::level::{Change, Level};
+use super::level::{Change, Level, LevelId, LevelKind};
 use super::micros::micros_of;
 use super::rate_factor::RateFactor;
 use super::reason::PauseReason;
@@ -68,9 +68,12 @@ impl Gate {
         }
     }
 
-    /// The limits of shared levels as they are configured here.
-    pub fn shared_limits(&self) -> Vec<SharedLimit> {
-        let levels = self.levels.indices().map(|index| &self.levels[index]);
+    /// The limits of those shared levels that are wanted, as they are configured here.
+    pub fn shared_limits(&self, is_wanted: impl Fn(LevelId, LevelKind) -> bool) -> Vec<SharedLimit> {
+        let indices = self.levels.indices();
+        let wanted =
+            indices.filter(|&index| is_wanted(LevelId(self.levels.key(index)), self.levels[index].kind));
+        let levels = wanted.map(|index| &self.levels[index]);
         let mut limits: Vec<SharedLimit> = levels
             .filter_map(|level| Some((level.lease.as_ref()?, level)))
             .flat_map(|(lease, level)| {

@@ -75,7 +75,7 @@ impl LevelKind {
     }
 
     /// Whether calls go to it, so that it can refuse them.
-    pub(super) const fn is_upstream(self) -> bool {
+    pub const fn is_upstream(self) -> bool {
         matches!(self, Self::Provider | Self::Lane)
     }
 }

@@ -379,3 +379,29 @@ async fn replicas_hold_the_lower_limit_until_both_have_reloaded() {
     processes[0].post(&format!("/v1/batches/{id}/cancel"), &json!({})).await.ok();
     assert_eq!(processes[1].ended(&id).await["status"], "cancelled");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_one_replica_has_no_more_holds_the_others_to_nothing() {
+    let upstream = upstream("").await;
+    let schema = postgres::new_schema();
+    let shared = format!("store = {{ url = \"{}\", schema = \"{schema}\" }}", postgres::url());
+    let lanes = |of_its_own: &str| format!("providers.up.lanes = [{of_its_own} {{ match = \"*\" }}]");
+    let small =
+        |rate: &str| lanes(&format!("{{ match = \"demo-small\", limits = {{ requests = \"{rate}\" }} }},"));
+    let settings = || Settings::new(&upstream).with(&shared);
+    let (one, other) = (settings(), settings());
+    let processes = [&one, &other].map(|settings| Process::start(&settings.clone().with(&small("600/min"))));
+    // Both have met the lane.
+    for process in &processes {
+        process.post("/v1/chat/completions", &chat()).await.ok();
+    }
+    let limit =
+        async || budget(&processes[1], "lane", "up/demo-small", "requests").await.unwrap()["limit"].clone();
+    reload(&processes[1], &other.clone().with(&small("6000/min"))).await;
+    let differs = || processes[1].log().contains("workers are configured with different limits");
+    eventually("they differ", differs).await;
+    assert_eq!(limit().await, 600);
+    reload(&processes[0], &one.clone().with(&lanes(""))).await;
+    let raised = async { while limit().await != 6_000 {} };
+    tokio::time::timeout(PATIENCE, raised).await.expect("its own limit holds");
+}

@@ -78,11 +78,13 @@ fn news_of_its_own_are_kept_until_they_are_saved() {
 #[test]
 fn the_lower_limit_holds_and_the_own_one_is_told() {
     let (mut gate, lane, path) = gate(&per(600, MINUTE));
-    let own = gate.shared_limits();
+    let told = |gate: &Gate| gate.shared_limits(|_, _| true);
+    let own = told(&gate);
     assert_eq!(own, [("lane/p/m".into(), Dimension::Requests, 60_000_000, 600)]);
     let limit = |gate: &mut Gate| gate.view(lane, START).unwrap().budgets[0].limit;
     gate.set_shared_limits(&[("lane/p/m".into(), Dimension::Requests, 60_000_000, 100)], START);
-    assert_eq!((limit(&mut gate), gate.shared_limits()), (100, own));
+    assert_eq!((limit(&mut gate), told(&gate)), (100, own));
+    assert!(gate.shared_limits(|level, kind| (level, kind) != (lane, LevelKind::Lane)).is_empty());
     assert!(!gate.view(lane, START).unwrap().budgets[0].learned);
     gate.enqueue(head(path, 0), START).unwrap();
     assert!(gate.poll(START).is_none());
