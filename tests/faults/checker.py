@@ -152,6 +152,11 @@ class Checker:
     def open_at(self, blow):
         return [row for row in self.rows if self.is_open(row, blow)]
 
+    def under_way(self, at, callers=None):
+        """How many calls were under way at a moment, of some replicas or of all."""
+        return sum(1 for row in self.rows if row["at"] <= at < (row["ended_at"] or float("inf"))
+                   and (callers is None or row["caller"] in callers))
+
     def first_call(self, after, callers, items=None):
         """Seconds from a moment to the first call by some callers, of some items; `None` without one."""
         for row in self.rows:

@@ -1,5 +1,6 @@
 """Faults of the replicas' processes: killed, or frozen and woken."""
 
+import datetime
 import threading
 import time
 
@@ -35,7 +36,7 @@ def kills(arguments):
     cluster = Cluster(arguments, script(arguments.rate), limits(arguments.rate), 'retry.min_delay = "50ms"')
     cluster.start()
     # Big ones: whoever starts again must find something that nobody has claimed.
-    load = Load(cluster, items=4_000)
+    load = Load(cluster, items=2_500)
     load.start()
     steady(cluster)
     blows = []
@@ -93,21 +94,26 @@ def frozen(cluster, load, replica, seconds):
 def report(checker, arguments):
     checker.check()
     must, replicas = checker.cluster.must, checker.cluster.replicas
-    takeovers, resumed, first, woken, paces, shares = [], [], [], [], [], []
+    takeovers, called, resumed, first, woken, paces, shares = [], [], [], [], [], [], []
     for blow in checker.blows:
         others = {replica.caller for replica in replicas if replica is not blow.replica}
         own = {blow.replica.caller}
         was_away = (blow.started_at or blow.until) - blow.at
         if was_away > DEAD_AFTER and others and blow.leased:
-            takeovers.append(checker.first_call(blow.at, others, blow.leased))
+            takeovers.append(taken_over(replicas, blow))
+            called.append(checker.first_call(blow.at, others, blow.leased))
+            before, had = checker.pace(blow.at - 5.0, blow.at), checker.others_had(blow)
+            pace = checker.pace(blow.at + 1.0, blow.at + DEAD_AFTER)
+            # Its calls may still run, so their places are not the others' before its work is.
+            share = checker.under_way(blow.at, own) / max(checker.under_way(blow.at), 1)
             checker.say(f"{blow.kind} of {blow.replica.caller}: {len(blow.leased)} items left, the first called again after "
-                        f"{takeovers[-1]} s")
-            before = checker.pace(blow.at - 5.0, blow.at)
+                        f"{called[-1] or float('inf'):.1f} s; {before:.0f} calls/s before, {share:.2f} of those under way its "
+                        f"own, then {pace:.0f}; {had} items were at hand for the others")
             # Where clients wait for what was left, the others run out of items: that is no pace of theirs.
-            if checker.others_had(blow) >= before * DEAD_AFTER:
-                paces.append(checker.pace(blow.at + 1.0, blow.at + DEAD_AFTER) / max(before, 1e-9))
+            if had >= before * DEAD_AFTER:
+                paces.append(pace / max(before, 1e-9))
                 # Work goes to whoever is free, so a replica's share is not a quarter at every moment.
-                shares.append(checker.pace(blow.at - 5.0, blow.at, own) / max(before, 1e-9))
+                shares.append(share)
         if blow.kind == "kill":
             first.append(checker.first_call(blow.started_at, own))
             if was_away < DEAD_AFTER and blow.leased:
@@ -115,7 +121,9 @@ def report(checker, arguments):
         elif blow.rejoined_at:
             early = [row for row in checker.rows if row["caller"] in own and blow.until <= row["at"] < blow.rejoined_at]
             woken.append(len(early))
-    checker.say(f"takeover, s after the blow: {figures(takeovers)}")
+    # What was left may stand behind another batch of its app, whose items the others have at hand.
+    checker.say(f"takeover, s after the blow: {figures(takeovers)}; to the first call of an item that was left: "
+                f"{figures(called)}")
     checker.say(f"own restart to the first call, s: {figures(first)}; to one of its own leased items: {figures(resumed)}")
     checker.say(f"calls of a woken one before it knew: {woken}, rejoined in s "
                 f"{figures([blow.rejoined_at - blow.until for blow in checker.blows if blow.rejoined_at])}")
@@ -130,6 +138,19 @@ def report(checker, arguments):
     must(all(calls <= 1 for calls in woken), f"woken replicas started {woken} calls before they knew")
     lost = [(round(pace, 2), round(share, 2)) for pace, share in zip(paces, shares) if pace < 1 - share - 0.1]
     must(not lost, f"more throughput was lost than the replica's own share (pace, share): {lost}")
+
+
+def taken_over(replicas, blow):
+    """Seconds from a blow until another replica said that the work was taken over; `None` if none did while it lasted."""
+    said = f'its work was taken over worker="127.0.0.1:{blow.replica.service.port}"'
+    for replica in replicas:
+        for line in replica.log().splitlines():
+            if said in line:
+                # Nanoseconds are more than it reads.
+                at = datetime.datetime.fromisoformat(line[:26].rstrip("Z") + "+00:00").timestamp()
+                if blow.at < at < (blow.started_at or blow.until) + 1.0:
+                    return at - blow.at
+    return None
 
 
 class MemoryWatch:
