@@ -25,7 +25,9 @@ pub(crate) fn check(output: &[u8], items: Range<usize>) -> anyhow::Result<Findin
         let custom_id = line["custom_id"].as_str().unwrap_or_default();
         let item = custom_id.strip_prefix("item-").unwrap_or_default();
         let answer = &line["response"]["body"]["choices"][0]["message"]["content"];
-        if *answer != format!("Answer to {item}.") {
+        // A script that says how long answers are has words after it.
+        let right = format!("Answer to {item}.");
+        if !answer.as_str().is_some_and(|answer| answer.starts_with(&right)) {
             found.faults.push(format!("{custom_id} has the answer {answer}"));
         }
         if !seen.insert(custom_id.to_owned()) {

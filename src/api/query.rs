@@ -82,15 +82,22 @@ impl Query {
     /// The pairs of a bracketed object, such as `metadata[team]=x`.
     ///
     /// # Errors
-    /// 400 `invalid_value` if one of its keys is there twice: no object has two values for one.
+    /// 400 `invalid_value` if one of its keys is there twice, since no object has two values for one, or has brackets
+    /// of its own: its values are text.
     pub(crate) fn object(&self, name: &str) -> Result<Vec<(String, String)>> {
         let inner =
             |key: &str| Some(key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?.to_owned());
         let mut pairs: Vec<(String, String)> = Vec::new();
         for (key, value) in self.0.iter().filter_map(|(key, value)| Some((inner(key)?, value.clone()))) {
-            if pairs.iter().any(|(other, _)| *other == key) {
+            let refuse = |why: &str| {
                 let param = format!("{name}[{}]", key.chars().take(100).collect::<String>());
-                return Err(ApiError::invalid(&param, format!("'{param}' is given twice.")));
+                Err(ApiError::invalid(&param, format!("'{param}' {why}.")))
+            };
+            if key.contains("][") {
+                return refuse("is an object or a list; text is expected");
+            }
+            if pairs.iter().any(|(other, _)| *other == key) {
+                return refuse("is given twice");
             }
             pairs.push((key, value));
         }
@@ -150,5 +157,7 @@ mod tests {
         assert_eq!(query.object("metadata").unwrap(), expected);
         let twice = Query::of(&[("metadata[a]", "1"), ("metadata[a]", "2")]);
         assert_eq!(twice.object("metadata").unwrap_err().refusal(), Refusal::InvalidValue);
+        let nested = Query::of(&[("metadata[a][0]", "1")]);
+        assert_eq!(nested.object("metadata").unwrap_err().refusal(), Refusal::InvalidValue);
     }
 }
