@@ -121,7 +121,6 @@ def report(checker, arguments):
         elif blow.rejoined_at:
             early = [row for row in checker.rows if row["caller"] in own and blow.until <= row["at"] < blow.rejoined_at]
             woken.append(len(early))
-    # What was left may stand behind another batch of its app, whose items the others have at hand.
     checker.say(f"takeover, s after the blow: {figures(takeovers)}; to the first call of an item that was left: "
                 f"{figures(called)}")
     checker.say(f"own restart to the first call, s: {figures(first)}; to one of its own leased items: {figures(resumed)}")
@@ -132,6 +131,8 @@ def report(checker, arguments):
     for took in takeovers:
         must(took is not None and took <= TAKEN_WITHIN, f"work was taken over after {took} s")
         must(took is None or took >= DEAD_AFTER - 3.0, f"work was taken over after {took} s, which is too soon")
+    for took in called:
+        must(took is not None and took <= TAKEN_WITHIN, f"what was left was called again after {took} s")
     for took in first + resumed:
         must(took is not None and took < RESUMED_WITHIN, f"after its own restart it went on after {took} s")
     # One dispatcher thread.
