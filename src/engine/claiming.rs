@@ -63,9 +63,11 @@ impl Dispatcher {
         };
         feed.claiming = false;
         feed.exhausted = !claimed.more;
-        // What others left behind waited long enough: before what was claimed earlier.
         let (resumed, fresh): (Vec<_>, Vec<_>) =
             claimed.segments.into_iter().partition(|segment| segment.resumed);
+        if !resumed.is_empty() && self.sharing.is_on && !self.left.contains(&feed_id) {
+            self.left.push(feed_id);
+        }
         for segment in resumed.into_iter().rev() {
             feed.leasable.push_front(Leasable { head: segment.head, resumed: true });
         }

@@ -77,6 +77,8 @@ pub(super) struct Dispatcher {
     pub(super) batches: Batches,
     /// Feeds whose model no lane serves: their items fail.
     pub(super) laneless: Vec<super::item::FeedId>,
+    /// Feeds with segments that other workers left behind.
+    pub(super) left: Vec<super::item::FeedId>,
     pub(super) delayed: Delayed,
     /// Calls of clients that wait.
     pub(super) interactive: Desk,

@@ -1,5 +1,7 @@
 //! Keeping each route's window topped up, for every app that has items for it.
 
+use std::time::Duration;
+
 use crate::domain::segment::MAX_ITEMS;
 use crate::domain::time::Timestamp;
 
@@ -18,6 +20,7 @@ impl Dispatcher {
         if self.delayed.is_full() || self.disk_full {
             return;
         }
+        self.lease_left(now);
         for route in self.lanes.route_ids() {
             self.top_up_route(route, now);
         }
@@ -73,10 +76,7 @@ impl Dispatcher {
                 .min(window - ready);
             let mut have = feed.queue.len() + feed.loads as usize * MAX_ITEMS as usize;
             let standing = standing(batch, now);
-            // What another worker left has waited long enough: it goes before the items at hand.
-            while (have < most || self.was_left(feed_id))
-                && self.lease_next(feed_id, turn(&standing), most.saturating_sub(have))
-            {
+            while have < most && self.lease_next(feed_id, turn(&standing), most - have) {
                 have += MAX_ITEMS as usize;
                 self.keep_floor(route, (app, place), &standing, now);
             }
@@ -84,10 +84,29 @@ impl Dispatcher {
         }
     }
 
-    /// Whether the feed's next segment was another worker's before.
-    fn was_left(&self, feed: FeedId) -> bool {
-        let next = self.batches.feeds.get(&feed).and_then(|feed| feed.leasable.front());
-        self.sharing.is_on && next.is_some_and(|next| next.resumed)
+    /// Leases what other workers left, whatever is at hand: it is claimed, so nobody else would run it.
+    fn lease_left(&mut self, now: Timestamp) {
+        let mut left = std::mem::take(&mut self.left);
+        left.retain(|feed| self.is_left(*feed, now));
+        self.left = left;
+    }
+
+    /// Leases what other workers left of a feed; whether some of it has to wait.
+    fn is_left(&mut self, feed_id: FeedId, now: Timestamp) -> bool {
+        let Some(batch) = self.batch_of(feed_id) else { return false };
+        // It has waited long enough: before whatever of its app is as urgent. By the slack of its batch, all that is left
+        // of a batch due sooner would go first.
+        let turn = turn(&Standing { slack: Duration::ZERO, ..standing(batch, now) });
+        let runs = batch.runs();
+        while let Some(feed) = self.batches.feeds.get(&feed_id) {
+            if !feed.leasable.front().is_some_and(|next| next.resumed) {
+                break;
+            }
+            if !runs || feed.route.is_none() || !self.lease_next(feed_id, turn, 1) {
+                return true;
+            }
+        }
+        false
     }
 
     /// A batch got a lease: each time that is due, the first one behind it that is there only because it can't make
@@ -107,7 +126,7 @@ impl Dispatcher {
         let found = behind.find(displaced);
         let Some((feed, batch)) = found.and_then(|feed| Some((feed, self.batch_of(feed)?))) else { return };
         let submission = batch.record.key.0;
-        let soonest = Standing { slack: std::time::Duration::ZERO, submission, ..*first };
+        let soonest = Standing { slack: Duration::ZERO, submission, ..*first };
         self.let_go_first(feed, turn(&soonest), now);
     }
 

@@ -151,6 +151,8 @@ impl Dispatcher {
             }
         }
         if self.batches.leases.get(&key).is_some_and(|lease| lease.resumed) {
+            // The head of what was ready before has the turn of that.
+            self.withdraw(feed_id, now);
             self.make_ready(feed_id, ready);
         } else {
             self.append_ready(feed_id, ready);

@@ -113,6 +113,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
         estimates: Estimates::default(),
         batches: Batches::default(),
         laneless: Vec::new(),
+        left: Vec::new(),
         delayed: Delayed::default(),
         interactive,
         recorder: Recorder::default(),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sluicegate::demo::upstream::Running;
 
 use crate::harness::{
-    Client, PATIENCE, Process, Relay, Settings, Then, chats, eventually, postgres, upstream,
+    Client, PATIENCE, Process, Relay, Settings, Then, chat, chats, eventually, postgres, upstream,
 };
 use crate::processes::check_whole;
 
@@ -221,6 +221,37 @@ async fn a_replica_that_drains_hands_its_work_to_the_other() {
     check_whole(&other, &id, ITEMS).await;
     assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
     assert_eq!(upstream.log().arrived, ITEMS as u64, "no call was made twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_leaves_goes_before_what_is_as_urgent() {
+    const ITEMS: usize = 2_000;
+    let upstream = upstream("latency = \"100ms\"\nlog = \"full\"").await;
+    let replicas = Replicas::new(&upstream, "limits = { max_concurrent = 4 }");
+    let mut one = replicas.start(0);
+    // More than one segment: none of those that go first because they are soon done.
+    let lines: Vec<Value> = (0..100).map(|number| chat(&format!("left-{number}"), "")).collect();
+    let left = one.submit(&lines, json!({})).await;
+    eventually("it is called", || upstream.log().arrived > 0).await;
+    // Due sooner, so all of it goes first, for 50 s.
+    let sooner = one.submit(&chats(ITEMS, ""), json!({"completion_window": "1h"})).await;
+    let other = replicas.start(1);
+    both_call(&upstream).await;
+    // The first segment, which the other never had of its own.
+    let was_left = |id: &str| (0..64).any(|number| id == format!("left-{number}"));
+    one.terminate();
+    assert_eq!(one.exited().await.code(), Some(0), "{}", one.log());
+    eventually("what was left is called", || {
+        let mut calls = upstream.entries(0, 100_000).into_iter();
+        calls.any(|call| call.caller.as_deref() == Some("r1") && call.id.as_deref().is_some_and(was_left))
+    })
+    .await;
+    let batch = other.batch(&sooner).await;
+    let done = batch["request_counts"]["completed"].as_u64().unwrap();
+    assert!(done < ITEMS as u64 / 2, "{done} items of the other batch went before");
+    other.post(&format!("/v1/batches/{sooner}/cancel"), &json!({})).await.ok();
+    let whole = json!({"total": lines.len(), "completed": lines.len(), "failed": 0});
+    assert_eq!(other.ended(&left).await["request_counts"], whole);
 }
 
 #[tokio::test(flavor = "multi_thread")]
