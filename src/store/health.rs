@@ -1,5 +1,7 @@
 //! How the store is, read from atomics.
 
+use super::error::StoreError;
+
 /// A glance at the store. On `PostgreSQL` there is no log or disk to tell of: as many bytes as can be are free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreHealth {
@@ -21,5 +23,14 @@ impl StoreHealth {
     /// Whether anything new may be begun: what it leads to could be recorded.
     pub fn takes_work(&self) -> bool {
         !self.disk_full && !self.is_away
+    }
+
+    /// What to tell who asks for something new, if it can't be begun.
+    pub fn refusal(&self) -> Option<StoreError> {
+        match self {
+            Self { is_away: true, .. } => Some(StoreError::Unavailable("it was not reached lately".to_owned())),
+            Self { disk_full: true, .. } => Some(StoreError::Full),
+            _ => None,
+        }
     }
 }

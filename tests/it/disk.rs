@@ -27,6 +27,8 @@ async fn under_its_reserve_nothing_is_taken_and_nothing_is_spent() {
         "endpoint": "/v1/chat/completions", "completion_window": "1h", "requests": chats(1, "")
     });
     assert_eq!(service.post("/v1/batches", &inline).await.refused(507)["code"], "storage_full");
+    let live = service.chat_within("50ms").await;
+    assert_eq!(live.refused(507)["code"], "storage_full");
     let ready = service.get("/readyz").await;
     assert_eq!((ready.status.as_u16(), ready.json()["reasons"].clone()), (503, json!(["disk_full"])));
     let takes_work =

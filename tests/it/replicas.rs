@@ -326,6 +326,9 @@ async fn a_replica_without_the_database_says_so_and_the_other_goes_on() {
     let refused = other.get("/v1/batches").await;
     assert_eq!(refused.refused(503)["code"], "store_unavailable");
     assert_eq!(refused.header("retry-after"), "5");
+    let live = other.chat_within("50ms").await;
+    assert_eq!(live.refused(503)["code"], "store_unavailable");
+    assert_eq!((live.header("retry-after"), live.header("sluicegate-error-source")), ("5", "gate"));
     assert_eq!(one.get("/readyz").await.status, 200);
     let second = one.submit(&chats(20, ""), json!({})).await;
     check_whole(&one, &second, 20).await;

@@ -5,7 +5,6 @@ use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 use tokio::process::Command;
-use tokio_postgres::NoTls;
 
 use crate::harness::{
     Client, Process, Relay, Settings, Then, chat, chats, eventually, jsonl, postgres, upstream,
@@ -36,12 +35,6 @@ async fn copy(settings: &Settings, url: &str, schema: &str) -> (Option<i32>, Str
 /// The same service on the copy.
 fn moved(settings: &Settings, schema: &str) -> Settings {
     settings.clone().with(&format!("store = {{ url = \"{}\", schema = \"{schema}\" }}", postgres::url()))
-}
-
-async fn database() -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(&postgres::url(), NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
 }
 
 /// All that a client can see of an ended batch.
@@ -176,7 +169,7 @@ async fn a_row_that_differs_is_found_and_so_is_another_source() {
     let relay = Relay::start(whole * 4 / 5, Then::Cut).await;
     assert_eq!(copy(&settings, &relay.url(), &schema).await.0, Some(4));
     let sql = format!("UPDATE {schema}.result SET payload = payload || 'x'::bytea WHERE line = 1");
-    assert_eq!(database().await.execute(&sql, &[]).await.unwrap(), 1);
+    assert_eq!(postgres::client().await.execute(&sql, &[]).await.unwrap(), 1);
     for _ in 0..2 {
         let (code, told) = copy(&settings, &postgres::url(), &schema).await;
         assert_eq!(code, Some(1), "{told}");
@@ -215,14 +208,14 @@ async fn what_is_in_use_or_not_empty_is_refused() {
     process.kill();
     // Nobody can tell one that was killed from one that is late; some seconds later it would count as dead.
     let sql = format!("UPDATE {schema}.worker SET beat_at = beat_at - 16000000");
-    database().await.batch_execute(&sql).await.unwrap();
+    postgres::client().await.batch_execute(&sql).await.unwrap();
     let (code, told) = copy(&settings, &postgres::url(), &schema).await;
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("is not empty"), "{told}");
     Process::start(&moved(&other, &schema)).kill();
 
     let user = postgres::new_schema();
-    database().await.batch_execute(&format!("CREATE ROLE {user} LOGIN")).await.unwrap();
+    postgres::client().await.batch_execute(&format!("CREATE ROLE {user} LOGIN")).await.unwrap();
     let url = postgres::url().replace("://postgres@", &format!("://{user}@"));
     let (code, told) = copy(&settings, &url, &postgres::new_schema()).await;
     assert_eq!(code, Some(4), "{told}");

@@ -89,8 +89,18 @@ async fn passed(api: &Api, caller: Caller, request: Request) -> Result<Response>
     };
     match calls.call(call).await {
         Ok(reply) => Ok(response_of(reply, cut)),
-        Err(refused) => Ok(refusal_of(refused, &model)),
+        Err(refused) => {
+            let error = held_by_store(api, &refused.refusal);
+            let error = error.unwrap_or_else(|| error_of(&refused.refusal, &model));
+            Ok(refusal_of(&refused, error))
+        }
     }
+}
+
+/// What held the call back if it is the store, which stops every lane: no limit that comes free would help.
+fn held_by_store(api: &Api, refusal: &CallRefusal) -> Option<ApiError> {
+    let waited = matches!(refusal, CallRefusal::Waited { reason: "disk", .. });
+    waited.then(|| api.store.health().refusal()).flatten().map(ApiError::from)
 }
 
 /// How long the client lets its call wait: never longer than is configured.
@@ -138,11 +148,11 @@ fn say_where(headers: &mut HeaderMap, provider: Option<&str>, waited: Duration) 
 }
 
 /// A refusal, with where it was made and how long the call had waited.
-fn refusal_of(refused: Refused, model: &str) -> Response {
+fn refusal_of(refused: &Refused, error: ApiError) -> Response {
     let Refused { waited, provider, refusal } = refused;
     let from_upstream = matches!(refusal, CallRefusal::Unreachable(_) | CallRefusal::TimedOut(_));
-    let mut response = error_of(refusal, model).into_response();
-    say_where(response.headers_mut(), provider.as_deref(), waited);
+    let mut response = error.into_response();
+    say_where(response.headers_mut(), provider.as_deref(), *waited);
     if from_upstream {
         response.headers_mut().insert(ERROR_SOURCE, HeaderValue::from_static("upstream"));
     } else {
@@ -151,7 +161,7 @@ fn refusal_of(refused: Refused, model: &str) -> Response {
     response
 }
 
-fn error_of(refusal: CallRefusal, model: &str) -> ApiError {
+fn error_of(refusal: &CallRefusal, model: &str) -> ApiError {
     match refusal {
         CallRefusal::NoLane => {
             let why = format!("The model '{model}' does not exist here: no lane serves it.");
@@ -161,7 +171,7 @@ fn error_of(refusal: CallRefusal, model: &str) -> ApiError {
             let why = format!(
                 "The lane '{lane}' is stopped ({reason}): the provider refuses its key or quota, which its operator has to mend."
             );
-            ApiError::new(Refusal::LaneStopped, why).retry_after(retry_after)
+            ApiError::new(Refusal::LaneStopped, why).retry_after(*retry_after)
         }
         CallRefusal::Waited { reason, retry_after } => {
             let why = format!(
@@ -169,11 +179,11 @@ fn error_of(refusal: CallRefusal, model: &str) -> ApiError {
                  Please try again in {:.1}s.",
                 retry_after.as_secs_f64()
             );
-            let tokens = reason == "tokens";
+            let tokens = *reason == "tokens";
             let refusal = if tokens { Refusal::TokensLimited } else { Refusal::RequestsLimited };
-            ApiError::new(refusal, why).retry_after(retry_after)
+            ApiError::new(refusal, why).retry_after(*retry_after)
         }
-        CallRefusal::NeverFits { detail } => ApiError::new(Refusal::TokenBudgetExceeded, detail),
+        CallRefusal::NeverFits { detail } => ApiError::new(Refusal::TokenBudgetExceeded, detail.clone()),
         CallRefusal::Draining => {
             let why = "The server is shutting down and takes no new work. Try again in a few seconds.";
             ApiError::new(Refusal::Draining, why)

@@ -98,6 +98,13 @@ impl Client {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
+    /// A call of the client's own, which waits in the gate no longer than that.
+    pub(crate) async fn chat_within(&self, wait: &str) -> Answer {
+        let body = serde_json::json!({"model": "demo-small", "messages": [{"role": "user", "content": "Well?"}]});
+        let request = self.request(Method::POST, "/v1/chat/completions").header("sluicegate-max-wait", wait);
+        self.send(request.json(&body)).await
+    }
+
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::PUT, path).json(body)).await
     }

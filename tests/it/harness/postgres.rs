@@ -38,6 +38,13 @@ fn start() -> Own {
     Own { url: url.trim().to_owned(), _process: process }
 }
 
+/// A connection of the server's superuser.
+pub(crate) async fn client() -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(&url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
 /// A schema that no other test uses.
 pub(crate) fn new_schema() -> String {
     format!("test_{:016x}", rand::random::<u64>())
