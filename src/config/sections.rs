@@ -68,7 +68,8 @@ keys! {
         /// Where everything is kept: an SQLite file, whose folder belongs to the service alone, or a PostgreSQL
         /// database (13 or later): `postgres://user:password@host/database`, with libpq's `sslmode` (`disable`,
         /// `allow`, `prefer`, `require`, `verify-ca`, `verify-full`) and `sslrootcert` (a PEM file, or `system`).
-        /// Without a file the `verify` modes ask the system's authorities.
+        /// Without a file the `verify` modes ask the system's authorities. Of several hosts, `host,host`, the one that takes
+        /// writes is used.
         pub(super) url: String = "sqlite:./sluicegate-data/store.db".to_owned(),
         /// A file that holds the URL, instead of `store.url`: for one with a password.
         pub(super) url_file: Option<PathBuf> = None,

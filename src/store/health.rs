@@ -28,7 +28,9 @@ impl StoreHealth {
     /// What to tell who asks for something new, if it can't be begun.
     pub fn refusal(&self) -> Option<StoreError> {
         match self {
-            Self { is_away: true, .. } => Some(StoreError::Unavailable("it was not reached lately".to_owned())),
+            Self { is_away: true, .. } => {
+                Some(StoreError::Unavailable("it was not reached lately".to_owned()))
+            }
             Self { disk_full: true, .. } => Some(StoreError::Full),
             _ => None,
         }

@@ -167,20 +167,23 @@ async fn a_server_that_becomes_read_only_counts_as_away() {
     let own = format!("CREATE ROLE {user} LOGIN; CREATE SCHEMA {user} AUTHORIZATION {user}");
     database.batch_execute(&own).await.unwrap();
     let url = postgres::url().replace("://postgres@", &format!("://{user}@"));
-    let store = format!("limits = {{ max_concurrent = 8 }}\nstore = {{ url = \"{url}\", schema = \"{user}\" }}");
-    let service = Service::start(Settings::new(&upstream).with(&store)).await;
+    let store =
+        format!("limits = {{ max_concurrent = 8 }}\nstore = {{ url = \"{url}\", schema = \"{user}\" }}");
+    let service = Process::start(&Settings::new(&upstream).with(&store));
     let id = service.submit(&chats(600, ""), json!({})).await;
     eventually("it runs", || upstream.log().arrived >= 100).await;
 
-    // What a switch to the standby comes to: connections end, and new ones take no writes.
+    // What a switch to the standby comes to: connections end, and new ones take no writes, as long as they last.
     let become_so = async |read_only: &str| {
         let role = format!("ALTER ROLE {user} SET default_transaction_read_only = {read_only}");
-        let ends = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'");
-        database.batch_execute(&format!("{role}; {ends}")).await.unwrap();
+        database.batch_execute(&role).await.unwrap();
     };
     become_so("on").await;
+    let ends = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'");
+    database.batch_execute(&ends).await.unwrap();
     let red = ready(&service, 503).await;
     assert!(red.contains("store_unavailable"), "{red}");
+    eventually("it meets such a server", || service.log().contains("read-only")).await;
     assert_eq!(service.chat_within("50ms").await.refused(503)["code"], "store_unavailable");
     eventually("what was in flight is over", || upstream.oracle().in_flight == 0).await;
 

@@ -11,8 +11,7 @@ use crate::store::StoreError;
 const OLDEST: i32 = 130_000;
 
 const ASKED: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
-     current_setting('server_encoding'), pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on', \
-     current_setting('synchronous_commit'), current_setting('fsync')";
+     current_setting('server_encoding'), current_setting('synchronous_commit'), current_setting('fsync')";
 
 /// Settings of a server, a database and a user.
 pub(super) struct Facts {
@@ -20,7 +19,6 @@ pub(super) struct Facts {
     /// The version as people write it.
     pub(super) shown: String,
     encoding: String,
-    is_read_only: bool,
     commits: String,
     syncs: String,
 }
@@ -35,7 +33,6 @@ impl Facts {
             version: columns.take()?,
             shown: columns.take()?,
             encoding: columns.take()?,
-            is_read_only: columns.take()?,
             commits: columns.take()?,
             syncs: columns.take()?,
         })
@@ -44,15 +41,12 @@ impl Facts {
     /// Refuses a server on which a store can't be.
     pub(super) fn judge(&self) -> Result<(), StoreError> {
         let wrong = |what: String| Err(StoreError::Unavailable(what));
-        let Self { version, shown, encoding, is_read_only, .. } = self;
+        let Self { version, shown, encoding, .. } = self;
         if *version < OLDEST {
             return wrong(format!("the server is PostgreSQL {shown}; version 13 or later is needed"));
         }
         if encoding != "UTF8" {
             return wrong(format!("the database's encoding is {encoding}; UTF8 is needed"));
-        }
-        if *is_read_only {
-            return wrong("the server is a standby or read-only; store.url must name the primary".to_owned());
         }
         Ok(())
     }

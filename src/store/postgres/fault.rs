@@ -136,6 +136,10 @@ pub(super) fn told(error: &tokio_postgres::Error) -> String {
         }
         cause = inner.source();
     }
+    // The driver's words: they have no code.
+    if text.contains("does not allow writes") {
+        return "the server is a standby or read-only; store.url must name the primary".to_owned();
+    }
     text
 }
 

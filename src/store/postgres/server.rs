@@ -7,7 +7,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Config, Host, SslMode};
+use tokio_postgres::config::{Config, Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Notification};
 
@@ -37,6 +37,9 @@ impl Server {
         config.ssl_mode(if is_local { SslMode::Disable } else { wanted.mode });
         config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(3));
         config.keepalives_retries(3).tcp_user_timeout(Duration::from_secs(10));
+        // Looked at by every connection, not once at the start: after a switch to the standby an address may lead to the one that
+        // was the primary for a while, and whoever gets in there would stay.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(5));
         }

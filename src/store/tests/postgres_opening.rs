@@ -24,9 +24,7 @@ async fn refused(place: &Place) -> String {
 async fn who_is_not_let_in_is_told_why() {
     let place = Place::new(Dialect::Postgres);
     let user = place.schema().to_owned();
-    let beside = tokio_postgres::connect(&server::url(), tokio_postgres::NoTls).await.unwrap();
-    let (client, connection) = beside;
-    tokio::spawn(connection);
+    let client = server::client().await;
     // Several tests may make it at once.
     let make =
         "DO $$ BEGIN CREATE ROLE guarded LOGIN PASSWORD 'right'; EXCEPTION WHEN OTHERS THEN NULL; END $$";
@@ -91,4 +89,14 @@ async fn tls_is_as_strict_as_it_was_asked_to_be() {
         let why = refused(&at(host, &tls)).await;
         assert!(why.contains("certificate"), "{tls}: {why}");
     }
+}
+
+#[tokio::test]
+async fn of_several_servers_the_one_that_takes_writes_is_used() {
+    let place = Place::new(Dialect::Postgres);
+    let port = |url: &str| url.strip_suffix("/postgres").unwrap().rsplit_once(':').unwrap().1.to_owned();
+    let both = |url: &str| {
+        format!("postgres://postgres@127.0.0.1:1,127.0.0.1:{}/postgres?sslmode=disable", port(url))
+    };
+    with_url(&place, both).open().await.close().await;
 }

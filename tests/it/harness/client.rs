@@ -100,7 +100,8 @@ impl Client {
 
     /// A call of the client's own, which waits in the gate no longer than that.
     pub(crate) async fn chat_within(&self, wait: &str) -> Answer {
-        let body = serde_json::json!({"model": "demo-small", "messages": [{"role": "user", "content": "Well?"}]});
+        let body =
+            serde_json::json!({"model": "demo-small", "messages": [{"role": "user", "content": "Well?"}]});
         let request = self.request(Method::POST, "/v1/chat/completions").header("sluicegate-max-wait", wait);
         self.send(request.json(&body)).await
     }
