@@ -5,7 +5,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::harness::{
-    Client, PATIENCE, Process, Service, Settings, chats, eventually, jsonl, postgres, upstream,
+    Client, PATIENCE, Process, Service, Settings, chats, eventually, jsonl, pooler, postgres, upstream,
 };
 
 /// The settings with the store in a schema of its own.
@@ -191,4 +191,23 @@ async fn a_server_that_becomes_read_only_counts_as_away() {
     ready(&service, 200).await;
     check_whole(&service, &id, 600).await;
     assert_eq!(upstream.log().arrived, 600, "no call was made twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_behind_pgbouncer_in_transaction_mode() {
+    let upstream = upstream(r#"latency = "5ms..20ms""#).await;
+    let pooler = pooler::start();
+    let settings = on_postgres(Settings::new(&upstream).with("limits = { max_concurrent = 8 }"), &pooler.url);
+    let (first, second) = (Process::start(&settings), Process::start(&settings));
+    let id = first.submit(&chats(300, ""), json!({})).await;
+    for _ in 0..20 {
+        assert_eq!(second.chat_within("30s").await.status, 200);
+    }
+    check_whole(&second, &id, 300).await;
+    assert_eq!(upstream.log().arrived, 320, "no call was made twice");
+    for replica in [first, second] {
+        let told = "what other workers do is not heard at once";
+        eventually("it says so", || replica.log().contains(told)).await;
+        assert!(!replica.log().contains("ERROR"), "{}", replica.log());
+    }
 }

@@ -1,7 +1,8 @@
 //! Bells between processes: what one commits, the others hear of.
 //!
 //! One connection of its own listens and tells. Behind a proxy that gives each transaction another session nothing
-//! arrives on it; as long as that is so, this process looks for itself now and then.
+//! arrives on it but what it tells itself, if the proxy happens to give it the session that listens; as long as that
+//! is so, this process looks for itself now and then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use tokio_postgres::Notification;
 
 use super::arguments::arguments;
-use super::connections::in_time;
+use super::connections::{Connections, in_time};
 use super::fault::{Attempt, Fault};
 use super::server::{Alone, Server};
 use crate::store::bells::Bells as Rung;
@@ -30,9 +31,12 @@ const DEAF: Duration = Duration::from_secs(30);
 /// How long it waits before it connects again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+const NOTIFY: &str = "SELECT pg_notify($1, $2)";
+
 /// The task's belongings.
 pub(super) struct Bells {
     server: Server,
+    connections: Arc<Connections>,
     channel: String,
     /// Tells this process's own calls from others'.
     token: String,
@@ -50,12 +54,13 @@ struct Line {
 }
 
 impl Bells {
-    pub(super) fn new(server: Server, schema: &str, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(server: Server, schema: &str, connections: Arc<Connections>) -> Self {
+        let shared = Arc::clone(&connections.shared);
         // Names of channels are as long as those of schemas, and nothing else goes by them.
         let (channel, token) = (schema.to_owned(), format!("{:016x}", rand::random::<u64>()));
         let (pace, looking) = (Pace::default(), Looking::new());
         shared.tell_hears_others(false);
-        Self { server, channel, token, shared, pace, looking, complained: false }
+        Self { server, connections, channel, token, shared, pace, looking, complained: false }
     }
 
     /// Its life.
@@ -91,9 +96,11 @@ impl Bells {
         Ok((line, hears))
     }
 
-    /// Calls itself; whether that is heard in time. What others ring meanwhile is passed on.
+    /// Calls itself by another connection, as others would; whether that is heard in time. What others ring meanwhile is
+    /// passed on.
     async fn echoes(&self, line: &mut Line) -> Attempt<bool> {
-        self.tell(&line.alone, "").await?;
+        let payload = self.payload("");
+        self.connections.read_plain(NOTIFY, &arguments![self.channel, payload]).await?;
         let heard = async {
             while let Some(notification) = line.heard.recv().await {
                 if self.take(&notification) {
@@ -157,10 +164,12 @@ impl Bells {
     }
 
     async fn tell(&self, alone: &Alone, bells: &str) -> Attempt<()> {
-        let payload = format!("{} {bells}", self.token);
-        in_time(alone.client.query_typed("SELECT pg_notify($1, $2)", &arguments![self.channel, payload]))
-            .await
-            .map(|_| ())
+        let payload = self.payload(bells);
+        in_time(alone.client.query_typed(NOTIFY, &arguments![self.channel, payload])).await.map(|_| ())
+    }
+
+    fn payload(&self, bells: &str) -> String {
+        format!("{} {bells}", self.token)
     }
 
     /// Looks now and then, for so long.

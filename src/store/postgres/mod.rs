@@ -116,7 +116,7 @@ impl Database {
         let connections = Arc::new(Connections::new(&server, schema, worker, shared)?);
         let (queue, queued) = mpsc::unbounded_channel();
         let flusher = tokio::spawn(Flusher::new(Arc::clone(&connections), queued).run());
-        let bells = Bells::new(server.clone(), schema, Arc::clone(&connections.shared));
+        let bells = Bells::new(server.clone(), schema, Arc::clone(&connections));
         let measure = flusher::measure(Arc::clone(&connections));
         let tasks = vec![tokio::spawn(bells.run()).abort_handle(), tokio::spawn(measure).abort_handle()];
         let (queue, flusher, tasks) = (Mutex::new(Some(queue)), Mutex::new(Some(flusher)), Mutex::new(tasks));

@@ -123,9 +123,7 @@ impl Place {
 
     /// A connection beside the store, in its schema.
     pub(super) async fn client(&self) -> tokio_postgres::Client {
-        let (client, connection) =
-            tokio_postgres::connect(&server::url(), tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
+        let client = server::client().await;
         client.batch_execute(&format!("SET search_path = {}", self.schema())).await.unwrap();
         client
     }

@@ -3,6 +3,7 @@
 mod client;
 mod command;
 mod lines;
+pub(crate) mod pooler;
 pub(crate) mod postgres;
 mod process;
 mod recording;

@@ -8,9 +8,20 @@ use std::sync::OnceLock;
 const VARIABLE: &str = "SLUICEGATE_TEST_POSTGRES";
 
 /// A server of this process. It ends when its standard input does, so even a process that is killed leaves none.
-struct Own {
-    url: String,
+pub(crate) struct Own {
+    pub(crate) url: String,
     _process: Child,
+}
+
+impl Own {
+    /// Starts a script that prints a URL once it answers there.
+    pub(crate) fn start(script: &mut Command) -> Self {
+        let mut process = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        assert!(!url.is_empty(), "a server that the tests need did not start; what is missing is told above");
+        Self { url: url.trim().to_owned(), _process: process }
+    }
 }
 
 /// The URL of the server's database.
@@ -26,16 +37,7 @@ pub(crate) fn url() -> String {
 }
 
 fn start() -> Own {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres");
-    let mut process =
-        Command::new("bash").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut url = String::new();
-    BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
-    assert!(
-        !url.is_empty(),
-        "no PostgreSQL server for the tests: see above; `apt-get install postgresql` brings one"
-    );
-    Own { url: url.trim().to_owned(), _process: process }
+    Own::start(Command::new("bash").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres")))
 }
 
 /// A connection of the server's superuser.
