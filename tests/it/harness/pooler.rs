@@ -1,4 +1,4 @@
-//! PgBouncer, before the PostgreSQL server that tests use.
+//! `PgBouncer`, before the PostgreSQL server that tests use.
 
 use std::process::Command;
 
