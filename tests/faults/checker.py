@@ -25,6 +25,8 @@ class Blow:
     leased: set = dataclasses.field(default_factory=set)
     # Calls it had started whose results were not in the database.
     undurable: set = dataclasses.field(default_factory=set)
+    # Places of calls in flight that were its own.
+    places: int = 0
     # When its process started again, and from when on it knew that it had been replaced.
     started_at: float = None
     rejoined_at: float = None
@@ -55,6 +57,13 @@ def leased_items(cluster, load, replica):
     found = cluster.database.rows(asked)
     # The first line of a file is 1.
     return {str(load.batches[batch][0] + int(line) - 1) for batch, line in found if batch in load.batches}
+
+
+def places_held(cluster, replica):
+    """Calls that a replica may have in flight, and that others must not have while it may live."""
+    asked = (f"SELECT max(p.held) FROM {SCHEMA}.ledger_places p JOIN {SCHEMA}.worker w ON w.key = p.worker AND w.epoch = p.epoch "
+             f"WHERE w.name LIKE '%:{replica.service.port}'")
+    return int(cluster.database.number(asked))
 
 
 def undurable_items(cluster, replica, recent=20_000):

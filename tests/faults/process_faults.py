@@ -4,7 +4,7 @@ import datetime
 import threading
 import time
 
-from checker import Blow, Checker, arrived, figures, leased_items, undurable_items
+from checker import Blow, Checker, arrived, figures, leased_items, places_held, undurable_items
 from cluster import Cluster
 from load import Load
 
@@ -62,7 +62,7 @@ def killed(cluster, load, replica):
     blow.until = time.time()
     time.sleep(0.3)
     # Not those of before as well: what it recorded in its last moments waits for nobody.
-    blow.leased = leased_items(cluster, load, replica)
+    blow.leased, blow.places = leased_items(cluster, load, replica), places_held(cluster, replica)
     blow.undurable = undurable_items(cluster, replica)
     away = cluster.dice.choice((cluster.dice.uniform(0.0, 4.0), cluster.dice.uniform(21.0, 24.0)))
     time.sleep(away if len(cluster.replicas) > 1 else 0.1)
@@ -77,7 +77,7 @@ def frozen(cluster, load, replica, seconds):
     blow = Blow("freeze", replica, time.time())
     replica.freeze()
     time.sleep(0.2)
-    blow.leased = leased_items(cluster, load, replica)
+    blow.leased, blow.places = leased_items(cluster, load, replica), places_held(cluster, replica)
     time.sleep(seconds)
     before = cluster.worker(replica)
     blow.until = time.time()
@@ -108,7 +108,7 @@ def report(checker, arguments):
             share = checker.under_way(blow.at, own) / max(checker.under_way(blow.at), 1)
             checker.say(f"{blow.kind} of {blow.replica.caller}: {len(blow.leased)} items left, the first called again after "
                         f"{called[-1] or float('inf'):.1f} s; {before:.0f} calls/s before, {share:.2f} of those under way its "
-                        f"own, then {pace:.0f}; {had} items were at hand for the others")
+                        f"own, {blow.places} of {IN_FLIGHT} places, then {pace:.0f}; {had} items were at hand for the others")
             # Where clients wait for what was left, the others run out of items: that is no pace of theirs.
             if had >= before * DEAD_AFTER:
                 paces.append(pace / max(before, 1e-9))
