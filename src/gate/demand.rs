@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::burst::Burst;
 use crate::domain::time::Timestamp;
 
-/// How long after an interactive call a slot is kept in hand for the next one.
+/// How long after an interactive call a slot is kept in hand for the next one, and how long after a batch's call there is
+/// taken to be another one.
 const KEPT: Duration = Duration::from_secs(10);
 /// The weight of the last interactive call in the mean, as a part.
 const LAST_PART: f64 = 0.25;
@@ -45,8 +46,8 @@ pub(super) struct Demand {
     weight: f64,
     burst: Burst,
     most_kept: u64,
-    /// Whether batches used any before the last exchange.
-    has_batches: bool,
+    /// Until when batches here count as those that use what is kept in vain.
+    batches_until: Timestamp,
 }
 
 impl Demand {
@@ -81,16 +82,16 @@ impl Demand {
         self.kept_until = now + KEPT;
     }
 
-    /// Units that are kept in hand. Where others take what there is (`crowded`), for several calls only if batches here
-    /// use what no call comes for; and of units that weigh, no more than a worker may keep, though no call can be made
-    /// of so few.
-    pub(super) fn kept(&self, crowded: bool, weighs: bool, now: Timestamp) -> u64 {
+    /// Units that are kept in hand. Where others lack them (`contended`), only if batches here use what no call comes
+    /// for; and of units that weigh, no more than a worker may keep, though no call can be made of so few.
+    ///
+    /// A slot that is kept lasts a quarter of a second: for one call a second at each of three workers, which could wait for
+    /// the next slot as long, a limit of 10 a second would lose a half of what it is.
+    pub(super) fn kept(&self, contended: bool, weighs: bool, now: Timestamp) -> u64 {
         let weight = self.weight.ceil() as u64;
-        if now >= self.kept_until || crowded && weighs && weight > self.most_kept {
+        let is_lost = now >= self.batches_until || weighs && weight > self.most_kept;
+        if now >= self.kept_until || contended && is_lost {
             return 0;
-        }
-        if crowded && !self.has_batches {
-            return weight;
         }
         let together = (self.weight * self.burst.usual()).ceil() as u64;
         together.min(self.most_kept).max(weight)
@@ -123,7 +124,16 @@ impl Demand {
 
     /// What to ask for: units of which fewer are of no use, and units that would be used. `lack`: of the first head
     /// that waits; `most`: units that can be used before the next exchange; `kept`: for interactive calls.
-    pub(super) fn ask(&mut self, lack: u64, held: Held, most: u64, kept: u64) -> (u64, u64) {
+    /// `enough`: more than that would be others' loss, unless it is needed.
+    pub(super) fn ask(
+        &mut self,
+        lack: u64,
+        held: Held,
+        most: u64,
+        kept: u64,
+        enough: u64,
+        now: Timestamp,
+    ) -> (u64, u64) {
         let active = self.is_active() || lack > 0;
         let lack = if lack > 0 { lack } else { self.lack };
         if self.wasted > self.used / 8 {
@@ -136,10 +146,12 @@ impl Demand {
         let target = if active { self.target.saturating_add(kept) } else { kept };
         // Those that are due already go with the head that waits.
         let in_hand = if lack > 0 { held.later } else { held.all };
-        let want = target.saturating_sub(in_hand).max(need);
+        let want = target.saturating_sub(in_hand).min(enough).max(need);
         // What is wanted only for what may come is of use however little it is.
         let need = need.max(want.min(1));
-        self.has_batches = !self.is_live();
+        if !self.is_live() {
+            self.batches_until = now + KEPT;
+        }
         (self.used, self.wasted, self.live) = (0, 0, 0);
         (self.lack, self.urgent) = (0, false);
         (need, want)

@@ -312,7 +312,14 @@ impl Leased {
             self.demand.start_over();
         }
         let lack = first.map_or(0, |(amount, waits)| self.lack_of(amount, waits != Waits::Batch, now));
-        let alone = first.map_or_else(|| self.demand.is_live(), |(_, waits)| waits == Waits::LiveAlone);
+        // What clients wait for beyond what is in hand, where nobody else does.
+        let awaited = match first {
+            Some((amount, Waits::Live { calls, alone: true })) => {
+                Some(amount.saturating_mul(calls as u64).saturating_sub(self.pool.held()))
+            }
+            None if self.demand.is_live() => Some(0),
+            _ => None,
+        };
         let spending = self.spending(speed);
         let most = self.most(spending).min(self.limit);
         let later = |moment: i64| self.pool.later_than(moment);
@@ -321,11 +328,15 @@ impl Leased {
             later: later(now.micros()),
             fresh: later(now.micros().saturating_sub(self.renewed_after())),
         };
-        let (need, want) =
-            if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, most, self.kept(now)) };
         // Others want the rest of a grant, and would get it back too old.
-        let enough = self.is_crowded() && (lack > most / 32 || alone);
-        let want = if enough { need } else { want };
+        let enough = if self.is_crowded() && lack > most / 32 { Some(0) } else { awaited };
+        let enough = enough.filter(|_| self.is_contended(now)).unwrap_or(u64::MAX);
+        let kept = self.kept(now);
+        let (need, want) = if draining {
+            (0, 0)
+        } else {
+            self.demand.ask(lack.min(self.limit), held, most, kept, enough, now)
+        };
         let (unused, settled) = self.report.tell(again, offset, now);
         if want == 0 && unused.is_empty() && settled.is_empty() {
             return None;
@@ -373,7 +384,12 @@ impl Leased {
 
     /// Units that are kept in hand for interactive calls.
     fn kept(&self, now: Timestamp) -> u64 {
-        self.demand.kept(self.is_crowded(), self.weighs, now)
+        self.demand.kept(self.is_contended(now), self.weighs, now)
+    }
+
+    /// Whether a slot that is kept is one that others lack.
+    fn is_contended(&self, now: Timestamp) -> bool {
+        self.is_crowded() || self.used(now).saturating_mul(16) >= self.limit.saturating_mul(15)
     }
 
     /// Whether others take what there is.
@@ -422,10 +438,13 @@ impl Leased {
 pub(super) enum Waits {
     /// A batch, which mostly has more.
     Batch,
-    /// A client, before others.
-    Live,
-    /// A client, and nobody after it.
-    LiveAlone,
+    /// Clients, before others.
+    Live {
+        /// How many of them.
+        calls: usize,
+        /// Whether no batch waits behind them.
+        alone: bool,
+    },
 }
 
 /// What an exchange is put together from.

@@ -77,11 +77,11 @@ impl Gate {
     /// Who waits for what the first path at a level lacks.
     pub(super) fn who_waits(&self, index: u32, first: u32) -> Waits {
         let (path, waiting) = (&self.paths[first], &self.levels[index].waiting);
-        match (path.interactive, waiting.batch.len() + waiting.interactive.len(), path.heads.len()) {
-            (true, 1, 1) => Waits::LiveAlone,
-            (true, ..) => Waits::Live,
-            (false, ..) => Waits::Batch,
+        if !path.interactive {
+            return Waits::Batch;
         }
+        let calls = waiting.interactive.ids().map(|path| self.paths[path].heads.len()).sum();
+        Waits::Live { calls, alone: waiting.batch.is_empty() }
     }
 
     /// A path's place in the order of a level, by a head's turn.

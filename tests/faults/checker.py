@@ -183,6 +183,12 @@ class Checker:
                 had += sum(1 for item in left if (rows := self.by_item.get(item)) and rows[0]["at"] >= blow.at)
         return had
 
+    def each_second(self, at, start, end, replicas):
+        """Calls in each second around a moment, by replica."""
+        seconds = collections.Counter((row["caller"], int((row["at"] - at) // 1)) for row in self.rows)
+        counts = {replica.caller: [seconds[replica.caller, second] for second in range(start, end)] for replica in replicas}
+        return "; ".join(f"{caller} {' '.join(map(str, calls))}" for caller, calls in counts.items())
+
     def pace(self, start, end, callers=None):
         """Calls per second between two moments, of some replicas or of all."""
         calls = sum(1 for row in self.rows if start <= row["at"] < end and (callers is None or row["caller"] in callers))

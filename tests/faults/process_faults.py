@@ -112,6 +112,8 @@ def report(checker, arguments):
             # Where clients wait for what was left, the others run out of items: that is no pace of theirs.
             if had >= before * DEAD_AFTER:
                 paces.append(pace / max(before, 1e-9))
+                if paces[-1] < 1 - share - 0.1:
+                    checker.say(f"calls a second from 5 s before it: {checker.each_second(blow.at, -5, 20, replicas)}")
                 # Work goes to whoever is free, so a replica's share is not a quarter at every moment.
                 shares.append(share)
         if blow.kind == "kill":

@@ -183,7 +183,11 @@ async fn a_server_that_becomes_read_only_counts_as_away() {
     database.batch_execute(&ends).await.unwrap();
     let red = ready(&service, 503).await;
     assert!(red.contains("store_unavailable"), "{red}");
-    eventually("it meets such a server", || service.log().contains("read-only")).await;
+    let log = || service.log();
+    eventually("it meets such a server", || {
+        log().contains("read-only") && log().contains("database is away")
+    })
+    .await;
     assert_eq!(service.chat_within("50ms").await.refused(503)["code"], "store_unavailable");
     eventually("what was in flight is over", || upstream.oracle().in_flight == 0).await;
 
