@@ -22,6 +22,9 @@ pub enum ModelFault {
     /// Its `model` is longer than any name.
     #[error("expected a name of at most 256 bytes")]
     TooLong,
+    /// Its `model` holds control characters. Names are shown in terminals, logs and metrics, which obey them.
+    #[error("expected a name without control characters")]
+    Unprintable,
 }
 
 /// The model that a body names; `None` where it names none or null. Of several, the last counts, as with
@@ -36,6 +39,7 @@ pub fn model_of(body: &[u8]) -> Result<Option<String>, ModelFault> {
         serde_json::from_slice(&body[last.clone()]).map_err(|_| ModelFault::NotText)?;
     match name {
         Some(name) if name.len() > MAX_MODEL => Err(ModelFault::TooLong),
+        Some(name) if name.chars().any(char::is_control) => Err(ModelFault::Unprintable),
         name => Ok(name),
     }
 }
@@ -124,6 +128,8 @@ mod tests {
             (r#"{"model":null}"#, Ok(None)),
             (r#"{"input":"x"}"#, Ok(None)),
             (r#"{"model":7}"#, Err(ModelFault::NotText)),
+            (r#"{"model":"a\u001b[2Jb"}"#, Err(ModelFault::Unprintable)),
+            (r#"{"model":"a\u0000"}"#, Err(ModelFault::Unprintable)),
             (r#"{"model":"#, Err(ModelFault::NotAnObject)),
             (r#"["model"]"#, Err(ModelFault::NotAnObject)),
             ("", Err(ModelFault::NotAnObject)),

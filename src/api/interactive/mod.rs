@@ -124,6 +124,9 @@ fn unreadable(fault: ModelFault) -> ApiError {
         ModelFault::TooLong => {
             ApiError::invalid("model", "Invalid value for 'model': expected at most 256 bytes.")
         }
+        ModelFault::Unprintable => {
+            ApiError::invalid("model", "Invalid value for 'model': expected no control characters.")
+        }
     }
 }
 
