@@ -178,6 +178,7 @@ pub fn routes(api: &Api, surface: Surface) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(Extension(surface))
         .layer(DefaultBodyLimit::disable())
+        .layer(from_fn(layers::refuse_packed_bodies))
         .layer(from_fn(layers::read_refused_bodies))
         .layer(from_fn_with_state(visitors, layers::refuse_foreign_pages))
         .layer(CatchPanicLayer::custom(layers::answer_panic))

@@ -5,9 +5,10 @@
 //! 2. catch-panic: a defect in one handler is a 500 for one call.
 //! 3. [`refuse_foreign_pages`]: a browser's page of another site can't use a service on its
 //!    visitor's own machine.
-//! 4. [`read_refused_bodies`]: innermost of those around all routes, since it must see what the handler left
-//!    of the body.
-//! 5. [`require_scope`]: around each route but the open ones, which know what they ask of their callers; what it
+//! 4. [`read_refused_bodies`]: within it is whatever refuses by what the call says of its body, since it must see what
+//!    was left of that.
+//! 5. [`refuse_packed_bodies`]: what no handler could read.
+//! 6. [`require_scope`]: around each route but the open ones, which know what they ask of their callers; what it
 //!    refuses has a body that is read like any other refused one.
 //!
 //! Caps on bodies are not a layer: each route has its own, and the readers in `body` take no body
@@ -17,6 +18,7 @@ mod access;
 mod leftover;
 mod observe;
 mod origin;
+mod packed;
 
 use axum::response::{IntoResponse, Response};
 use std::any::Any;
@@ -27,6 +29,7 @@ pub(super) use access::{Access, require_scope};
 pub(super) use leftover::read_refused_bodies;
 pub(super) use observe::{ERROR_SOURCE, observe};
 pub(super) use origin::{Visitors, refuse_foreign_pages};
+pub(super) use packed::refuse_packed_bodies;
 
 /// The answer to a call whose handler panicked: fixed text, the panic's goes to the log.
 pub(super) fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
