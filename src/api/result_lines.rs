@@ -14,6 +14,17 @@ pub(crate) const PAGE_ROWS: usize = 500;
 /// Bytes of replies after which a page ends.
 pub(crate) const PAGE_BYTES: usize = 512 << 10;
 
+/// Why a body of results breaks off: an orderly end would pass for all of them.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BrokenOff {
+    /// The store can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The batch was deleted, or its retention ran out, while they were read.
+    #[error("the results were erased while they were read")]
+    Erased,
+}
+
 /// A reading of a batch's results, from a place to a place.
 #[derive(Clone, Debug)]
 pub(crate) struct ResultLines {
@@ -21,7 +32,7 @@ pub(crate) struct ResultLines {
     pub(crate) batch: BatchId,
     /// Where the reading stands; its `limit` is what is left to read in all.
     pub(crate) query: ResultQuery,
-    /// The last position or line to come.
+    /// The last position or line to come; `u64::MAX`: whatever there is.
     pub(crate) until: u64,
     /// Whether lines carry our own object, which files do not.
     pub(crate) extras: bool,
@@ -60,11 +71,19 @@ impl ResultLines {
         }
     }
 
+    /// Whether not all has come that was there when the reading began.
+    fn misses_some(&self) -> bool {
+        self.until != u64::MAX && self.query.after < self.until && self.query.limit > 0
+    }
+
     /// The rest as a body that reads a page only when the client has taken the last.
     pub(crate) fn into_body(self) -> Body {
         Body::from_stream(stream::try_unfold(self, |mut lines| async move {
             let page = lines.page().await?;
-            Ok::<_, StoreError>((!page.is_empty()).then_some((page, lines)))
+            if page.is_empty() && lines.misses_some() {
+                return Err(BrokenOff::Erased);
+            }
+            Ok((!page.is_empty()).then_some((page, lines)))
         }))
     }
 }

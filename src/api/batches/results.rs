@@ -21,7 +21,7 @@ use super::super::caller::Caller;
 use super::super::error::{ApiError, Result};
 use super::super::followers::Latest;
 use super::super::query::Query;
-use super::super::result_lines::{PAGE_BYTES, ResultLines};
+use super::super::result_lines::{BrokenOff, PAGE_BYTES, ResultLines};
 use super::super::state::Api;
 use super::find;
 
@@ -197,8 +197,22 @@ impl Follow {
     fn into_body(self) -> Body {
         Body::from_stream(stream::try_unfold(self, |mut follow| async move {
             let page = follow.page().await?;
-            Ok::<_, StoreError>((!page.is_empty()).then_some((page, follow)))
+            if page.is_empty() && follow.is_erased().await {
+                return Err(BrokenOff::Erased);
+            }
+            Ok((!page.is_empty()).then_some((page, follow)))
         }))
+    }
+
+    /// Whether the batch is gone before all was read. While the store is away, as at the process's end, that is not known.
+    async fn is_erased(&self) -> bool {
+        // Positions and lines both count to the number of results.
+        let all = self.reading.filter == ResultFilter::All
+            && self.reading.after >= self.latest.borrow().counts.recorded();
+        if all || self.reading.limit == 0 {
+            return false;
+        }
+        matches!(self.reading.store.batch_by_key(self.reading.batch.key).await, Ok(None))
     }
 
     /// The next page as soon as there is one; empty at the end.

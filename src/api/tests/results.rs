@@ -108,6 +108,32 @@ async fn followers_see_everything_once_and_end_with_the_batch() {
 }
 
 #[tokio::test]
+async fn results_that_are_erased_meanwhile_do_not_pass_for_all() {
+    let service = Service::start().await;
+    for query in ["follow=true", "follow=true&order=input", "limit=10000", "limit=10000&status=succeeded"] {
+        let id = service.batch_of(1_200).await;
+        let results: Vec<_> = (1..=1_200).map(|line| (line, Succeeded)).collect();
+        service.record(&id, &results).await;
+        let path = format!("/v1/batches/{id}");
+        let request = Request::get(format!("{path}/results?{query}")).body(Body::empty()).unwrap();
+        let mut body = service.open(request).await.into_body();
+        assert!(body.frame().await.unwrap().is_ok(), "{query}");
+        assert_eq!(service.delete(&path).await.status, 200);
+        service.sweep().await;
+        let error = body.collect().await.unwrap_err();
+        assert!(error.to_string().contains("erased"), "{query}: {error}");
+    }
+    // Who has all of them has lost nothing.
+    let id = service.batch_of(2).await;
+    service.record(&id, &[(2, Succeeded), (1, Succeeded)]).await;
+    let request = Request::get(format!("/v1/batches/{id}/results?follow=true")).body(Body::empty()).unwrap();
+    let mut body = service.open(request).await.into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    assert_eq!(service.delete(&format!("/v1/batches/{id}")).await.status, 200);
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test]
 async fn a_row_that_is_followed_is_known_to_its_app_alone() {
     let service = Service::start().await;
     let id = service.batch_of(1).await;

@@ -176,6 +176,11 @@ impl Service {
         self.store.record(flush).await.unwrap().unwrap();
     }
 
+    /// Erases what was deleted, as the upkeep does.
+    pub(super) async fn sweep(&self) {
+        while self.store.sweep(self.clock.now()).await.unwrap().more {}
+    }
+
     pub(super) async fn row(&self, batch: &str) -> BatchRecord {
         self.store.batch(AppKey::DEFAULT, &BatchId::new(batch)).await.unwrap().unwrap()
     }
