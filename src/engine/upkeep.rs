@@ -20,8 +20,13 @@ impl Dispatcher {
         // One more tick after the last batch, and as long as a lane's state may change by time alone: else the
         // gauges would keep what they showed last.
         self.settled = !self.has_work();
-        for lane in self.lanes.ids() {
-            let lane = self.lanes.get(lane);
+        for id in self.lanes.ids() {
+            let lane = self.lanes.get(id);
+            // What was taken away is closed to nobody: an alert about it would never end.
+            if self.lanes.is_retired(id) {
+                lane.metrics.clear_state();
+                continue;
+            }
             let state = self.gate.lane_state(lane.level, now);
             self.settled &= state == LaneState::Open;
             lane.metrics.set_state(label(state));

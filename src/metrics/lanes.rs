@@ -44,7 +44,7 @@ metrics! {
         in_flight: IntGaugeVec = "in_flight" ["provider", "model"];
         /// Items accepted and not ended.
         pending: IntGaugeVec = "items_pending" ["provider", "model"];
-        /// 1 for the state that the lane is in, 0 for the others.
+        /// 1 for the state that the lane is in, 0 for the others; all 0 once it was taken away.
         state: IntGaugeVec = "lane_state" ["provider", "model", "state"];
     }
 }
@@ -233,6 +233,13 @@ impl LaneMetrics {
     /// Items accepted and not ended.
     pub fn pending(&self) -> &IntGauge {
         &self.pending
+    }
+
+    /// The lane is in no state: it was taken away.
+    pub fn clear_state(&self) {
+        for state in &self.state {
+            state.set(0);
+        }
     }
 
     /// The lane is now in this state and in no other.

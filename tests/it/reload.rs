@@ -5,7 +5,9 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, PATIENCE, Process, Service, Settings, chats, eventually, postgres, upstream};
+use crate::harness::{
+    Client, Metrics, PATIENCE, Process, Service, Settings, chats, eventually, postgres, upstream,
+};
 
 const RELOAD: &str = "/admin/v1/reload";
 
@@ -120,6 +122,8 @@ async fn lanes_and_providers_come_and_go() {
     let sent = first.log().arrived;
     assert_eq!(batch["request_counts"]["failed"], 0, "{batch:#}");
     assert!(sent < ITEMS, "{sent}");
+    let states = |metrics: &Metrics| metrics.sum("sluicegate_lane_state", &[r#"model="demo-small""#]);
+    process.metrics_until("it is in no state", |metrics| states(metrics) == 0.0).await;
     let models = process.get("/v1/models").await.ok();
     assert_eq!((&models["data"][0]["id"], &models["data"][1]), (&json!("demo-large"), &Value::Null));
     assert!(budget(&process, "lane", "up/demo-small", "concurrency").await.is_none());
