@@ -16,6 +16,11 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     best.filter(|(likeness, _)| *likeness >= LEAST).map(|(_, candidate)| candidate)
 }
 
+/// The candidate that one letter too many, too few, wrong or swapped makes `word` of.
+pub(super) fn slip_of<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates.into_iter().find(|candidate| strsim::damerau_levenshtein(word, candidate) == 1)
+}
+
 /// 0 (nothing in common) to 1 (equal). Swapped letters count once, and a word cut short is taken as a hint:
 /// `concurrent` means `max_concurrent`, which plain edit distance would not see.
 fn likeness(word: &str, candidate: &str) -> f64 {

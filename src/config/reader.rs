@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::nearest::nearest;
+use super::nearest::{nearest, slip_of};
 use super::problem::{Origin, Problem};
 use super::setting::Setting;
 use super::tree::{Node, Table, Value};
@@ -48,13 +48,15 @@ impl Report {
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
         for unknown in std::mem::take(&mut self.unknown) {
             let Unknown { section, key, origin, siblings } = unknown;
-            // The same name in another section is a surer guess than a similar one in this.
-            let elsewhere = self.asked.iter().find(|path| path.rsplit('.').next() == Some(&key));
+            // The same name in another section is a surer guess than a similar one in this, unless one slip tells
+            // them apart: `limits.request` is no `timeouts.request`.
+            let slip = slip_of(&key, siblings.iter().copied()).map(|sibling| join(&section, sibling));
+            let elsewhere = || self.asked.iter().find(|path| path.rsplit('.').next() == Some(&key)).cloned();
             let sibling = || nearest(&key, siblings.iter().copied()).map(|sibling| join(&section, sibling));
             let full = join(&section, &key);
             let anywhere = || nearest(&full, self.asked.iter().map(String::as_str)).map(str::to_owned);
             self.problems.push(Problem {
-                nearest: elsewhere.cloned().or_else(sibling).or_else(anywhere),
+                nearest: slip.or_else(elsewhere).or_else(sibling).or_else(anywhere),
                 key: full,
                 // The key is what is wrong; its value may be a secret in a place that no one expects.
                 value: None,

@@ -176,7 +176,11 @@ impl Merged {
     fn overlay<'a>(&mut self, path: impl Iterator<Item = &'a str>, value: &str, origin: &Origin) {
         let path: Vec<_> = path.collect();
         if path.iter().any(|name| name.is_empty()) || path.len() < 2 {
-            let message = format!("{} names no key: expected a section and a key", path.join("."));
+            let message = format!(
+                "{} names no key: expected a section and a key, in a variable with two underscores between, such as \
+                 SLUICEGATE__LIMITS__REQUESTS",
+                path.join(".")
+            );
             let origin = Some(origin.clone());
             self.problems.push(Problem { key: String::new(), value: None, origin, message, nearest: None });
         } else if let Err(problem) = tree::overlay(&mut self.table, &path, value, origin) {

@@ -14,6 +14,11 @@ fn said(given: &Given<'_>) -> String {
 )]
 #[case::unknown_section("[servr]\nlisten = 1", "sluicegate.toml:1: servr is not a key")]
 #[case::key_of_another_section("max_concurrent = 1", "the nearest is limits.max_concurrent")]
+#[case::slip("limits.request = 1\n[providers.a]\nbase_url = 'http://h/v1'", "the nearest is limits.requests")]
+#[case::tokens_are_no_secret(
+    "limits.tokens = '1OO/min'",
+    "limits.tokens = \"1OO/min\": expected a rate such as"
+)]
 #[case::the_key_itself(
     "[providers.a]\nbase_url = 'http://h/v1'\napi_key = 'sk-1'",
     "sluicegate.toml:3: providers.a.api_key is not a key"
@@ -166,6 +171,11 @@ fn each_is_named(#[case] text: &str, #[case] message: &str) {
 #[rstest]
 #[case("SLUICEGATE__SERVER__LISTN", "1", "SLUICEGATE__SERVER__LISTN: server.listn is not a key")]
 #[case("SLUICEGATE__SERVER", "1", "SLUICEGATE__SERVER: server names no key")]
+#[case(
+    "SLUICEGATE__LIMITS_REQUESTS",
+    "1",
+    "limits_requests names no key: expected a section and a key, in a variable"
+)]
 #[case("SLUICEGATE__SERVER__", "1", "names no key: expected a section and a key")]
 #[case(
     "SLUICEGATE__SERVER__LISTEN",
