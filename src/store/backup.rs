@@ -45,7 +45,7 @@ pub enum BackupError {
     )]
     OnServer,
     /// There is no database.
-    #[error("there is no database {}", .0.display())]
+    #[error("there is no database {} that this user can see", .0.display())]
     Missing(PathBuf),
     /// Something is there already.
     #[error("{} exists; name another file, or remove it", .0.display())]

@@ -54,7 +54,7 @@ pub struct DueOfApp {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DueError {
     /// There is no database.
-    #[error("there is no database {}", .0.display())]
+    #[error("there is no database {} that this user can see", .0.display())]
     Missing(PathBuf),
     /// The database can't be read.
     #[error("the store: {0}")]

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use rustix::fs::statvfs;
+use rustix::fs::{Access, access, statvfs};
 use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
@@ -43,11 +43,15 @@ pub(super) fn disk(database: &Path, least: u64) -> Finding {
     let Some(there) = folder
         .ancestors()
         .map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it })
-        .find(|it| it.is_dir())
+        .find(|it| it.exists())
     else {
         return Finding::fail("disk", format!("{} does not exist", folder.display()), "", Exit::Local);
     };
     let about = format!("disk of {}", folder.display());
+    if let Some(found) = no_place_for_data(there, database) {
+        let advice = "give the folder to the user that runs the service, or name another in store.url";
+        return Finding::fail(about, found, advice, Exit::Local);
+    }
     let free = match statvfs(there) {
         Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
         Err(error) => return Finding::fail(about, error.to_string(), "", Exit::Local),
@@ -64,6 +68,20 @@ pub(super) fn disk(database: &Path, least: u64) -> Finding {
         return Finding::warn(about, format!("{rounded} free"), "below store.min_free nothing new is taken");
     }
     Finding::ok(about, format!("{rounded} free"))
+}
+
+/// Why a service can't keep its data below `there`, or in the database that lies there already.
+fn no_place_for_data(there: &Path, database: &Path) -> Option<String> {
+    if !there.is_dir() {
+        return Some(format!("{} is no folder", there.display()));
+    }
+    let folder = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    let held = [(there, folder), (database, Access::READ_OK | Access::WRITE_OK)];
+    let mut held = held.into_iter().filter(|(path, _)| path.exists());
+    held.find_map(|(path, rights)| {
+        let error = access(path, rights).err()?;
+        Some(format!("{} can't be written: {}", path.display(), std::io::Error::from(error)))
+    })
 }
 
 /// Sockets and files that the process may have.

@@ -45,7 +45,7 @@ impl CheckReport {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CheckError {
     /// There is no database.
-    #[error("there is no database {}", .0.display())]
+    #[error("there is no database {} that this user can see", .0.display())]
     Missing(PathBuf),
     /// The database is of an earlier version of this program.
     #[error(

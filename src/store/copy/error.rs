@@ -11,7 +11,7 @@ use crate::store::StoreError;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CopyError {
     /// There is no database to copy.
-    #[error("there is no database {}", .0.display())]
+    #[error("there is no database {} that this user can see", .0.display())]
     Missing(PathBuf),
     /// The database to copy can't be read, or is in use.
     #[error("the store to copy from: {0}")]
