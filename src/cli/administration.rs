@@ -117,7 +117,8 @@ async fn list_keys(client: &Client, global: &Global) -> Result<Exit, CliError> {
     if rows.is_empty() {
         tell(
             global,
-            "no keys: the service is open to everyone on its machine; `sluicegate keys create` makes one",
+            "no keys; `sluicegate keys create` makes one. Until then the service is open to everyone on its machine, \
+             unless auth.mode asks for keys all the same",
         );
     }
     let heading = ["id", "app", "scope", "status", "name", "created", "last used"];

@@ -46,6 +46,9 @@ pub enum CliError {
     /// It can't be told what retention would erase.
     #[error(transparent)]
     Due(#[from] DueError),
+    /// `run` keeps its state beside its input, and can't.
+    #[error("{}", state_refused(.0))]
+    State(StoreError),
     /// The system refused a signal handler or threads.
     #[error("the process can't be set up: {0}")]
     Signals(io::Error),
@@ -104,7 +107,7 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::NoDestination | Self::App(AppError::NoKeys) | Self::Use(_) => Exit::Usage,
-            Self::Output(_) | Self::Local { .. } | Self::Exists(_) => Exit::Local,
+            Self::Output(_) | Self::Local { .. } | Self::Exists(_) | Self::State(_) => Exit::Local,
             Self::Table { error: TableError::Io(_), .. } => Exit::Local,
             Self::Table { .. } => Exit::Usage,
             Self::Copy(error) => copy_exit(error),
@@ -119,6 +122,18 @@ impl CliError {
             Self::Refused { .. } => Exit::Unreachable,
             Self::App(_) | Self::Store(_) | Self::Logs(_) | Self::Signals(_) => Exit::SomeFailed,
         }
+    }
+}
+
+/// Why a run's folder can't be used, and what to do about it.
+fn state_refused(error: &StoreError) -> String {
+    match error {
+        StoreError::InUse(folder) => {
+            format!("the same command runs already: it holds {}", folder.display())
+        }
+        error => format!(
+            "{error}\n  a run keeps beside its input what was answered: copy the input to where you may write"
+        ),
     }
 }
 

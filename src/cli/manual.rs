@@ -27,25 +27,25 @@ pub(super) fn completions(completions: Completions) -> Result<Exit, CliError> {
 /// Prints a manual page.
 #[derive(Clone, Debug, Args)]
 pub struct Man {
-    /// The command that it is about; else the program
+    /// The command that it is about, such as `run` or `keys create`; else the program
     #[arg(value_name = "COMMAND")]
-    pub command: Option<String>,
+    pub command: Vec<String>,
 }
 
 /// Prints a page of the manual, for `man` to show.
 pub(super) fn man(man: &Man) -> Result<Exit, CliError> {
     let mut program = Arguments::command();
     program.build();
-    let about = match &man.command {
-        None => program,
-        Some(name) => {
-            let unknown =
-                || CliError::Use(format!("there is no command {name:?}; `sluicegate help` lists them"));
-            program.find_subcommand(name).ok_or_else(unknown)?.clone()
-        }
-    };
+    let mut about = &program;
+    for name in &man.command {
+        let unknown = || {
+            let named = man.command.join(" ");
+            CliError::Use(format!("there is no command {named:?}; `sluicegate help` lists them"))
+        };
+        about = about.find_subcommand(name).ok_or_else(unknown)?;
+    }
     let mut text = Vec::new();
-    clap_mangen::Man::new(about).render(&mut text).map_err(CliError::Output)?;
+    clap_mangen::Man::new(about.clone()).render(&mut text).map_err(CliError::Output)?;
     print(&String::from_utf8_lossy(&text))?;
     Ok(Exit::Success)
 }

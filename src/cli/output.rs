@@ -26,6 +26,13 @@ impl Output {
     pub(super) fn check(path: Option<&Path>, force: bool, input: Option<&Path>) -> Result<Self, CliError> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(Self::Standard) };
         let local = |error| CliError::Local { path: path.to_owned(), error };
+        if is_named_as_workbook(path) {
+            return Err(CliError::Use(format!(
+                "{}: results are CSV or JSONL, and a spreadsheet program would not open them under this name: \
+                 end it with .csv",
+                path.display()
+            )));
+        }
         if let Ok(found) = std::fs::metadata(path) {
             if found.is_dir() {
                 return Err(local(io::ErrorKind::IsADirectory.into()));
@@ -80,6 +87,12 @@ impl Output {
             }
         })
     }
+}
+
+fn is_named_as_workbook(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let is = |kind: &&str| extension.is_some_and(|extension| extension.eq_ignore_ascii_case(kind));
+    ["xlsx", "xlsm", "xls", "ods"].iter().any(is)
 }
 
 fn beside(path: &Path) -> PathBuf {

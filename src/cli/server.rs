@@ -35,8 +35,22 @@ fn client(url: &str, global: &Global, environment: &Environment) -> Result<Clien
 
 fn key(global: &Global, environment: &Environment) -> Result<Option<String>, CliError> {
     let Some(path) = &global.api_key_file else {
-        return Ok(environment.get("SLUICEGATE_API_KEY").map(|key| key.trim().to_owned()));
+        return environment
+            .get("SLUICEGATE_API_KEY")
+            .map(|key| one_key(key, "SLUICEGATE_API_KEY"))
+            .transpose();
     };
     let key = std::fs::read_to_string(path).map_err(|error| CliError::Local { path: path.clone(), error })?;
-    Ok(Some(key.trim().to_owned()))
+    one_key(&key, &path.display().to_string()).map(Some)
+}
+
+/// The key alone. What no header can carry is told of here: the connection would be blamed for it.
+fn one_key(text: &str, place: &str) -> Result<String, CliError> {
+    let key = text.trim();
+    if key.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(CliError::Use(format!(
+            "{place} must hold one key and nothing else: there is a line break or the like in it"
+        )));
+    }
+    Ok(key.to_owned())
 }

@@ -95,14 +95,11 @@ pub(super) fn submit(submit: &Submit, global: &Global, environment: Environment)
         if submit.wait {
             return until_ended(&client, batches, global, AWAY).await;
         }
-        tell(
-            global,
-            &format!(
-                "{} on their way; `sluicegate watch ID` follows them",
-                counted(survey.items(), "request")
-            ),
-        );
         let refused = batches.iter().any(|batch| batch.status == "failed");
+        if !refused {
+            let requests = counted(survey.items(), "request");
+            tell(global, &format!("{requests} taken; `sluicegate watch ID` follows the batch"));
+        }
         batches.iter().for_each(tell_problems);
         Ok(if refused { Exit::BatchNotCompleted } else { Exit::Success })
     })

@@ -7,6 +7,8 @@ mod limit_rows;
 mod sending;
 mod writing;
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
 pub use self::arguments::JobArguments;
@@ -31,16 +33,33 @@ pub(super) fn of_input(job: &Job) -> impl Fn(TableError) -> CliError + use<> {
 /// What the flags ask for. `endpoint_of` chooses what is called for a model where no flag does.
 pub(super) fn job(arguments: &JobArguments, endpoint_of: impl Fn(&str) -> Endpoint) -> Result<Job, CliError> {
     let input = arguments.input.clone();
+    must_be_file(&input)?;
     let layout = Layout::of(&input).map_err(|error| CliError::Table { path: input.clone(), error })?;
     let recipe = arguments.prompt()?.map(|prompt| recipe(arguments, &prompt, endpoint_of)).transpose()?;
     if recipe.is_none() && layout.format == Format::Csv {
         return Err(CliError::Use(format!(
             "{} is a table: say what is to be asked of each row, with --prompt 'Describe {{{{name}}}} in one line' \
-             and --model NAME (or name a file of requests, {{\"custom_id\": …, \"body\": …}} a line, .jsonl)",
+             and --model NAME (or name a file of requests, .jsonl, \
+             {{\"custom_id\": …, \"method\": \"POST\", \"url\": …, \"body\": …}} a line)",
             input.display()
         )));
     }
     Ok(Job { input, layout, recipe, limit: arguments.limit })
+}
+
+/// An input is read several times, which what comes from a pipe can't be.
+fn must_be_file(input: &Path) -> Result<(), CliError> {
+    let flows = match std::fs::metadata(input) {
+        Ok(found) => !found.is_file() && !found.is_dir(),
+        Err(_) => input == Path::new("-"),
+    };
+    if flows {
+        let name = input.display();
+        return Err(CliError::Use(format!(
+            "{name}: the input is read several times: save it in a file first"
+        )));
+    }
+    Ok(())
 }
 
 fn recipe(

@@ -23,9 +23,10 @@ use super::output::Output;
 use super::runtimes::Runtimes;
 use super::table::{Format, Job, PartLimits, Survey};
 use super::{server, tell};
-use crate::app::App;
+use crate::app::{App, AppError};
 use crate::config::{Config, Environment, Override, StoreLocation};
 use crate::logs;
+use crate::store::StoreError;
 
 /// What is to be done, with everything checked that can be before anything is sent.
 struct Plan<'a> {
@@ -53,6 +54,10 @@ pub(super) fn run(run: &Run, global: &Global, environment: Environment) -> Resul
     let replaces = run.force || run.retry_failed;
     let output =
         if run.dry_run { Output::Standard } else { Output::check(run.output.as_deref(), replaces, input)? };
+    if global.json && !run.dry_run && output == Output::Standard {
+        let message = "with --json standard output is for how it ended: name a file for the results, with -o";
+        return Err(CliError::Use(message.to_owned()));
+    }
     match server::named(global, &environment)? {
         Some(client) => {
             let limits = job::batch_limits(global, &environment)?;
@@ -159,7 +164,7 @@ fn embedded(mut config: Config, run: &Run, plan: Plan<'_>) -> Result<Exit, CliEr
 
 async fn engine(config: Config, plan: &Plan<'_>, attempts: Handle) -> Result<Exit, CliError> {
     let mut interrupts = Interrupts::listen()?;
-    let app = App::start(config, None, attempts).await?;
+    let app = App::start(config, None, attempts).await.map_err(of_state)?;
     let client = Client::new(&format!("http://{}", app.address), None)?;
     let patience = Patience { away: std::time::Duration::ZERO, ends_without_key: true };
     let done = tokio::select! {
@@ -180,6 +185,16 @@ async fn engine(config: Config, plan: &Plan<'_>, attempts: Handle) -> Result<Exi
         }
     }
     done.unwrap_or(Ok(Exit::Interrupted))
+}
+
+/// Of the errors of a start, those of the folder are a matter of this command's own files.
+fn of_state(error: AppError) -> CliError {
+    match error {
+        AppError::Store(error @ (StoreError::InUse(_) | StoreError::Unavailable(_))) => {
+            CliError::State(error)
+        }
+        error => CliError::App(error),
+    }
 }
 
 fn state_folder(input: &Path, fingerprint: &str) -> PathBuf {

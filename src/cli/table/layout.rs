@@ -59,12 +59,14 @@ impl Layout {
 
     /// The layout of a file that starts so.
     pub(super) fn of_start(start: &[u8], named: Option<Format>) -> Result<Self, TableError> {
-        if start.starts_with(b"PK\x03\x04") {
+        if start.starts_with(b"PK\x03\x04") || start.starts_with(b"\xD0\xCF\x11\xE0") {
             return Err(TableError::whole(
                 "this is a workbook or an archive, not text: save it as CSV first",
             ));
         }
-        if start.starts_with(b"\xFF\xFE") || start.starts_with(b"\xFE\xFF") {
+        // Without its mark it is known by the half of a letter that is zero.
+        let zero = start.iter().take(4).any(|byte| *byte == 0);
+        if zero || start.starts_with(b"\xFF\xFE") || start.starts_with(b"\xFE\xFF") {
             return Err(TableError::whole("this is UTF-16: save it as UTF-8 (in Excel: \"CSV UTF-8\")"));
         }
         let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);

@@ -76,11 +76,18 @@ impl<R> Quotes<R> {
     /// What is wrong, if anything is.
     fn check(&self, at_end: bool) -> Result<(), TableError> {
         let quoted = self.place == Place::Quoted;
-        if quoted && (at_end || self.in_row > LONGEST_ROW) {
-            return Err(TableError::line(self.opened, "the quote that a cell opens with is never closed"));
+        let too_long = self.in_row > LONGEST_ROW;
+        let never_closed = "the quote that a cell opens with is never closed";
+        let longest = || format!("a row of more than {} MiB", LONGEST_ROW >> 20);
+        if quoted && at_end {
+            return Err(TableError::line(self.opened, never_closed));
         }
-        if self.in_row > LONGEST_ROW {
-            return Err(TableError::line(self.line, format!("a row of more than {} MiB", LONGEST_ROW >> 20)));
+        if quoted && too_long {
+            // Which of the two it is would only be known at the end of the file.
+            return Err(TableError::line(self.opened, format!("{}, or {never_closed}", longest())));
+        }
+        if too_long {
+            return Err(TableError::line(self.line, longest()));
         }
         Ok(())
     }

@@ -117,6 +117,9 @@ fn bytes_that_are_no_text_are_named_by_their_line() {
     assert!(refusal(&latin.path, "{{name}}").starts_with("line 3: not UTF-8"));
     let wide = table("a.csv", b"\xFF\xFEn\0");
     assert!(refusal(&wide.path, "{{name}}").contains("UTF-16"));
+    for unmarked in [b"n\0a\0", b"\0n\0a"] {
+        assert!(refusal(&table("a.csv", unmarked).path, "{{name}}").contains("UTF-16"));
+    }
     let lines = table("a.jsonl", "{\"name\": \"Ann\"}\n[1]\n");
     assert!(refusal(&lines.path, "{{name}}").starts_with("line 2: not a JSON object"));
 }
@@ -126,6 +129,15 @@ fn a_quote_that_nobody_closes_takes_no_memory() {
     let mut content = b"name\n\"begins".to_vec();
     content.resize(40 << 20, b'x');
     assert!(refusal(&table("a.csv", content).path, "{{name}}").contains("never closed"));
+}
+
+#[test]
+fn a_cell_too_long_is_not_taken_for_a_quote_alone() {
+    let mut content = b"name\n\"".to_vec();
+    content.resize(17 << 20, b'x');
+    content.extend_from_slice(b"\"\nlock\n");
+    let refusal = refusal(&table("a.csv", content).path, "{{name}}");
+    assert!(refusal.starts_with("line 2: a row of more than 16 MiB"), "{refusal}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{Shell, ended, says};
-use crate::harness::{Process, Service, Settings, chats, eventually, jsonl, upstream};
+use crate::harness::{Process, Service, Settings, chat, chats, eventually, jsonl, upstream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_from_its_making_to_its_results() {
@@ -59,6 +59,10 @@ async fn a_batch_from_its_making_to_its_results() {
     assert!(shell.read("ran.csv").contains("a,lock,Answer to a.,succeeded,"));
     let unknown = shell.run(&["watch", "batch_unknown"]).await;
     assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    shell.write("twice.jsonl", &jsonl(&[chat("same", "x"), chat("same", "y")]));
+    let refused = shell.run(&["submit", "twice.jsonl"]).await;
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(refused.err.contains("duplicate_custom_id") && !refused.err.contains("taken"), "{}", refused.err);
     service.stop().await;
 }
 

@@ -1,9 +1,11 @@
 //! What goes wrong is said with what to do about it, and the exit code tells scripts.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use rstest::rstest;
 
 use super::Shell;
-use crate::harness::upstream;
+use crate::harness::{eventually, upstream};
 
 #[rstest]
 #[case(&["products.csv"], 2, "--prompt 'Describe {{name}} in one line'")]
@@ -15,6 +17,10 @@ use crate::harness::upstream;
 #[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "-o", "no/such/folder.csv"], 6, "No such file")]
 #[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "-o", "products.csv"], 2, "is the input")]
 #[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "-o", "/proc/answers.csv"], 6, "/proc/answers.csv")]
+#[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "-o", "answers.XLSX"], 2, "end it with .csv")]
+#[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "--json"], 2, "name a file for the results")]
+#[case(&["-", "--prompt", "{{name}}", "--model", "m"], 2, "save it in a file first")]
+#[case(&["/dev/null", "--prompt", "{{name}}", "--model", "m"], 2, "save it in a file first")]
 #[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "--param", "nonsense"], 2, "NAME=VALUE")]
 #[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "--url", "localhost:1"], 2, "is no URL of a service")]
 #[case(&["products.csv", "--prompt", "{{name}}", "--model", "m", "--url", "http://127.0.0.1:1"], 4, "Is the service running?")]
@@ -46,6 +52,25 @@ async fn a_full_disk_loses_nothing() {
     assert!(full.err.contains("No space left") && full.err.contains("nothing is lost"), "{}", full.err);
     assert_eq!(shell.run(&[&ask[..], &["answers.csv"]].concat()).await.code, Some(0));
     assert_eq!(upstream.log().arrived, 1, "the answer was kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_can_keep_nothing_says_so() {
+    let upstream = upstream(r#"latency = "10s""#).await;
+    let shell = Shell::new(&[("OPENAI_BASE_URL", &upstream.base_url())]);
+    shell.write("products.csv", "name\nlock\n");
+    let ask = ["run", "products.csv", "--prompt", "{{name}}", "--model", "m"];
+    let _running = shell.spawn(&ask);
+    eventually("a call", || upstream.log().arrived > 0).await;
+    let second = shell.run(&ask).await;
+    assert_eq!(second.code, Some(6), "{second:?}");
+    assert!(second.err.contains("the same command runs already"), "{}", second.err);
+
+    shell.write("others.csv", "name\nlock\n");
+    shell.write("others.csv.sluicegate", "no folder");
+    let refused = shell.run(&["run", "others.csv", "--prompt", "{{name}}", "--model", "m"]).await;
+    assert_eq!(refused.code, Some(6), "{refused:?}");
+    assert!(refused.err.contains("copy the input to where you may write"), "{}", refused.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,6 +119,39 @@ async fn the_doctor_finds_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_knows_where_no_data_can_be_kept() {
+    let upstream = upstream("").await;
+    let shell = Shell::new(&[("OPENAI_BASE_URL", &upstream.base_url())]);
+    shell.write("taken", "a file, no folder");
+    let doctor = async |url| shell.run(&["doctor", "--set", url]).await;
+    let ended = doctor("store.url=sqlite:taken/store.db").await;
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    assert!(ended.out.contains("FAIL  disk of taken: taken is no folder"), "{}", ended.out);
+
+    let closed = shell.path("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o500)).unwrap();
+    let may = std::fs::File::create(closed.join("tried")).is_ok();
+    let ended = doctor("store.url=sqlite:closed/data/store.db").await;
+    // Root may write everywhere.
+    let (code, says) = if may { (0, "ok    disk of closed/data") } else { (6, "closed can't be written") };
+    assert_eq!(ended.code, Some(code), "{ended:?}");
+    assert!(ended.out.contains(says), "{}", ended.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_several_lines_is_not_the_connections_fault() {
+    let shell = Shell::new(&[("SLUICEGATE_API_KEY", "sk-one\nsk-two")]);
+    let ended = shell.run(&["list"]).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.err.contains("SLUICEGATE_API_KEY must hold one key") && !ended.err.contains("sk-"),
+        "{}",
+        ended.err
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shells_and_readers_get_what_they_need() {
     let shell = Shell::new(&[]);
     for name in ["bash", "zsh", "fish"] {
@@ -104,5 +162,7 @@ async fn shells_and_readers_get_what_they_need() {
         page.contains(".SH OPTIONS") && page.contains("dry\\-run") && page.contains("retry\\-failed"),
         "{page}"
     );
+    assert!(shell.prints(&["man", "keys", "create"]).await.contains("expires\\-in"));
+    assert_eq!(shell.run(&["man", "keys", "nonsense"]).await.code, Some(2));
     assert_eq!(shell.run(&["man", "nonsense"]).await.code, Some(2));
 }
