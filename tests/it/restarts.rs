@@ -104,7 +104,7 @@ async fn results_can_be_followed_to_the_end() {
     }
     // Under input order a running batch shows its gapless prefix.
     let mut lines = chats(20, "");
-    lines[5] = chat("item-5", "[[slow=1s]]");
+    lines[5] = chat("item-5", "[[slow=2s]]");
     let id = service.submit(&lines, json!({})).await;
     let done = |batch: &Value| batch["request_counts"]["completed"] == 19;
     service.until(&id, "all but one are done", done).await;

@@ -67,9 +67,13 @@ impl Events {
     async fn next(&mut self) -> Option<Bytes> {
         while !self.ended {
             if self.told.is_some() {
-                // What only the engine knows moves without a word from the store: it is looked at.
+                // What only the engine knows moves without a word from the store: it is looked at. The end is told at
+                // once: whoever waits for it waits for nothing else.
+                // A receiver of its own waits for it: what this one looks at counts as seen.
+                let mut end = self.latest.clone();
                 tokio::select! {
                     () = tokio::time::sleep(PACE) => {}
+                    _ = end.wait_for(|batch| batch.status.is_terminal()) => {}
                     () = self.shutdown.begun() => return None,
                 }
             }
