@@ -103,6 +103,11 @@ impl CliError {
         busy || matches!(self, Self::Unreachable(_) | Self::StreamEnded)
     }
 
+    /// Whether whoever reads standard output has seen enough, as in `sluicegate results ID | head`: no error.
+    pub(super) fn is_left_by_reader(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// The exit code that it ends with.
     pub fn exit(&self) -> Exit {
         match self {

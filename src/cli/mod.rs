@@ -65,6 +65,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environm
     };
     match dispatch(&arguments, environment) {
         Ok(exit) => exit,
+        Err(error) if error.is_left_by_reader() => Exit::Success,
         Err(error) => {
             say(&format!("sluicegate: {error}"));
             error.exit()
@@ -146,10 +147,9 @@ fn tell(global: &Global, text: &str) {
 
 /// Puts a result on standard output.
 fn print(text: &str) -> Result<(), CliError> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough, as in `sluicegate list | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(CliError::Output),
+    match io::stdout().lock().write_all(text.as_bytes()).map_err(CliError::Output) {
+        Err(error) if error.is_left_by_reader() => Ok(()),
+        written => written,
     }
 }
 

@@ -156,7 +156,9 @@ fn embedded(mut config: Config, run: &Run, plan: Plan<'_>) -> Result<Exit, CliEr
     // What a service holds back for a full disk is not worth 64 MiB for each run that is kept; the next start makes it
     // anew.
     let _ = std::fs::remove_file(folder.join("ballast"));
-    if let Err(CliError::Local { .. } | CliError::Output(_)) = &done {
+    if let Err(error @ (CliError::Local { .. } | CliError::Output(_))) = &done
+        && !error.is_left_by_reader()
+    {
         tell(plan.global, &format!("nothing is lost: the same command goes on with {}", folder.display()));
     }
     done

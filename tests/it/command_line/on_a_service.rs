@@ -36,6 +36,10 @@ async fn a_batch_from_its_making_to_its_results() {
     let again = shell.run(&["results", id, "-o", "out.csv"]).await;
     assert_eq!(again.code, Some(6), "{again:?}");
     assert_eq!(shell.prints(&["results", id]).await.lines().count(), 2);
+    let mut left = shell.spawn(&["results", id]);
+    drop(left.stdout.take());
+    let left = ended(left).await;
+    assert_eq!((left.code, left.err.as_str()), (Some(0), ""), "whoever reads has seen enough");
 
     let list = shell.prints(&["list"]).await;
     assert!(list.starts_with("id ") && list.contains(id) && list.contains("2/2"), "{list}");
