@@ -25,6 +25,17 @@ pub(super) struct Held {
     pub(super) fresh: u64,
 }
 
+/// How much of what is wanted makes sense.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Units that can be used before the next exchange.
+    pub(super) most: u64,
+    /// Units to keep for interactive calls.
+    pub(super) kept: u64,
+    /// More than that would be others' loss, unless it is needed.
+    pub(super) enough: u64,
+}
+
 /// What one budget wants.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
@@ -123,17 +134,9 @@ impl Demand {
     }
 
     /// What to ask for: units of which fewer are of no use, and units that would be used. `lack`: of the first head
-    /// that waits; `most`: units that can be used before the next exchange; `kept`: for interactive calls.
-    /// `enough`: more than that would be others' loss, unless it is needed.
-    pub(super) fn ask(
-        &mut self,
-        lack: u64,
-        held: Held,
-        most: u64,
-        kept: u64,
-        enough: u64,
-        now: Timestamp,
-    ) -> (u64, u64) {
+    /// that waits.
+    pub(super) fn ask(&mut self, lack: u64, held: Held, bounds: Bounds, now: Timestamp) -> (u64, u64) {
+        let Bounds { most, kept, enough } = bounds;
         let active = self.is_active() || lack > 0;
         let lack = if lack > 0 { lack } else { self.lack };
         if self.wasted > self.used / 8 {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::demand::{Demand, Held};
+use super::demand::{Bounds, Demand, Held};
 use super::micros::{micros_of, scaled_up};
 use super::pacing::{LONGEST_PACED, Speed, guarded_period, stretched_period};
 use super::report::Report;
@@ -331,12 +331,9 @@ impl Leased {
         // Others want the rest of a grant, and would get it back too old.
         let enough = if self.is_crowded() && lack > most / 32 { Some(0) } else { awaited };
         let enough = enough.filter(|_| self.is_contended(now)).unwrap_or(u64::MAX);
-        let kept = self.kept(now);
-        let (need, want) = if draining {
-            (0, 0)
-        } else {
-            self.demand.ask(lack.min(self.limit), held, most, kept, enough, now)
-        };
+        let bounds = Bounds { most, kept: self.kept(now), enough };
+        let (need, want) =
+            if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, bounds, now) };
         let (unused, settled) = self.report.tell(again, offset, now);
         if want == 0 && unused.is_empty() && settled.is_empty() {
             return None;
