@@ -2,14 +2,19 @@
 
 use std::net::SocketAddr;
 
-/// Its address; the machine's name where it listens on all addresses. Two processes of one name would be taken for one
-/// that starts again and again, so the port is always part of it.
+/// Its address, with the machine's name where every machine has such an address. Two processes of one name would be taken
+/// for one that starts again and again, so the port is always part of it.
 pub(super) fn worker_name(address: SocketAddr) -> String {
-    if !address.ip().is_unspecified() {
-        return address.to_string();
-    }
     let system = rustix::system::uname();
-    format!("{}:{}", system.nodename().to_string_lossy(), address.port())
+    let machine = system.nodename().to_string_lossy();
+    if address.ip().is_unspecified() {
+        format!("{machine}:{}", address.port())
+    } else if address.ip().is_loopback() {
+        // Behind a proxy of its own machine.
+        format!("{machine}/{address}")
+    } else {
+        address.to_string()
+    }
 }
 
 #[cfg(test)]
@@ -19,8 +24,12 @@ mod tests {
     #[test]
     fn a_name_tells_machine_and_port() {
         let name = |address: &str| worker_name(address.parse().unwrap());
-        assert_eq!(name("127.0.0.1:8080"), "127.0.0.1:8080");
-        assert_eq!(name("[::1]:1"), "[::1]:1");
+        assert_eq!(name("10.0.0.7:8080"), "10.0.0.7:8080");
+        for own in ["127.0.0.1:8080", "[::1]:1"] {
+            let name = name(own);
+            let (machine, address) = name.split_once('/').unwrap();
+            assert!(!machine.is_empty() && address == own, "{name}");
+        }
         for all in ["0.0.0.0:8080", "[::]:8080"] {
             let name = name(all);
             let machine = name.strip_suffix(":8080").unwrap();

@@ -12,7 +12,7 @@ use super::arguments::{Statement, arguments};
 use super::columns::Columns;
 use super::connections::{Lane, Queries};
 use super::fault::{Attempt, damaged};
-use super::membership::{Identity, since_start};
+use super::membership::{Identity, Membership, since_start};
 use super::transaction::Transaction;
 use super::unfinished_copy;
 use crate::domain::time::Timestamp;
@@ -80,12 +80,28 @@ pub(crate) async fn rejoin(database: &Database) -> Result<()> {
     let boot = membership.last_known().map_or(0, |known| known.boot);
     let sent = since_start();
     let mut transaction = database.begin(Lane::Control).await?;
+    warn_of_namesake(&transaction, membership).await?;
     let (key, epoch) = register(&transaction, &membership.settings).await?;
     transaction.run(&letting_go(key)).await?;
     transaction.effects.work = true;
     transaction.commit().await?;
     membership.join(Identity { key, epoch, boot }, sent);
     tracing::info!(epoch, "this worker takes part again");
+    Ok(())
+}
+
+/// Tells of another process that started under this worker's name and lives: each would end the other's part for ever.
+async fn warn_of_namesake(transaction: &Transaction, membership: &Membership) -> Attempt<()> {
+    let epoch = membership.last_known().map_or(0, |known| known.epoch);
+    let sql = "SELECT 1 FROM worker WHERE name = $1 AND epoch > $2 AND ended_at IS NULL AND taken_at IS NULL";
+    let name = membership.settings.name.as_str();
+    if transaction.row(sql, &arguments![name, epoch]).await?.is_some() {
+        tracing::error!(
+            name,
+            "another process is called as this one, so neither keeps what it runs: give one of them another port, or its \
+             machine another name"
+        );
+    }
     Ok(())
 }
 
