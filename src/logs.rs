@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::UtcTime;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -16,7 +17,7 @@ use crate::config::{Log, LogFilter, LogFormat};
 pub enum LogError {
     /// The filter is none.
     #[error("log.level: {0}")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(#[from] ParseError),
     /// Traces can't be exported as the environment asks.
     #[cfg(feature = "otel")]
     #[error("{0}")]
@@ -41,8 +42,7 @@ impl LogLevel {
     /// # Errors
     /// A filter that is none.
     pub fn set(&self, level: &LogFilter) -> Result<(), LogError> {
-        let filter = EnvFilter::try_new(&level.0)?;
-        (self.0)(filter);
+        (self.0)(filter(level)?);
         Ok(())
     }
 }
@@ -58,8 +58,19 @@ impl fmt::Debug for LogLevel {
 /// # Errors
 /// One that is none.
 pub fn check(level: &LogFilter) -> Result<(), LogError> {
-    EnvFilter::try_new(&level.0)?;
+    filter(level)?;
     Ok(())
+}
+
+/// What a level lets pass. The pool of connections says of each that broke that it did, and not why; whoever used it tells
+/// what came of that.
+///
+/// # Errors
+/// A filter that is none.
+pub(crate) fn filter(level: &LogFilter) -> Result<EnvFilter, ParseError> {
+    const POOL: &str = "deadpool";
+    let text = &level.0;
+    EnvFilter::try_new(if text.contains(POOL) { text.clone() } else { format!("{text},{POOL}=off") })
 }
 
 /// Sets up logging for the whole process, on standard error.
@@ -86,7 +97,7 @@ where
 {
     let Log { format, level } = log;
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&level.0)?)
+        .with_env_filter(filter(level)?)
         .with_timer(UtcTime::rfc_3339())
         .with_writer(writer)
         .with_ansi(false);
@@ -163,6 +174,21 @@ mod tests {
         assert_eq!(lines[0]["items"], 3);
         assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
         assert_eq!(lines[1]["level"], "DEBUG");
+    }
+
+    #[test]
+    fn the_pool_of_connections_is_quiet_unless_asked_for() {
+        for (level, lines) in [("info", 0), ("warn,deadpool=warn", 1)] {
+            let written = Written::default();
+            let writer = written.clone();
+            let log = Log { format: LogFormat::Text, level: LogFilter(level.to_owned()) };
+            let (subscriber, _) = subscriber(&log, move || writer.clone()).unwrap();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(target: "deadpool.postgres", "Connection error: db error");
+            });
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.lines().count(), lines, "{level}: {text}");
+        }
     }
 
     #[test]

@@ -167,8 +167,11 @@ impl Keyring {
                 () = changes.heard() => {}
                 () = shutdown.begun() => return,
             }
+            let mut complained = false;
             while let Err(error) = self.reload().await {
-                tracing::warn!(error = %error, "keys could not be read again; trying again");
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::warn!(error = %error, "keys could not be read again; trying again");
+                }
                 tokio::select! {
                     () = tokio::time::sleep(AGAIN) => {}
                     () = shutdown.begun() => return,

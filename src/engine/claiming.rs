@@ -111,6 +111,7 @@ fn share(items: usize, remaining: u64) -> usize {
 
 /// Claims until the store answers; `None`: it is closed, or this worker's work was taken over.
 async fn claim_patiently(store: &Store, claim: &Claim) -> Option<Claimed> {
+    let mut complained = false;
     loop {
         match store.claim(claim.clone()).await {
             Ok(claimed) => {
@@ -121,7 +122,10 @@ async fn claim_patiently(store: &Store, claim: &Claim) -> Option<Claimed> {
             }
             Err(StoreError::Closed | StoreError::Fenced) => return None,
             Err(error) => {
-                tracing::error!(error = %error, "a batch's next segments could not be claimed; trying again");
+                // Once, not every second for as long as the database is away.
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::error!(error = %error, "a batch's next segments could not be claimed; trying again");
+                }
                 tokio::time::sleep(AGAIN).await;
             }
         }

@@ -42,12 +42,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The active batches, with what is needed to run those not in `known`; asked for until the store answers,
 /// since nothing else would ask again before the next batch is made. `None`: it is closed.
 pub(super) async fn find(store: &Store, known: HashSet<BatchKey>) -> Option<Refreshed> {
+    let mut complained = false;
     loop {
         match try_find(store, &known).await {
             Ok(refreshed) => return Some(refreshed),
             Err(StoreError::Closed) => return None,
             Err(error) => {
-                tracing::error!(error = %error, "the active batches could not be read; trying again");
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::error!(error = %error, "the active batches could not be read; trying again");
+                }
                 tokio::time::sleep(AGAIN).await;
             }
         }

@@ -139,6 +139,7 @@ impl Dispatcher {
         let (store, events, from) =
             (self.store.clone(), self.reporter.events.clone(), self.sharing.levels_read);
         tokio::spawn(async move {
+            let mut complained = false;
             loop {
                 match store.ledger_since(from).await {
                     Ok((entries, version)) => {
@@ -147,7 +148,9 @@ impl Dispatcher {
                     }
                     Err(StoreError::Closed) => return,
                     Err(error) => {
-                        tracing::warn!(error = %error, "what other workers found out could not be read; trying again");
+                        if !std::mem::replace(&mut complained, true) {
+                            tracing::warn!(error = %error, "what other workers found out could not be read; trying again");
+                        }
                         tokio::time::sleep(AGAIN).await;
                     }
                 }
