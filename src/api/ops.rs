@@ -56,11 +56,13 @@ pub(crate) async fn readyz(State(store): State<Store>, State(shutdown): State<Sh
     if shutdown.has_begun() {
         reasons.push("draining");
     }
-    if store.health().disk_full {
+    let health = store.health();
+    if health.disk_full {
         reasons.push("disk_full");
     }
     // Any read tells whether the database answers; whether it takes writes, only the store's own writes do.
-    if store.health().is_away || store.batch_by_key(crate::domain::ids::BatchKey(0)).await.is_err() {
+    let is_cut_off = health.is_away || health.is_unheard;
+    if is_cut_off || store.batch_by_key(crate::domain::ids::BatchKey(0)).await.is_err() {
         reasons.push("store_unavailable");
     }
     if reasons.is_empty() {

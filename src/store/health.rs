@@ -9,6 +9,8 @@ pub struct StoreHealth {
     pub disk_full: bool,
     /// The database's server was not reached lately.
     pub is_away: bool,
+    /// This worker's beats have not arrived for so long that no call starts until one does, whatever else is taken.
+    pub is_unheard: bool,
     /// Bytes free on the disk, measured within the last second or so.
     pub free_bytes: u64,
     /// Bytes in the write-ahead log that are not in the database yet.
@@ -28,7 +30,7 @@ impl StoreHealth {
     /// What to tell who asks for something new, if it can't be begun.
     pub fn refusal(&self) -> Option<StoreError> {
         match self {
-            Self { is_away: true, .. } => {
+            Self { is_away: true, .. } | Self { is_unheard: true, .. } => {
                 Some(StoreError::Unavailable("it was not reached lately".to_owned()))
             }
             Self { disk_full: true, .. } => Some(StoreError::Full),

@@ -104,6 +104,7 @@ impl Shared {
         StoreHealth {
             disk_full: self.is_refusing(),
             is_away: self.is_away(),
+            is_unheard: false,
             free_bytes: self.gauges.free_bytes.load(Ordering::Relaxed),
             wal_bytes: self.gauges.wal_bytes.load(Ordering::Relaxed),
             size_bytes: self.gauges.size_bytes.load(Ordering::Relaxed),

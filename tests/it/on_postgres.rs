@@ -198,6 +198,31 @@ async fn a_server_that_becomes_read_only_counts_as_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn locks_that_somebody_holds_for_long_are_told_of() {
+    let upstream = upstream(r#"latency = "5ms..20ms""#).await;
+    let (database, schema) = (postgres::client().await, postgres::new_schema());
+    let store = format!("store = {{ url = \"{}\", schema = \"{schema}\" }}", postgres::url());
+    let settings = Settings::new(&upstream).with("limits = { max_concurrent = 8 }").with(&store);
+    let service = Process::start(&settings);
+    let id = service.submit(&chats(600, ""), json!({})).await;
+    eventually("it runs", || upstream.log().arrived >= 100).await;
+
+    // Results are recorded in the one; the other is where a worker is heard of.
+    let lock =
+        format!("BEGIN; SELECT 1 FROM {schema}.batch FOR UPDATE; SELECT 1 FROM {schema}.worker FOR UPDATE");
+    database.batch_execute(&lock).await.unwrap();
+    eventually("it says so", || service.log().contains("another session of the database holds a lock")).await;
+    let red = ready(&service, 503).await;
+    assert!(red.contains("store_unavailable"), "{red}");
+    assert_eq!(service.chat_within("50ms").await.refused(503)["code"], "store_unavailable");
+
+    database.batch_execute("ROLLBACK").await.unwrap();
+    ready(&service, 200).await;
+    check_whole(&service, &id, 600).await;
+    assert_eq!(upstream.log().arrived, 600, "no call was made twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replicas_behind_pgbouncer_in_transaction_mode() {
     let upstream = upstream(r#"latency = "5ms..20ms""#).await;
     let pooler = pooler::start();
@@ -214,4 +239,28 @@ async fn replicas_behind_pgbouncer_in_transaction_mode() {
         eventually("it says so", || replica.log().contains(told)).await;
         assert!(!replica.log().contains("ERROR"), "{}", replica.log());
     }
+    let none_listens = async { while listening_sessions(&pooler.url).await > 0 {} };
+    tokio::time::timeout(PATIENCE, none_listens).await.unwrap();
+}
+
+/// How many of the pooler's sessions listen for something.
+async fn listening_sessions(pooler: &str) -> usize {
+    // At once, so that each has a session of its own: as many as the pooler makes.
+    let mut sessions = Vec::new();
+    for _ in 0..12 {
+        let (client, connection) = tokio_postgres::connect(pooler, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("BEGIN").await.unwrap();
+        sessions.push(client);
+    }
+    let mut listening = 0;
+    for session in &sessions {
+        let channels = session.query_typed("SELECT pg_listening_channels()", &[]).await.unwrap();
+        listening += usize::from(!channels.is_empty());
+    }
+    // A session that is left in the middle of a transaction would be closed.
+    for session in &sessions {
+        session.batch_execute("COMMIT").await.unwrap();
+    }
+    listening
 }

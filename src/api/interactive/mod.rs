@@ -19,6 +19,7 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::interactive::{Call, Interactive, Refusal as CallRefusal, Refused, Reply};
 use crate::domain::model_field::{ModelFault, model_of};
 use crate::domain::quantity::parse_duration;
+use crate::store::StoreError;
 
 use self::reply::PassedReply;
 pub(super) use self::room::Rooms;
@@ -99,8 +100,10 @@ async fn passed(api: &Api, caller: Caller, request: Request) -> Result<Response>
 
 /// What held the call back if it is the store, which stops every lane: no limit that comes free would help.
 fn held_by_store(api: &Api, refusal: &CallRefusal) -> Option<ApiError> {
-    let waited = matches!(refusal, CallRefusal::Waited { reason: "disk", .. });
-    waited.then(|| api.store.health().refusal()).flatten().map(ApiError::from)
+    let CallRefusal::Waited { reason, .. } = refusal else { return None };
+    // Where it is well by what it knows, results still may not get recorded: somebody holds a lock on their rows.
+    let stuck = || (*reason == "disk").then(|| StoreError::Unavailable("results wait for it".to_owned()));
+    api.store.health().refusal().or_else(stuck).map(ApiError::from)
 }
 
 /// How long the client lets its call wait: never longer than is configured.

@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::arguments::arguments;
 use super::connections::{Connections, Lane};
-use super::fault::{Attempt, Fault};
+use super::fault::{Attempt, Fault, damaged};
 use super::membership::{Identity, since_start};
 use super::server::{Alone, Server};
 use super::workers;
@@ -107,10 +107,14 @@ impl Beats {
         let sent = since_start();
         let limits: &str = &limits;
         let arguments = arguments![key, epoch, running, leases, limits];
-        let asked = tokio::time::timeout(PATIENCE, alone.client.query_typed_one(&self.sql, &arguments));
-        let late = |_| Fault::Away(format!("no answer within {} s", PATIENCE.as_secs()));
-        let row = asked.await.map_err(late)??;
+        let asked = self.connections.alone(&alone.client, &self.sql, &arguments);
+        let Ok(answered) = tokio::time::timeout(PATIENCE, asked).await else {
+            alone.give_up(&self.server);
+            return Err(Fault::Away(format!("no answer within {} s", PATIENCE.as_secs())));
+        };
+        let rows = answered?;
         self.alone = Some(alone);
+        let row = rows.first().ok_or_else(|| damaged("a beat was answered nothing"))?;
         let (arrived, dead): (bool, Vec<i64>) = (row.try_get(0)?, row.try_get(1)?);
         let (names, limits): (Vec<String>, Vec<String>) = (row.try_get(3)?, row.try_get(4)?);
         let others = names.into_iter().zip(limits).map(|(worker, limits)| LimitsTold { worker, limits });

@@ -7,15 +7,16 @@ use std::time::Duration;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolConfig, QueueMode, RecyclingMethod, Runtime, Timeouts,
 };
-use futures_util::future::{join, join3};
-use tokio_postgres::Row;
+use futures_util::future::{join, join_all, join3};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Row};
 
 use super::arguments::{Argument, arguments};
 use super::columns::Columns;
 use super::fault::{Attempt, Fault};
 use super::membership::Membership;
-use super::server::Server;
+use super::server::{Server, give_up};
+use super::tls::Tls;
 use super::transaction::Transaction;
 use crate::domain::time::Timestamp;
 use crate::store::shared::Shared;
@@ -49,6 +50,10 @@ pub(super) struct Connections {
     pub(super) exchange_sql: String,
     /// Asked at the start of what writes: facts of its transaction, which gets its settings with that.
     facts: String,
+    /// For giving up what gets no answer.
+    tls: Tls,
+    /// Whether a statement by itself runs as `READ COMMITTED`.
+    reads_committed: bool,
     begin_read: String,
     begin_snapshot: String,
     /// The schema's name, for statements that go without their transaction's settings.
@@ -95,12 +100,27 @@ impl Connections {
                  CROSS JOIN LATERAL \"{schema}\".ledger_shares(answer.now, {SHARES_ARGUMENTS}) AS shares"
             ),
             facts: format!("SELECT {FACTS}, {writing}"),
-            begin_read: format!("BEGIN READ ONLY; SELECT {reading}"),
+            begin_read: format!("{BEGIN} READ ONLY; SELECT {reading}"),
+            tls: server.tls().clone(),
+            reads_committed: server.reads_committed(),
             begin_snapshot: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {reading}"),
             schema: schema.to_owned(),
             membership: Membership::new(worker, Arc::clone(&shared)),
             shared,
         })
+    }
+
+    /// Makes a connection of each kind. Where fewer are allowed a start says so: later the kinds that came first would keep
+    /// all there are, and one of the others never get any.
+    pub(super) async fn reserve(&self) -> Attempt<()> {
+        let made = join_all(self.pools().map(Pool::get)).await;
+        // Kept until all are there.
+        made.into_iter().collect::<Result<Vec<Object>, _>>()?;
+        Ok(())
+    }
+
+    fn pools(&self) -> [&Pool; 5] {
+        [&self.control, &self.bulk, &self.flush, &self.read, &self.exchange]
     }
 
     /// Begins to write, on a connection of that kind.
@@ -120,7 +140,7 @@ impl Connections {
     async fn begin_once(self: &Arc<Self>, pool: &Pool) -> Attempt<Transaction> {
         let mut transaction = Transaction::on(pool.get().await?, Arc::clone(self));
         let client = transaction.client()?;
-        let asked = join(client.batch_execute("BEGIN"), client.query_typed(&self.facts, &[]));
+        let asked = join(client.batch_execute(BEGIN), client.query_typed(&self.facts, &[]));
         let (begun, facts) = transaction.bounded(async { Ok(asked.await) }).await?;
         begun?;
         let facts = facts?;
@@ -154,10 +174,36 @@ impl Connections {
         match tokio::time::timeout(PATIENCE, client.query_typed(sql, arguments)).await {
             Ok(rows) => Ok(rows?),
             Err(_) => {
-                drop(Object::take(client));
+                self.give_up(client);
                 Err(no_answer())
             }
         }
+    }
+
+    /// A statement that writes by itself: names its schema, needs no settings.
+    pub(super) async fn alone(
+        &self,
+        client: &Client,
+        sql: &str,
+        arguments: &[Argument<'_>],
+    ) -> Attempt<Vec<Row>> {
+        if self.reads_committed {
+            return Ok(client.query_typed(sql, arguments).await?);
+        }
+        // The user's or the database's own setting: it would refuse a row that somebody else changed meanwhile.
+        let (begin, query) = (client.batch_execute(BEGIN), client.query_typed(sql, arguments));
+        let (begun, rows, committed) = join3(begin, query, client.batch_execute("COMMIT")).await;
+        begun?;
+        let rows = rows?;
+        committed?;
+        Ok(rows)
+    }
+
+    /// Ends a connection of a pool while its statement may still be waiting. Not for one that commits.
+    pub(super) fn give_up(&self, client: Object) {
+        let client = Object::take(client);
+        let cancel = client.cancel_token();
+        give_up(client, cancel, self.tls.clone());
     }
 
     async fn read_once(&self, sql: &str, arguments: &[Argument<'_>]) -> Attempt<Vec<Row>> {
@@ -206,11 +252,14 @@ impl Connections {
 
     /// Lets nobody in any more.
     pub(super) fn close(&self) {
-        for pool in [&self.control, &self.bulk, &self.flush, &self.read, &self.exchange] {
+        for pool in self.pools() {
             pool.close();
         }
     }
 }
+
+/// Whatever is usual for the user: what waited for somebody's lock goes on with the row as it is then.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 const EXCHANGE_ARGUMENTS: &str =
     "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18";

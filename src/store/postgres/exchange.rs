@@ -59,20 +59,25 @@ pub(in crate::store) async fn exchange_of(
 }
 
 async fn ask_once(connections: &Connections, arguments: &[Argument<'_>]) -> Attempt<Vec<Row>> {
-    let mut client = Unanswered(Some(connections.exchange.get().await?));
-    let Some(connection) = &client.0 else { return Ok(Vec::new()) };
-    let rows = connection.query_typed(&connections.exchange_sql, arguments).await;
+    let mut client = Unanswered { client: Some(connections.exchange.get().await?), connections };
+    let Some(connection) = &client.client else { return Ok(Vec::new()) };
+    let rows = connections.alone(connection, &connections.exchange_sql, arguments).await;
     // It was answered, so it goes back to its pool.
-    drop(client.0.take());
-    Ok(rows?)
+    drop(client.client.take());
+    rows
 }
 
 /// A connection that waits for an answer. Dropped before that came, it is of no use to anybody else: they would wait
 /// for that answer first.
-struct Unanswered(Option<Object>);
+struct Unanswered<'a> {
+    client: Option<Object>,
+    connections: &'a Connections,
+}
 
-impl Drop for Unanswered {
+impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        drop(self.0.take().map(Object::take));
+        if let Some(client) = self.client.take() {
+            self.connections.give_up(client);
+        }
     }
 }

@@ -11,7 +11,8 @@ use crate::store::StoreError;
 const OLDEST: i32 = 130_000;
 
 const ASKED: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
-     current_setting('server_encoding'), current_setting('synchronous_commit'), current_setting('fsync')";
+     current_setting('server_encoding'), current_setting('synchronous_commit'), current_setting('fsync'), \
+     current_setting('default_transaction_isolation')";
 
 /// Settings of a server, a database and a user.
 pub(super) struct Facts {
@@ -21,6 +22,7 @@ pub(super) struct Facts {
     encoding: String,
     commits: String,
     syncs: String,
+    isolation: String,
 }
 
 impl Facts {
@@ -35,6 +37,7 @@ impl Facts {
             encoding: columns.take()?,
             commits: columns.take()?,
             syncs: columns.take()?,
+            isolation: columns.take()?,
         })
     }
 
@@ -54,6 +57,12 @@ impl Facts {
     /// Whether what is acknowledged outlasts the server's machine.
     pub(super) fn syncs(&self) -> bool {
         self.syncs != "off"
+    }
+
+    /// Whether a transaction that does not say otherwise sees what others committed meanwhile.
+    pub(super) fn reads_committed(&self) -> bool {
+        // The laxer mode is the same one here.
+        self.isolation.starts_with("read ")
     }
 
     /// The `synchronous_commit` of what is written. A stricter mode than the usual one is the administrator's wish; a

@@ -125,7 +125,9 @@ pub(super) fn damaged(what: &str) -> Fault {
 /// What the error says: the server's words with their code, or every cause down to the innermost.
 pub(super) fn told(error: &tokio_postgres::Error) -> String {
     if let Some(said) = error.as_db_error() {
-        return format!("{} ({})", said.message(), said.code().code());
+        let text = format!("{} ({})", said.message(), said.code().code());
+        let too_many = *said.code() == SqlState::TOO_MANY_CONNECTIONS;
+        return if too_many { format!("{text}; each replica takes up to 17 connections") } else { text };
     }
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -154,7 +156,8 @@ fn is_lost(error: &tokio_postgres::Error) -> bool {
         class(code) == "08"
             || [&SqlState::ADMIN_SHUTDOWN, &SqlState::CRASH_SHUTDOWN, &SqlState::CANNOT_CONNECT_NOW]
                 .contains(&code)
-            || code.code() == "25P03"
+            // Idle for too long, in a transaction or outside.
+            || ["25P03", "57P05"].contains(&code.code())
     };
     let by_system = |error: &tokio_postgres::Error| {
         let mut cause = error.source();

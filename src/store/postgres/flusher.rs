@@ -5,7 +5,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -29,6 +29,8 @@ const MOST_BYTES: usize = 8 * 1024 * 1024;
 const TICK: Duration = Duration::from_secs(1);
 /// How long a server that took nothing is left alone.
 const REST: Duration = Duration::from_millis(250);
+/// How long somebody's lock may hold results up before that is told of.
+const HELD_UP: Duration = Duration::from_secs(8);
 
 /// The flusher's belongings.
 pub(super) struct Flusher {
@@ -39,6 +41,15 @@ pub(super) struct Flusher {
     usage: UsageSums,
     /// A commit whose outcome is still to be found out. Until then its group stays as it is.
     unsure: Option<Unsure>,
+    held_up: HeldUp,
+}
+
+/// Results that wait for somebody's lock on their rows.
+#[derive(Default)]
+struct HeldUp {
+    since: Option<Instant>,
+    /// It was told of.
+    complained: bool,
 }
 
 /// A commit that got no answer.
@@ -51,7 +62,7 @@ struct Unsure {
 impl Flusher {
     pub(super) fn new(connections: Arc<Connections>, queued: UnboundedReceiver<Kept>) -> Self {
         let (kepts, usage) = (Kepts::default(), UsageSums::default());
-        Self { connections, queued, kepts, usage, unsure: None }
+        Self { connections, queued, kepts, usage, unsure: None, held_up: HeldUp::default() }
     }
 
     /// Its life: returns once the store is closed and what was queued is durable, or can't be now.
@@ -160,6 +171,7 @@ impl Flusher {
 
     fn act_on(&mut self, committed: &Attempt<()>) {
         self.tell(committed);
+        self.held_up.tell(committed);
         if let Err(fault) = committed {
             let error = fault.answer();
             if fault.severity() == Severity::Answer && error != StoreError::Closed {
@@ -188,6 +200,25 @@ impl Flusher {
                 if error == StoreError::Full { shared.tell_disk(true, 0) } else { shared.tell_away(true) }
             }
             Err(_) => {}
+        }
+    }
+}
+
+impl HeldUp {
+    /// Tells of what else nobody would hear of: the server is well, and no result gets recorded.
+    fn tell(&mut self, committed: &Attempt<()>) {
+        if !committed.as_ref().is_err_and(|fault| fault.is(&SqlState::LOCK_NOT_AVAILABLE)) {
+            if std::mem::take(self).complained {
+                tracing::info!("results do not wait for a lock any more");
+            }
+            return;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= HELD_UP && !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!(
+                "results can't be recorded: another session of the database holds a lock on their rows. pg_locks and \
+                 pg_blocking_pids() tell which; results are kept until it ends"
+            );
         }
     }
 }

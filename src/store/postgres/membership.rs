@@ -119,6 +119,11 @@ impl Membership {
         !self.time_left().is_zero()
     }
 
+    /// Whether it is one, and no call may be started because it was not heard of for too long.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.last_known().is_some() && !self.may_start()
+    }
+
     /// How long calls may still be started.
     fn time_left(&self) -> Duration {
         Duration::from_nanos(self.fence.load(Ordering::Relaxed)).saturating_sub(since_start())

@@ -114,6 +114,7 @@ impl Database {
         unfinished_copy::refuse(&server, schema).await?;
         schema::migrate(&server, schema).await?;
         let connections = Arc::new(Connections::new(&server, schema, worker, shared)?);
+        connections.reserve().await?;
         let (queue, queued) = mpsc::unbounded_channel();
         let flusher = tokio::spawn(Flusher::new(Arc::clone(&connections), queued).run());
         let bells = Bells::new(server.clone(), schema, Arc::clone(&connections));
@@ -198,7 +199,8 @@ impl Database {
 
     pub(super) fn health(&self) -> StoreHealth {
         let queued = self.connections.shared.metrics.writer_queue().get();
-        self.connections.shared.health(u64::try_from(queued).unwrap_or_default())
+        let shared = self.connections.shared.health(u64::try_from(queued).unwrap_or_default());
+        StoreHealth { is_unheard: self.membership().is_unheard(), ..shared }
     }
 
     pub(super) fn shared(&self) -> &Shared {

@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::arguments::arguments;
+use super::connections::BEGIN;
 use super::fault::{Attempt, Fault, told};
 use super::server::Server;
 use crate::store::StoreError;
@@ -33,8 +34,8 @@ pub(super) async fn migrate(server: &Server, schema: &str) -> Result<(), StoreEr
     let alone = server.connect().await?;
     let migrated = async {
         // No limit to a statement: an index over many rows takes its time. The wait for somebody's lock has one.
-        let begin = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 60000";
-        alone.client.batch_execute(begin).await?;
+        let begin = format!("{BEGIN}; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 60000");
+        alone.client.batch_execute(&begin).await?;
         let sql = "SELECT pg_advisory_xact_lock(hashtextextended('sluicegate migrations of ' || $1, 0))";
         alone.client.query_typed(sql, &arguments![schema]).await?;
         apply(&alone.client, schema).await?;

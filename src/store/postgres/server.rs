@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Config, Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, Notification};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Notification};
 
 use super::facts::Facts;
 use super::fault::told;
@@ -22,6 +23,8 @@ pub(super) struct Server {
     config: Config,
     tls: Tls,
     commit_mode: &'static str,
+    /// Whether what does not say otherwise reads by the rules that everything here is written for.
+    reads_committed: bool,
 }
 
 impl Server {
@@ -47,7 +50,7 @@ impl Server {
             config.application_name("sluicegate");
         }
         let tls = Tls::new(wanted.trust, &wanted.roots).map_err(unusable)?;
-        Ok(Self { config, tls, commit_mode: "on" })
+        Ok(Self { config, tls, commit_mode: "on", reads_committed: true })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -83,6 +86,11 @@ impl Server {
         self.commit_mode
     }
 
+    /// Whether a statement by itself runs as `READ COMMITTED`.
+    pub(super) fn reads_committed(&self) -> bool {
+        self.reads_committed
+    }
+
     /// Connects once and looks whether this server, database and user will do.
     pub(super) async fn check(&mut self) -> Result<(), StoreError> {
         let alone = self.connect().await?;
@@ -94,6 +102,7 @@ impl Server {
             );
         }
         self.commit_mode = facts.commit_mode();
+        self.reads_committed = facts.reads_committed();
         Ok(())
     }
 
@@ -153,10 +162,35 @@ impl Server {
     }
 }
 
+/// How long the server may take to hear that nobody waits for a statement any more.
+const GIVING_UP: Duration = Duration::from_secs(5);
+
+/// Ends a connection whose answer nobody waits for any more. The server does not see by itself that it is gone while its
+/// statement waits, for somebody's lock or for a standby: each would be a session more, until it lets nobody in.
+///
+/// Not for a commit: one that waits for a standby would count as done without it.
+pub(super) fn give_up(connection: impl Send + 'static, cancel: CancelToken, tls: Tls) {
+    let Ok(runtime) = Handle::try_current() else { return };
+    runtime.spawn(async move {
+        // No answer and no connection come to the same: the server is away, and its session with it.
+        let _ = tokio::time::timeout(GIVING_UP, cancel.cancel_query(tls)).await;
+        // Only now: a proxy passes nothing on for one that has left.
+        drop(connection);
+    });
+}
+
 /// A connection with one use; it ends when dropped.
 pub(super) struct Alone {
     pub(super) client: Client,
     connection: JoinHandle<()>,
+}
+
+impl Alone {
+    /// Ends it while its statement may still be waiting.
+    pub(super) fn give_up(self, server: &Server) {
+        let cancel = self.client.cancel_token();
+        give_up(self, cancel, server.tls.clone());
+    }
 }
 
 impl Drop for Alone {

@@ -9,16 +9,18 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::place::*;
+use crate::config::Secret;
 use crate::domain::exchange::{
     Answer, Ask, BudgetAsk, BudgetName, HORIZON, PlacesAsk, Settled, Slots, Spending,
 };
+use crate::domain::ids::AppKey;
 use crate::domain::limits::Dimension;
 use crate::domain::shared_ledger::SharedLedger;
 use crate::domain::shared_ledger::script::{Habits, Script, Step, Subject, steps};
 use crate::domain::worker::WorkerKey;
 use crate::store::postgres::columns::Columns;
 use crate::store::postgres::told::{Told, answer};
-use crate::store::{Database, Result, Store, StoreError, postgres};
+use crate::store::{CancelOutcome, Database, Result, Store, StoreError, StoreLocation, postgres};
 
 const START: i64 = 1_700_000_000_000_000;
 const SECOND: i64 = 1_000_000;
@@ -224,6 +226,38 @@ async fn a_lock_that_somebody_holds_is_not_waited_for_long() {
     let used = exchange_of(&store, me, &asked).await.unwrap().budgets[0].used;
     let again = exchange_of(&store, me, &asked).await.unwrap().budgets[0].used;
     assert!(again <= used, "the debt was charged once: {used}, {again}");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_isolation_that_is_usual_for_the_user_does_not_matter() {
+    let mut place = Place::new(Dialect::Postgres);
+    if let StoreLocation::Postgres { url, .. } = &mut place.settings.location {
+        *url = Secret::new(format!(
+            "{}?options=-c%20default_transaction_isolation%3Dserializable",
+            url.expose()
+        ));
+    }
+    let store = place.start().await;
+    let batch = batch_of(&store, 3).await;
+    let (holder, looking) = (place.client().await, place.client().await);
+    let held: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    // Somebody waits for its lock, and goes on with the row as it is then.
+    let let_go = async |waits: &str| {
+        let sql = "SELECT 1 FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)) AND query LIKE $2";
+        let waits = format!("%{waits}%");
+        while looking.query(sql, &[&held, &waits]).await.unwrap().is_empty() {}
+        holder.batch_execute("COMMIT").await.unwrap();
+    };
+    holder.batch_execute("BEGIN; UPDATE worker SET version = '2'").await.unwrap();
+    let settled = vec![Settled { at_us: START, change: 1 }];
+    let tokens = budget(name("lane/a", Dimension::Tokens, SECOND), 10, paced(SECOND), 1);
+    let asked = ask(1, vec![BudgetAsk { settled, ..tokens }]);
+    let (answer, ()) = tokio::join!(store.exchange(&asked), let_go("ledger_exchange"));
+    assert_eq!(answer.unwrap().budgets.len(), 1);
+    holder.batch_execute("BEGIN; UPDATE batch SET status = status").await.unwrap();
+    let (cancelled, ()) = tokio::join!(store.cancel_batch(AppKey::DEFAULT, &batch.id), let_go("batch"));
+    assert!(matches!(cancelled, Ok(CancelOutcome::Cancelling(_))), "{cancelled:?}");
     store.close().await;
 }
 

@@ -318,6 +318,27 @@ async fn a_schema_at_work_is_not_copied_to_and_one_being_copied_to_is_not_served
     assert_eq!(place.try_open().await.unwrap_err(), StoreError::UnfinishedCopy(schema));
 }
 
+#[tokio::test]
+async fn a_beat_that_is_given_up_leaves_no_session_behind() {
+    let place = Place::new(Dialect::Postgres);
+    let store = place.start().await;
+    let (holder, looking) = (place.client().await, place.client().await);
+    holder.batch_execute("BEGIN; SELECT 1 FROM worker FOR UPDATE").await.unwrap();
+    let sql = format!(
+        "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{}%beat_at%'",
+        place.schema()
+    );
+    let mut seen = std::collections::BTreeSet::<i32>::new();
+    while seen.len() < 3 {
+        let rows = looking.query(&sql, &[]).await.unwrap();
+        let waiting: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+        seen.extend(&waiting);
+        assert!(waiting.len() <= 2, "{waiting:?} wait at once");
+    }
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    store.close().await;
+}
+
 /// Returns once it hears others.
 async fn listening(store: &Store) {
     let mut levels = store.levels_wakeup().listen();
