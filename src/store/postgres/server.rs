@@ -32,6 +32,9 @@ impl Server {
     /// asked, where libpq would look for one in the home folder.
     pub(super) fn of(url: &str) -> Result<Self, StoreError> {
         let unusable = |reason: String| StoreError::Unavailable(format!("store.url can't be used: {reason}"));
+        if cuts_a_password(url) {
+            return Err(unusable("in a password / is written %2F, ? %3F, # %23 and @ %40".to_owned()));
+        }
         let (rest, wanted) = without_tls(url).map_err(unusable)?;
         let mut config: Config = rest.parse().map_err(|error| unusable(told(&error)))?;
         // Like libpq: a socket of this machine needs no TLS, and its server offers none.
@@ -207,6 +210,18 @@ struct WantedTls {
     roots: Roots,
 }
 
+/// Whether a password ends too early, by a character that has to be written in another way: the rest of it would be taken
+/// for a database or a parameter, and told as such.
+fn cuts_a_password(url: &str) -> bool {
+    let Some((_, after)) = url.split_once("://") else { return false };
+    let (authority, rest) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_password =
+        authority.rsplit_once(':').is_some_and(|(_, last)| !is_port(last) && !last.ends_with(']'));
+    path.contains('@') || (has_password && !authority.contains('@') && rest.contains('@'))
+}
+
 /// Takes libpq's TLS parameters off a URL: the driver knows but some of them.
 fn without_tls(url: &str) -> Result<(String, WantedTls), String> {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
@@ -286,6 +301,10 @@ mod tests {
             "postgres://u:secret@h:port/d",
             "postgres://u:secret@h/d?sslcert=x",
             "postgres://u:secret@h/d?sslmode=x",
+            "postgres://u:p@a/secret@h/d",
+            "postgres://u:p/secret@h/d",
+            "postgres://u:p?secret@h/d",
+            "postgres://u:p#secret@h/d",
         ] {
             let told = Server::of(url).err().unwrap().to_string();
             assert!(told.contains("store.url") && !told.contains("secret"), "{told}");
