@@ -67,10 +67,15 @@ pub fn check(level: &LogFilter) -> Result<(), LogError> {
 ///
 /// # Errors
 /// A filter that is none.
-pub(crate) fn filter(level: &LogFilter) -> Result<EnvFilter, ParseError> {
+fn filter(level: &LogFilter) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(&without_pool(level).0)
+}
+
+/// A level, without the pool's lines unless it speaks of them.
+fn without_pool(level: &LogFilter) -> LogFilter {
     const POOL: &str = "deadpool";
     let text = &level.0;
-    EnvFilter::try_new(if text.contains(POOL) { text.clone() } else { format!("{text},{POOL}=off") })
+    LogFilter(if text.contains(POOL) { text.clone() } else { format!("{text},{POOL}=off") })
 }
 
 /// Sets up logging for the whole process, on standard error.
@@ -79,13 +84,19 @@ pub(crate) fn filter(level: &LogFilter) -> Result<EnvFilter, ParseError> {
 /// A filter that is none, and a second call.
 pub fn start(log: &Log) -> Result<LogLevel, LogError> {
     #[cfg(feature = "otel")]
-    if let Some((subscriber, change)) = crate::traces::subscriber(log, io::stderr)? {
+    if let Some((subscriber, change)) = crate::traces::subscriber(&exported(log), io::stderr)? {
         subscriber.try_init()?;
         return Ok(LogLevel::new(change));
     }
     let (subscriber, level) = subscriber(log, io::stderr)?;
     subscriber.try_init()?;
     Ok(level)
+}
+
+/// What the subscriber that exports is set up with.
+#[cfg(feature = "otel")]
+fn exported(log: &Log) -> Log {
+    Log { format: log.format, level: without_pool(&log.level) }
 }
 
 type Subscriber = Box<dyn tracing::Subscriber + Send + Sync>;

@@ -71,7 +71,7 @@ where
     // Logging starts once.
     let _ = PROVIDER.set(provider);
     let no_spans: Directive = format!("{TARGET}=off").parse()?;
-    let filter = crate::logs::filter(&log.level)?.add_directive(no_spans.clone());
+    let filter = EnvFilter::try_new(&log.level.0)?.add_directive(no_spans.clone());
     let (filter, handle) = reload::Layer::new(filter);
     let change = move |filter: EnvFilter| {
         let _ = handle.reload(filter.add_directive(no_spans.clone()));
