@@ -37,11 +37,11 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook
 def filter_query(context, query):
-    """An object without fields is sent as `metadata[x]=`, which is a label without text: that is allowed."""
+    """An object without fields and a list of one are sent as `metadata[x]=text`: a label like any other."""
     labels = (query or {}).get("metadata")
     values = list(labels.values()) if isinstance(labels, dict) else []
     values += [value for name, value in (query or {}).items() if name.startswith("metadata[")]
-    return {} not in values
+    return not any(value == {} or isinstance(value, list) and len(value) < 2 for value in values)
 
 
 @schemathesis.check
