@@ -82,9 +82,14 @@ impl Query {
     /// The pairs of a bracketed object, such as `metadata[team]=x`.
     ///
     /// # Errors
-    /// 400 `invalid_value` if one of its keys is there twice, since no object has two values for one, or has brackets
-    /// of its own: its values are text.
+    /// 400 `invalid_value` if it is given without brackets, which says nothing that a list could be filtered by; if one
+    /// of its keys is there twice, since no object has two values for one, or has brackets of its own: its values are
+    /// text.
     pub(crate) fn object(&self, name: &str) -> Result<Vec<(String, String)>> {
+        if self.0.iter().any(|(key, _)| key == name) {
+            let why = format!("Invalid value for '{name}': write each of its fields as '{name}[key]=value'.");
+            return Err(ApiError::invalid(name, why));
+        }
         let inner =
             |key: &str| Some(key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?.to_owned());
         let mut pairs: Vec<(String, String)> = Vec::new();
@@ -152,11 +157,15 @@ mod tests {
     #[test]
     fn brackets_make_objects() {
         let query =
-            Query::of(&[("metadata[a]", "1"), ("metadata[b c]", "2"), ("metadata", "3"), ("x[a]", "4")]);
+            Query::of(&[("metadata[a]", "1"), ("metadata[b c]", "2"), ("metadatas", "3"), ("x[a]", "4")]);
         let expected = [("a".to_owned(), "1".to_owned()), ("b c".to_owned(), "2".to_owned())];
         assert_eq!(query.object("metadata").unwrap(), expected);
         let twice = Query::of(&[("metadata[a]", "1"), ("metadata[a]", "2")]);
         assert_eq!(twice.object("metadata").unwrap_err().refusal(), Refusal::InvalidValue);
+        for text in ["", "x"] {
+            let plain = Query::of(&[("metadata[a]", "1"), ("metadata", text)]);
+            assert_eq!(plain.object("metadata").unwrap_err().refusal(), Refusal::InvalidValue);
+        }
         let nested = Query::of(&[("metadata[a][0]", "1")]);
         assert_eq!(nested.object("metadata").unwrap_err().refusal(), Refusal::InvalidValue);
     }
