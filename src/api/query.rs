@@ -27,21 +27,26 @@ impl<S: Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
-    /// A parameter's text; an empty one counts as absent. Of several, the last.
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        let value = self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        value.filter(|value| !value.is_empty())
+    /// A parameter's text; an empty one counts as absent.
+    ///
+    /// # Errors
+    /// 400 `invalid_value` if it is there twice: whichever of both were taken, whoever meant the other one would get an
+    /// answer to something else.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let value = values.next().filter(|value| !value.is_empty());
+        if values.next().is_some() { Err(given_twice(name)) } else { Ok(value) }
     }
 
     /// A whole number within `range`.
     ///
     /// # Errors
-    /// 400 `invalid_type` if it is no number, `invalid_value` outside of the range.
+    /// 400 `invalid_type` if it is no number, `invalid_value` outside of the range or as in [`Self::text`].
     pub(crate) fn number<T>(&self, name: &str, range: RangeInclusive<T>) -> Result<Option<T>>
     where
         T: FromStr + PartialOrd + Display,
     {
-        let Some(text) = self.text(name) else { return Ok(None) };
+        let Some(text) = self.text(name)? else { return Ok(None) };
         let outside = || {
             let why = format!("Invalid '{name}': it must be from {} to {}.", range.start(), range.end());
             ApiError::invalid(name, why)
@@ -61,9 +66,9 @@ impl Query {
     /// One of several words.
     ///
     /// # Errors
-    /// 400 `invalid_value` that lists them.
+    /// 400 `invalid_value` that lists them, or as in [`Self::text`].
     pub(crate) fn choice<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>> {
-        let Some(text) = self.text(name) else { return Ok(None) };
+        let Some(text) = self.text(name)? else { return Ok(None) };
         match words.iter().find(|(word, _)| *word == text) {
             Some((_, value)) => Ok(Some(*value)),
             None => Err(not_one_of(name, text, words.iter().map(|(word, _)| *word))),
@@ -73,7 +78,7 @@ impl Query {
     /// `true`, `false`, `1` or `0`; absent is false.
     ///
     /// # Errors
-    /// 400 `invalid_value` for anything else.
+    /// 400 `invalid_value` for anything else, or as in [`Self::text`].
     pub(crate) fn flag(&self, name: &str) -> Result<bool> {
         let words = [("true", true), ("1", true), ("false", false), ("0", false)];
         Ok(self.choice(name, &words)?.unwrap_or(false))
@@ -94,15 +99,13 @@ impl Query {
             |key: &str| Some(key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?.to_owned());
         let mut pairs: Vec<(String, String)> = Vec::new();
         for (key, value) in self.0.iter().filter_map(|(key, value)| Some((inner(key)?, value.clone()))) {
-            let refuse = |why: &str| {
-                let param = format!("{name}[{}]", key.chars().take(100).collect::<String>());
-                Err(ApiError::invalid(&param, format!("'{param}' {why}.")))
-            };
+            let param = || format!("{name}[{}]", key.chars().take(100).collect::<String>());
             if key.contains("][") {
-                return refuse("is an object or a list; text is expected");
+                let why = format!("'{}' is an object or a list; text is expected.", param());
+                return Err(ApiError::invalid(&param(), why));
             }
             if pairs.iter().any(|(other, _)| *other == key) {
-                return refuse("is given twice");
+                return Err(given_twice(&param()));
             }
             pairs.push((key, value));
         }
@@ -110,9 +113,22 @@ impl Query {
     }
 
     /// Every pair, for calls that take their options from the query.
-    pub(crate) fn pairs(&self) -> &[(String, String)] {
-        &self.0
+    ///
+    /// # Errors
+    /// 400 `invalid_value` if one of them is there twice.
+    pub(crate) fn pairs(&self) -> Result<&[(String, String)]> {
+        let mut names: Vec<&str> = self.0.iter().map(|(key, _)| key.as_str()).collect();
+        names.sort_unstable();
+        match names.array_windows().find(|[one, next]| one == next) {
+            Some([name, _]) => Err(given_twice(name)),
+            None => Ok(&self.0),
+        }
     }
+}
+
+fn given_twice(name: &str) -> ApiError {
+    let name: String = name.chars().take(100).collect();
+    ApiError::invalid(&name, format!("'{name}' is given twice."))
 }
 
 /// 400 `invalid_value` that lists what is possible, in `OpenAI`'s wording.
@@ -152,6 +168,19 @@ mod tests {
     fn numbers(#[case] text: &str, #[case] expected: std::result::Result<Option<usize>, Refusal>) {
         let query = Query::of(&[("limit", text)]);
         assert_eq!(query.number("limit", 1..=100).map_err(|error| error.refusal()), expected);
+    }
+
+    #[rstest]
+    #[case(&["", "5"])]
+    #[case(&["5", ""])]
+    #[case(&["5", "5"])]
+    fn of_two_values_none_is_taken(#[case] values: &[&str]) {
+        let pairs: Vec<_> = values.iter().map(|value| ("limit", *value)).collect();
+        let query = Query::of(&pairs);
+        let error = query.number::<usize>("limit", 1..=100).unwrap_err();
+        assert_eq!(error.refusal(), Refusal::InvalidValue);
+        assert!(query.pairs().is_err());
+        assert_eq!(query.text("after").unwrap(), None, "what nobody asks for is passed over");
     }
 
     #[test]

@@ -88,8 +88,8 @@ impl KeyView {
 /// `GET /admin/v1/keys`
 pub(crate) async fn list_keys(State(api): State<Api>, query: Query) -> Result<Json<List<KeyView>>> {
     let asked = KeyQuery {
-        app: query.text("app").map(|name| app_name("app", name)).transpose()?,
-        after: query.text("after").map(KeyId::new),
+        app: query.text("app")?.map(|name| app_name("app", name)).transpose()?,
+        after: query.text("after")?.map(KeyId::new),
         limit: query.number("limit", 1..=MOST_LISTED)?.unwrap_or(LISTED),
     };
     let page = api.store.api_keys(asked).await?;

@@ -29,9 +29,9 @@ pub(crate) async fn list_batches(
     let page = store
         .batches(BatchQuery {
             app: caller.app,
-            after: query.text("after").map(BatchId::new),
+            after: query.text("after")?.map(BatchId::new),
             limit: query.number("limit", 1..=MOST_LISTED)?.unwrap_or(LISTED),
-            status: query.text("status").map(status).transpose()?,
+            status: query.text("status")?.map(status).transpose()?,
             metadata: query.object("metadata")?,
         })
         .await?;

@@ -13,11 +13,12 @@ const JSON_FIELDS: [&str; 5] = ["max_concurrency", "max_attempts", "priority", "
 /// An absent endpoint is null here: a query has no other way to say that lines differ.
 ///
 /// # Errors
-/// 400 `invalid_json` where `defaults` is none; wrong types are left to the reading.
+/// 400 `invalid_json` where `defaults` is none, `invalid_value` for an option that is given twice; wrong types are left
+/// to the reading.
 pub(crate) fn as_json(query: &Query) -> Result<Vec<u8>> {
     let mut object = Map::new();
     object.insert("endpoint".to_owned(), Value::Null);
-    for (key, text) in query.pairs() {
+    for (key, text) in query.pairs()? {
         match key.strip_suffix(']').and_then(|key| key.split_once('[')) {
             Some((outer, inner)) => {
                 let nested = object.entry(outer).or_insert_with(|| Value::Object(Map::new()));

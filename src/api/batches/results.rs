@@ -101,7 +101,7 @@ async fn moved(latest: &mut Latest, until: Instant, shutdown: &Shutdown) -> bool
 
 /// `wait=30s`, or a bare number of seconds.
 fn wait(query: &Query) -> Result<Duration> {
-    let Some(text) = query.text("wait") else { return Ok(Duration::ZERO) };
+    let Some(text) = query.text("wait")? else { return Ok(Duration::ZERO) };
     let seconds = text.parse().map(Duration::from_secs).ok();
     let wait = seconds.or_else(|| crate::domain::quantity::parse_duration(text).ok());
     wait.filter(|wait| *wait <= LONGEST_WAIT)

@@ -68,10 +68,10 @@ pub(crate) async fn list_files(
     let page = store
         .files(FileQuery {
             app: caller.app,
-            after: query.text("after").map(FileId::new),
+            after: query.text("after")?.map(FileId::new),
             limit: query.number("limit", 1..=MOST_LISTED)?.unwrap_or(MOST_LISTED),
             descending: query.choice("order", &[("desc", true), ("asc", false)])?.unwrap_or(true),
-            purpose: query.text("purpose").map(str::to_owned),
+            purpose: query.text("purpose")?.map(str::to_owned),
         })
         .await?;
     let data = page.data.into_iter().map(FileView::from).collect();
