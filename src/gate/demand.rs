@@ -34,6 +34,9 @@ pub(super) struct Bounds {
     pub(super) kept: u64,
     /// More than that would be others' loss, unless it is needed.
     pub(super) enough: u64,
+    /// More than that would find no place, where calls lack those: what is left over then says nothing of how many
+    /// units would be used.
+    pub(super) placed: Option<u64>,
 }
 
 /// What one budget wants.
@@ -136,10 +139,10 @@ impl Demand {
     /// What to ask for: units of which fewer are of no use, and units that would be used. `lack`: of the first head
     /// that waits.
     pub(super) fn ask(&mut self, lack: u64, held: Held, bounds: Bounds, now: Timestamp) -> (u64, u64) {
-        let Bounds { most, kept, enough } = bounds;
+        let Bounds { most, kept, enough, placed } = bounds;
         let active = self.is_active() || lack > 0;
         let lack = if lack > 0 { lack } else { self.lack };
-        if self.wasted > self.used / 8 {
+        if self.wasted > self.used / 8 && placed.is_none() {
             self.target = self.target.min(self.used + self.used / 4).saturating_sub(self.wasted);
         } else if self.lack > 0 {
             self.target = self.target.saturating_mul(2).max(lack);
@@ -149,7 +152,7 @@ impl Demand {
         let target = if active { self.target.saturating_add(kept) } else { kept };
         // Those that are due already go with the head that waits.
         let in_hand = if lack > 0 { held.later } else { held.all };
-        let want = target.saturating_sub(in_hand).min(enough).max(need);
+        let want = target.saturating_sub(in_hand).min(enough).min(placed.unwrap_or(u64::MAX)).max(need);
         // What is wanted only for what may come is of use however little it is.
         let need = need.max(want.min(1));
         if !self.is_live() {

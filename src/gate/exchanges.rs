@@ -108,7 +108,7 @@ impl Gate {
         exchanges.due = None;
         let (number, draining) = (exchanges.number, exchanges.draining);
         let (again, offset) = (std::mem::take(&mut exchanges.again), exchanges.offset);
-        let terms = Terms { speed: FULL_SPEED, draining, again, offset, now };
+        let terms = Terms { speed: FULL_SPEED, draining, again, offset, room: None, now };
         let (mut budgets, mut places) = (Vec::new(), Vec::new());
         for index in self.levels.indices().collect::<Vec<u32>>() {
             if self.levels[index].lease.is_some() {

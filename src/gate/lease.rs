@@ -82,6 +82,11 @@ impl Lease {
         }
     }
 
+    /// Calls that places are there for, as in [`Places::room`].
+    fn room(&self, in_flight: u32) -> Option<u32> {
+        self.places.as_ref()?.room(in_flight)
+    }
+
     fn kept(&self, now: Timestamp) -> u32 {
         u32::from(now < self.kept_until)
     }
@@ -125,7 +130,9 @@ impl Level {
         mut terms: Terms,
         mut line: impl FnMut(BudgetAsk, (Dimension, Duration)),
     ) {
-        let Some(level) = self.lease.as_ref().map(|lease| Arc::clone(&lease.name)) else { return };
+        let Some(lease) = &self.lease else { return };
+        let level = Arc::clone(&lease.name);
+        terms.room = self.max_concurrent.and_then(|_| lease.room(self.in_flight));
         terms.speed = self.speed(terms.now);
         let accounting = self.accounting;
         for budget in &mut self.budgets {
@@ -139,15 +146,17 @@ impl Level {
         }
     }
 
-    /// What to ask of its places; `None`: nothing to say.
+    /// What to ask of its places, once its budgets were asked for; `None`: nothing to say.
     pub(super) fn ask_places(&mut self, draining: bool, now: Timestamp) -> Option<PlacesAsk> {
         let limit = self.max_concurrent?;
         let most = self.slots().unwrap_or(limit);
+        let leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
+        let slots = leased.map(|leased| u32::try_from(leased.calls_in_hand()).unwrap_or(u32::MAX)).min();
         let (lease, used) = (self.lease.as_mut()?, self.in_flight);
         let kept = if draining { 0 } else { lease.kept(now) };
         let places = lease.places.as_mut()?;
         let had = places.limit();
-        let (used, want) = if draining { (used, used) } else { places.ask(used, most, kept) };
+        let (used, want) = if draining { (used, used) } else { places.ask(used, most, kept, slots) };
         let level = Arc::clone(&lease.name);
         (had > 0 || want > 0).then_some(PlacesAsk { level, limit, used, want })
     }

@@ -93,6 +93,8 @@ pub(super) struct Leased {
     used: (u64, Timestamp),
     /// How late what was granted last was due, in microseconds: the later the more others take.
     lead: i64,
+    /// What a call took lately; 0: none has.
+    mean: u64,
 }
 
 impl Leased {
@@ -114,6 +116,7 @@ impl Leased {
             need: 0,
             used: (0, Timestamp::ZERO),
             lead: 0,
+            mean: 0,
         };
         leased.set_limit(rate.amount, jitter);
         leased
@@ -186,6 +189,7 @@ impl Leased {
             }
         });
         self.demand.use_up(amount);
+        self.mean = if self.mean == 0 { amount } else { (self.mean * 7).saturating_add(amount).div_ceil(8) };
         if let Some(charge) = charge {
             self.charges.insert(number, charge);
         }
@@ -304,13 +308,15 @@ impl Leased {
         first: Option<(u64, Waits)>,
         terms: Terms,
     ) -> Option<BudgetAsk> {
-        let Terms { speed, draining, again, offset, now } = terms;
+        let Terms { speed, draining, again, offset, room, now } = terms;
         self.drop_old(now);
         if draining {
             let all = self.pool.held();
             self.pool.take(all, |run| self.report.give_back(run, now));
             self.demand.start_over();
         }
+        // A batch's call without a place has no use for units.
+        let first = first.filter(|(_, waits)| room != Some(0) || *waits != Waits::Batch);
         let lack = first.map_or(0, |(amount, waits)| self.lack_of(amount, waits != Waits::Batch, now));
         // What clients wait for beyond what is in hand, where nobody else does.
         let awaited = match first {
@@ -328,10 +334,13 @@ impl Leased {
             later: later(now.micros()),
             fresh: later(now.micros().saturating_sub(self.renewed_after())),
         };
-        // Others want the rest of a grant, and would get it back too old.
-        let enough = if self.is_crowded() && lack > most / 32 { Some(0) } else { awaited };
+        // Others want the rest of a grant, and would get it back too old where not all of it suits a call. Where calls
+        // are alike, one at a time would have what there is, and the others a call each.
+        let enough = if self.weighs && self.is_crowded() && lack > most / 32 { Some(0) } else { awaited };
         let enough = enough.filter(|_| self.is_contended(now)).unwrap_or(u64::MAX);
-        let bounds = Bounds { most, kept: self.kept(now), enough };
+        // What there are no places for here is of use to those that have some.
+        let placed = room.map(|room| self.mean.saturating_mul(room.into()).saturating_sub(held.all));
+        let bounds = Bounds { most, kept: self.kept(now), enough, placed };
         let (need, want) =
             if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, bounds, now) };
         let (unused, settled) = self.report.tell(again, offset, now);
@@ -344,6 +353,11 @@ impl Leased {
         };
         self.need = need;
         Some(BudgetAsk { name, limit: self.limit, spending, need, want, unused, settled })
+    }
+
+    /// Calls that the units in hand let go.
+    pub(super) fn calls_in_hand(&self) -> u64 {
+        self.pool.held() / self.mean.max(1)
     }
 
     /// Takes what was granted; `offset`: how far the time here is ahead of the database's.
@@ -454,6 +468,8 @@ pub(super) struct Terms {
     pub(super) again: bool,
     /// How far the time here is ahead of the database's, once that is known.
     pub(super) offset: Option<i64>,
+    /// Calls of the level that places are there for until the next exchange, where those are too few.
+    pub(super) room: Option<u32>,
     pub(super) now: Timestamp,
 }
 

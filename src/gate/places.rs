@@ -6,6 +6,8 @@ use crate::domain::time::Timestamp;
 
 /// Heads that wait for a place want so many more at first; then twice as many each time.
 const FIRST: u32 = 16;
+/// Places beyond those that slots in hand are known to need.
+const SPARE: u32 = 2;
 /// How often it is asked again for what others hold, and told what is not needed.
 const CONTESTED: Duration = Duration::from_millis(250);
 /// How often a worker that holds places looks whether others want them.
@@ -19,8 +21,10 @@ pub(super) struct Places {
     wanted: u32,
     /// No more than this may be in flight until the exchange under way is answered: it was told so.
     pledged: Option<u32>,
-    /// The most calls in flight since the last exchange.
+    /// Calls in flight at the last exchange, the most of them since, and how many left since.
+    in_flight: u32,
     peak: u32,
+    started: u32,
     /// Whether a head was refused since for want of a place, and whether a client waits for one of them.
     dry: bool,
     urgent: bool,
@@ -49,23 +53,41 @@ impl Places {
     /// A call leaves as one of so many.
     pub(super) fn took(&mut self, in_flight: u32) {
         self.peak = self.peak.max(in_flight);
+        self.started = self.started.saturating_add(1);
+    }
+
+    /// Calls that places are there for until the next exchange, if as many end as since the last one; `None`: all that
+    /// were wanted are there, or none yet.
+    pub(super) fn room(&self, in_flight: u32) -> Option<u32> {
+        let ended = self.in_flight.saturating_add(self.started).saturating_sub(in_flight);
+        let is_short = self.granted > 0 && self.granted < self.wanted;
+        is_short.then(|| self.granted.saturating_add(ended).saturating_sub(in_flight))
     }
 
     /// What to tell: calls in flight at most until the answer, and calls wanted. `most` as in [`Self::refuse`];
-    /// `kept`: to have in hand beyond those in use.
-    pub(super) fn ask(&mut self, in_flight: u32, most: u32, kept: u32) -> (u32, u32) {
+    /// `kept`: to have in hand beyond those in use; `slots`: calls that slots of the level in hand let go, if it has
+    /// some.
+    ///
+    /// Who has slots wants the places that those need, and no others: places beyond that would stand idle here, while
+    /// another worker has slots and no place for them.
+    pub(super) fn ask(&mut self, in_flight: u32, most: u32, kept: u32, slots: Option<u32>) -> (u32, u32) {
+        let is_busy = self.dry || self.peak > 0;
         let peak = self.peak.max(in_flight);
-        let busy = self.dry || self.peak > 0;
-        let used = if busy { in_flight.max(self.limit().min(peak + peak / 4 + 1)) } else { in_flight };
-        let want = if self.dry {
-            self.wanted.saturating_mul(2).max(in_flight.saturating_add(FIRST))
-        } else {
-            peak + peak / 4
+        let (used, want) = match slots.filter(|_| is_busy && self.granted > 0 && !self.urgent) {
+            Some(slots) => {
+                let next = slots.max(self.started).saturating_add(SPARE);
+                (in_flight.saturating_add(slots), in_flight.saturating_add(next))
+            }
+            None if self.dry => {
+                (peak + peak / 4 + 1, self.wanted.saturating_mul(2).max(in_flight.saturating_add(FIRST)))
+            }
+            None => (peak + peak / 4 + 1, peak + peak / 4),
         };
+        let used = if is_busy { in_flight.max(self.limit().min(used)) } else { in_flight };
         let want = want.saturating_add(kept).min(most).max(used);
         self.wanted = want;
         self.pledged = Some(used);
-        self.peak = 0;
+        (self.in_flight, self.peak, self.started) = (in_flight, 0, 0);
         (self.dry, self.urgent) = (false, false);
         (used, want)
     }
@@ -90,7 +112,7 @@ impl Places {
             return Some((due, self.urgent));
         }
         let peak = self.peak.max(in_flight);
-        if self.granted > (peak + peak / 4).saturating_add(kept) {
+        if self.granted > (peak + peak / 4).saturating_add(SPARE).saturating_add(kept) {
             return Some((self.answered_at + CONTESTED, false));
         }
         (self.granted > 0).then(|| (self.answered_at + HELD, false))

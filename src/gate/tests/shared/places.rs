@@ -56,3 +56,22 @@ fn a_service_shares_its_places_only_where_it_is_said() {
         assert_eq!(gate.exchange_due(START).is_some(), !leaves);
     }
 }
+
+#[test]
+fn where_most_of_them_are_needed_several_workers_use_the_rate_as_one_does() {
+    let limits = Limits { max_concurrent: Some(128), ..per(6_000, MINUTE) };
+    let end = START + MINUTE * 4;
+    // 90, 100 and 109 of them are needed for the rate.
+    for (runs, least) in [(900, 0.99), (1_000, 0.985), (1_100, 0.97)] {
+        for active in [1, 2, 4] {
+            let mut world = World::new(&limits, Accounting::Admission, 4, 7);
+            (world.runs, world.spread) = (runs, 30);
+            batches(&mut world, active, &[CALL]);
+            world.run(end);
+            let used = world.units_between(START + MINUTE, end) as f64 / 18_000.0;
+            println!("{used:.4} used by calls of {runs} ms on {active}");
+            assert!(used >= least, "{runs} ms on {active}: {used}");
+            assert!(world.most_in_flight <= 128);
+        }
+    }
+}

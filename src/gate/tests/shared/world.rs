@@ -79,6 +79,8 @@ pub(super) struct World {
     pub(super) late: u64,
     /// How long calls run, in milliseconds.
     pub(super) runs: u64,
+    /// By how much that differs, up or down, in percent.
+    pub(super) spread: u64,
     /// What calls use of what they reserve, in percent.
     pub(super) uses: u64,
     /// What live calls take, in turn at each worker.
@@ -149,6 +151,7 @@ impl World {
             lost: 0,
             late: 1_000,
             runs: 0,
+            spread: 0,
             uses: 100,
             never_sent: 0,
             live: vec![CALL],
@@ -306,6 +309,8 @@ impl World {
             let tokens = cost.input_tokens + cost.output_tokens;
             let units = if tokens > 0 { tokens } else { 1 };
             self.left.push(Left { at: now, worker: number, units, interactive, waited: local.since(since) });
+            let half = runs * self.spread / 100;
+            let runs = if half > 0 { runs - half + self.dice.below(2 * half + 1) } else { runs };
             worker.running.push((now + millis(runs), admitted.grant));
         }
         if worker.gate.exchange_due(local).is_some_and(|due| due <= local) {
