@@ -15,8 +15,11 @@ use crate::domain::time::Timestamp;
 
 /// Exchanges for batches follow each other no faster.
 const BATCH_SPACING: Duration = Duration::from_millis(200);
-/// By how much more these differ, in microseconds.
+/// The most that is added to it, in microseconds, and the part of that which is chance.
 const SPREAD: u64 = 40_000;
+const CHANCE_PART: u64 = 5;
+/// How long that makes it from one exchange to the next, in microseconds.
+const TURN: u64 = 220_000;
 /// Exchanges for clients that wait follow each other no faster.
 const URGENT_SPACING: Duration = Duration::from_millis(50);
 /// How long an exchange that failed keeps the next one.
@@ -44,6 +47,8 @@ pub(super) struct Exchanges {
     due: Option<Timestamp>,
     /// How far the time here is ahead of the database's, in microseconds.
     offset: Option<i64>,
+    /// How long before the last one another worker had its exchange, as in [`Leased::gap`].
+    gap: Option<u64>,
     draining: bool,
     /// When the last exchange was sent that said something of shares.
     pub(super) shares_told_at: Option<Timestamp>,
@@ -62,6 +67,7 @@ impl Default for Exchanges {
             not_before: Timestamp::ZERO,
             due: None,
             offset: None,
+            gap: None,
             draining: false,
             shares_told_at: None,
             shares_heard_at: None,
@@ -85,11 +91,22 @@ impl Exchanges {
             let earliest = self.sent_at.map_or(Timestamp::ZERO, |sent| sent + spacing);
             moment.map(|moment| moment.max(earliest).max(self.not_before))
         };
-        // Workers that ask in turns of one length would stay in one order, and the last of them have nothing.
-        let spread = self.sent_at.map_or(0, |sent| sent.micros().unsigned_abs() % SPREAD);
-        let batch = BATCH_SPACING + Duration::from_micros(spread);
+        let batch =
+            BATCH_SPACING + Duration::from_micros(self.sent_at.map_or(0, |sent| spread(sent, self.gap)));
         after(due.batch, batch).into_iter().chain(after(due.urgent, URGENT_SPACING)).min()
     }
+}
+
+/// By how many microseconds an exchange for batches follows the last one later than [`BATCH_SPACING`].
+///
+/// Where others take what there is, a worker is granted what became free since another one asked. In turns of one length
+/// all would stay in one order, and who asks right after another would have little for ever, or nothing; with lengths by
+/// chance alone, one of four has half of a limit for seconds. So whoever came soon after another comes later the next
+/// time, until all are as far apart.
+fn spread(sent: Timestamp, gap: Option<u64>) -> u64 {
+    let chance = sent.micros().unsigned_abs() % SPREAD;
+    let later = |gap: u64| SPREAD - SPREAD * gap.min(TURN) / TURN;
+    gap.map_or(chance, |gap| later(gap) - later(gap) / CHANCE_PART + chance / CHANCE_PART)
 }
 
 impl Gate {
@@ -155,11 +172,13 @@ impl Gate {
         exchanges.offset = Some(offset_us);
         self.each_leased(Leased::confirm);
         self.hear_shares(&contended, &answer.shares, now);
+        let mut gap = None;
         for ((id, (dimension, period)), grant) in budgets.iter().zip(&answer.budgets) {
             let Some(level) = self.levels.find(id.0).map(|index| &mut self.levels[index]) else { continue };
             let found = level.budgets.iter_mut().find(|budget| budget.has_period(*dimension, *period));
             if let Some(leased) = found.and_then(Budget::leased) {
                 leased.grant(grant, offset_us, now);
+                gap = gap.max(leased.gap(grant));
             }
         }
         for (id, granted) in places.iter().zip(&answer.places) {
@@ -172,6 +191,9 @@ impl Gate {
             if self.levels[index].lease.is_some() {
                 self.offer_waiters(index, now);
             }
+        }
+        if let Some(exchanges) = &mut self.exchanges {
+            exchanges.gap = gap;
         }
         self.plan_exchange(now);
     }

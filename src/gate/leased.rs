@@ -381,6 +381,14 @@ impl Leased {
         self.demand.answered(not_before.map(Timestamp::from_micros));
     }
 
+    /// How many microseconds before the exchange that brought this grant another worker had one, where others take what
+    /// there is: for so long slots became free. Where calls weigh differently, a grant says nothing of that.
+    pub(super) fn gap(&self, grant: &BudgetGrant) -> Option<u64> {
+        let units = grant.slots.iter().map(|slots| slots.units).fold(0, u64::saturating_add);
+        let gap = || scaled_up(units, self.asked.micros, self.asked.units);
+        (self.is_paced() && !self.weighs && self.is_crowded()).then(gap)
+    }
+
     /// The last exchange was answered: what it told has arrived.
     pub(super) fn confirm(&mut self) {
         self.report.confirm();

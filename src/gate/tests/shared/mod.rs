@@ -84,6 +84,24 @@ fn workers_with_the_same_backlog_get_the_same() {
 }
 
 #[test]
+fn at_no_time_one_of_them_has_most() {
+    for (active, most) in [(2, 0.63), (4, 0.33)] {
+        let mut world = World::new(&per(6_000, MINUTE), Accounting::Admission, 4, 3);
+        batches(&mut world, active, &[CALL]);
+        world.run(START + MINUTE * 5);
+        let second = |left: &world::Left| left.at.since(START).as_secs();
+        let mut parts = Vec::new();
+        for calls in world.left.chunk_by(|one, next| second(one) == second(next)).skip(60) {
+            let of = |worker| calls.iter().filter(|left| left.worker == worker).count();
+            parts.push((0..4).map(of).max().unwrap() as f64 / calls.len() as f64);
+        }
+        let mean = parts.iter().sum::<f64>() / parts.len() as f64;
+        println!("within a second one of {active} has {mean:.3} of the calls");
+        assert!(mean <= most, "{mean} of {active}");
+    }
+}
+
+#[test]
 fn what_calls_do_not_use_is_used_by_others() {
     let limits = tokens(1_000_000, MINUTE);
     let actual = Accounting::Actual { cached_input_free: true };
