@@ -34,9 +34,12 @@ pub(super) struct Bounds {
     pub(super) kept: u64,
     /// More than that would be others' loss, unless it is needed.
     pub(super) enough: u64,
-    /// More than that would find no place, where calls lack those: what is left over then says nothing of how many
-    /// units would be used.
-    pub(super) placed: Option<u64>,
+    /// More than that would be left over, where calls lack places or units of another limit: what is left over then says
+    /// nothing of how many would be used.
+    pub(super) fits: Option<u64>,
+    /// Whether others lack what is left over here. Where nobody does it costs nothing, and too few do: a call that lacks
+    /// units here lets those that it has of another limit grow too old.
+    pub(super) contended: bool,
 }
 
 /// What one budget wants.
@@ -79,6 +82,11 @@ impl Demand {
     /// Units that were used were not, after all.
     pub(super) fn unuse(&mut self, units: u64) {
         self.used = self.used.saturating_sub(units);
+    }
+
+    /// Units used since the last exchange.
+    pub(super) fn used(&self) -> u64 {
+        self.used
     }
 
     /// Units were left over.
@@ -139,10 +147,10 @@ impl Demand {
     /// What to ask for: units of which fewer are of no use, and units that would be used. `lack`: of the first head
     /// that waits.
     pub(super) fn ask(&mut self, lack: u64, held: Held, bounds: Bounds, now: Timestamp) -> (u64, u64) {
-        let Bounds { most, kept, enough, placed } = bounds;
+        let Bounds { most, kept, enough, fits, contended } = bounds;
         let active = self.is_active() || lack > 0;
         let lack = if lack > 0 { lack } else { self.lack };
-        if self.wasted > self.used / 8 && placed.is_none() {
+        if contended && fits.is_none() && self.wasted > self.used / 8 {
             self.target = self.target.min(self.used + self.used / 4).saturating_sub(self.wasted);
         } else if self.lack > 0 {
             self.target = self.target.saturating_mul(2).max(lack);
@@ -152,7 +160,7 @@ impl Demand {
         let target = if active { self.target.saturating_add(kept) } else { kept };
         // Those that are due already go with the head that waits.
         let in_hand = if lack > 0 { held.later } else { held.all };
-        let want = target.saturating_sub(in_hand).min(enough).min(placed.unwrap_or(u64::MAX)).max(need);
+        let want = target.saturating_sub(in_hand).min(enough).min(fits.unwrap_or(u64::MAX)).max(need);
         // What is wanted only for what may come is of use however little it is.
         let need = need.max(want.min(1));
         if !self.is_live() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::budget::Budget;
 use super::leased::{Due, Leased, Terms, Waits};
 use super::level::{Level, LevelKind, LevelSpec};
 use super::micros::micros_of;
@@ -124,6 +125,9 @@ impl Level {
     }
 
     /// What to ask of its budgets, each with what finds it again.
+    ///
+    /// A call needs units of all of them, and slots that wait for those of another one grow too old: so of each no more is
+    /// asked for than places and the others let go.
     pub(super) fn ask_budgets(
         &mut self,
         first: FirstHead,
@@ -132,10 +136,14 @@ impl Level {
     ) {
         let Some(lease) = &self.lease else { return };
         let level = Arc::clone(&lease.name);
-        terms.room = self.max_concurrent.and_then(|_| lease.room(self.in_flight));
+        let placed = self.max_concurrent.and_then(|_| lease.room(self.in_flight));
         terms.speed = self.speed(terms.now);
         let accounting = self.accounting;
-        for budget in &mut self.budgets {
+        let room = |budget: &Budget| budget.as_leased().and_then(|leased| leased.room(terms.now));
+        let rooms: Vec<Option<u32>> = self.budgets.iter().map(room).collect();
+        for (place, budget) in self.budgets.iter_mut().enumerate() {
+            let others = rooms.iter().enumerate().filter(|(other, _)| *other != place);
+            terms.room = others.filter_map(|(_, room)| *room).chain(placed).min();
             let (dimension, rate) = budget.rate();
             let head = first.map(|(cost, waits)| (budget.amount(&cost, accounting), waits));
             let Some(leased) = budget.leased() else { continue };

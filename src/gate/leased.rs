@@ -315,7 +315,7 @@ impl Leased {
             self.pool.take(all, |run| self.report.give_back(run, now));
             self.demand.start_over();
         }
-        // A batch's call without a place has no use for units.
+        // A batch's call that lacks something else has no use for units.
         let first = first.filter(|(_, waits)| room != Some(0) || *waits != Waits::Batch);
         let lack = first.map_or(0, |(amount, waits)| self.lack_of(amount, waits != Waits::Batch, now));
         // What clients wait for beyond what is in hand, where nobody else does.
@@ -337,10 +337,11 @@ impl Leased {
         // Others want the rest of a grant, and would get it back too old where not all of it suits a call. Where calls
         // are alike, one at a time would have what there is, and the others a call each.
         let enough = if self.weighs && self.is_crowded() && lack > most / 32 { Some(0) } else { awaited };
-        let enough = enough.filter(|_| self.is_contended(now)).unwrap_or(u64::MAX);
-        // What there are no places for here is of use to those that have some.
-        let placed = room.map(|room| self.mean.saturating_mul(room.into()).saturating_sub(held.all));
-        let bounds = Bounds { most, kept: self.kept(now), enough, placed };
+        let contended = self.is_contended(now);
+        let enough = enough.filter(|_| contended).unwrap_or(u64::MAX);
+        // What would be left over here is of use to others.
+        let fits = room.map(|room| self.mean.saturating_mul(room.into()).saturating_sub(held.all));
+        let bounds = Bounds { most, kept: self.kept(now), enough, fits, contended };
         let (need, want) =
             if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, bounds, now) };
         let (unused, settled) = self.report.tell(again, offset, now);
@@ -353,6 +354,15 @@ impl Leased {
         };
         self.need = need;
         Some(BudgetAsk { name, limit: self.limit, spending, need, want, unused, settled })
+    }
+
+    /// Calls that it lets go until the next exchange, if that brings as many units as were used since the last one and a
+    /// little more; `None`: there are more units than all use.
+    pub(super) fn room(&self, now: Timestamp) -> Option<u32> {
+        let used = self.demand.used();
+        let units = self.pool.held().saturating_add(used).saturating_add(used / 4);
+        let calls = u32::try_from(units / self.mean.max(1)).unwrap_or(u32::MAX);
+        self.is_contended(now).then(|| calls.saturating_add(1))
     }
 
     /// Calls that the units in hand let go.
@@ -476,7 +486,7 @@ pub(super) struct Terms {
     pub(super) again: bool,
     /// How far the time here is ahead of the database's, once that is known.
     pub(super) offset: Option<i64>,
-    /// Calls of the level that places are there for until the next exchange, where those are too few.
+    /// Calls that the level's places and other limits let go until the next exchange, where those are scarce.
     pub(super) room: Option<u32>,
     pub(super) now: Timestamp,
 }

@@ -2,6 +2,7 @@
 
 mod befalling;
 mod gossip;
+mod joined;
 mod live;
 mod places;
 mod shares;

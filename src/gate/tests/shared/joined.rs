@@ -1,0 +1,38 @@
+//! Calls that need units of several limits.
+
+use super::*;
+
+/// The part of what one limit bears in a minute that workers with a backlog use.
+fn use_of_one(limits: &Limits, items: &[Cost], bears: u64, active: usize) -> f64 {
+    let mut world = World::new(limits, Accounting::Admission, 4, 1);
+    (world.runs, world.spread) = (800, 30);
+    batches(&mut world, active, items);
+    let (from, end) = (START + MINUTE * 2, START + MINUTE * 6);
+    world.run(end);
+    let used = world.units_between(from, end) as f64 / (bears * 4) as f64;
+    println!("{used:.4} used on {active} of {limits:?}");
+    used
+}
+
+fn requests(amount: u64, seconds: u64) -> Rate {
+    Rate { amount, period: Duration::from_secs(seconds) }
+}
+
+#[test]
+fn requests_over_two_periods_are_used_as_those_over_one() {
+    let limits = Limits { requests: vec![requests(6_000, 60), requests(1_000, 10)], ..Limits::default() };
+    for active in [1, 2, 4] {
+        // The shorter period binds: its calls are kept apart for 10.3 s, since the way to the provider varies by 0.3 s.
+        let used = use_of_one(&limits, &[CALL], 6_000, active);
+        assert!(used >= 0.965, "{used} on {active}");
+    }
+}
+
+#[test]
+fn tokens_are_used_up_beside_requests_that_are_not() {
+    let limits = Limits { requests: vec![requests(1_000, 60)], ..tokens(2_000_000, MINUTE) };
+    for active in [1, 2, 4] {
+        let used = use_of_one(&limits, &super::items(200, 8_000), 2_000_000, active);
+        assert!(used >= 0.96, "{used} on {active}");
+    }
+}
