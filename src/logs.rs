@@ -57,9 +57,8 @@ impl fmt::Debug for LogLevel {
 ///
 /// # Errors
 /// One that is none.
-pub fn check(level: &LogFilter) -> Result<(), LogError> {
-    filter(level)?;
-    Ok(())
+pub fn check(level: &LogFilter) -> Result<(), ParseError> {
+    filter(level).map(|_| ())
 }
 
 /// What a level lets pass. The pool of connections says of each that broke that it did, and not why; whoever used it tells

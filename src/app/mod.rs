@@ -2,6 +2,7 @@
 
 mod admin_keys;
 mod current;
+mod load;
 mod providers;
 mod reload;
 mod source;
@@ -20,19 +21,20 @@ use crate::api::{
     ReloadRefused, ServerSettings, Surface,
 };
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::domain::interactive::Interactive;
 use crate::engine::{self, EngineError, EngineParts};
 use crate::metrics::{Metrics, MetricsError};
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, StoreSettings, WorkerSettings};
 
+pub use self::load::load;
 pub use self::source::{ConfigSource, ReadConfig, Texts, texts};
 
 use self::admin_keys::AdminKeys;
 use self::current::Current;
+use self::providers::Demand;
 pub use self::providers::probe;
-use self::providers::{Demand, Unusable};
 use self::reload::{Reloader, ReloaderParts, Trigger};
 pub use crate::upstream::Probe;
 
@@ -51,14 +53,9 @@ pub enum AppError {
     /// The metrics can't be registered.
     #[error("{0}")]
     Metrics(#[from] MetricsError),
-    /// A provider's settings can't be used.
-    #[error("provider '{name}': {reason}")]
-    Provider {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
+    /// Providers' settings can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Keys are asked for, and there is none that could be given.
     #[error(
         "no one could call: keys are asked for and there is none. Three ways out: give the service an admin key of \
@@ -75,13 +72,6 @@ pub enum AppError {
         /// What the system said.
         reason: String,
     },
-}
-
-impl From<Vec<Unusable>> for AppError {
-    fn from(unusable: Vec<Unusable>) -> Self {
-        let Unusable { name, reason } = unusable.into_iter().next().unwrap_or_default();
-        Self::Provider { name, reason }
-    }
 }
 
 /// A running service.
@@ -121,7 +111,8 @@ impl App {
         // Workers of one database go by its time: else they would not agree on deadlines.
         let clock = store.shared_time().await?.map_or(clock, |(moment, at)| Clock::anchored(moment, at));
         let (keyring, admin_keys) = open_keyring(&config, &store, clock, &shutdown).await?;
-        let clients = providers::clients(&config, &[], Demand::Later, &shutdown).await?;
+        let clients = providers::clients(&config, &[], Demand::Later, &shutdown).await;
+        let clients = clients.map_err(ConfigError::Problems)?;
         let engine = engine::spawn(EngineParts {
             store: store.clone(),
             clock,

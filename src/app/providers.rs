@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, AuthScheme, Config, Secret};
+use crate::config::{self, AuthScheme, Config, Problem, Secret};
 use crate::domain::limits::Limits;
 use crate::engine::backoff::Backoff;
 use crate::engine::judge::RetryOn;
@@ -11,7 +11,8 @@ use crate::engine::{EngineSettings, LaneChoice, ProviderSetup, RetrySetup, Route
 use crate::gate::Accounting;
 use crate::shutdown::Shutdown;
 use crate::upstream::{
-    AuthStyle, Credential, CredentialError, HttpVersion, PhaseTimeouts, Probe, Upstream, UpstreamSettings,
+    self, AuthStyle, Credential, CredentialError, HttpVersion, PhaseTimeouts, Probe, Upstream, UpstreamError,
+    UpstreamSettings,
 };
 
 /// How often a key file's metadata is looked at: a rotated key is in use within this.
@@ -22,15 +23,6 @@ const KEY_LOOK: Duration = Duration::from_secs(2);
 pub(super) struct Client {
     provider: config::Provider,
     upstream: Arc<Upstream>,
-}
-
-/// A provider whose client can't be made, or used.
-#[derive(Debug, Default)]
-pub(super) struct Unusable {
-    /// Its name.
-    pub(super) name: String,
-    /// What is wrong.
-    pub(super) reason: String,
 }
 
 /// Whether a key must be there.
@@ -49,20 +41,39 @@ pub(super) async fn clients(
     before: &[Client],
     demand: Demand,
     shutdown: &Shutdown,
-) -> Result<Vec<Client>, Vec<Unusable>> {
-    let (mut clients, mut unusable) = (Vec::with_capacity(config.providers.len()), Vec::new());
+) -> Result<Vec<Client>, Vec<Problem>> {
+    let (mut clients, mut problems) = (Vec::with_capacity(config.providers.len()), Vec::new());
     for provider in &config.providers {
         let kept = before.iter().find(|client| is_same_client(&client.provider, provider));
         let upstream = match kept {
             Some(client) => Ok(Arc::clone(&client.upstream)),
-            None => open(provider, demand, shutdown).await,
+            None => open(config, provider, demand, shutdown).await,
         };
         match upstream {
             Ok(upstream) => clients.push(Client { provider: provider.clone(), upstream }),
-            Err(reason) => unusable.push(Unusable { name: provider.name.clone(), reason }),
+            Err(problem) => problems.push(problem),
         }
     }
-    if unusable.is_empty() { Ok(clients) } else { Err(unusable) }
+    if problems.is_empty() { Ok(clients) } else { Err(problems) }
+}
+
+/// Providers that no client can be made for, whatever their keys are.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let problems = |provider: &config::Provider| {
+        let errors = upstream::check(&settings(provider));
+        errors.iter().map(|error| unusable(config, provider, error)).collect::<Vec<_>>()
+    };
+    config.providers.iter().flat_map(problems).collect()
+}
+
+fn build(provider: &config::Provider, credential: Arc<Credential>) -> Result<Upstream, UpstreamError> {
+    Upstream::new(&settings(provider), credential)
+}
+
+fn unusable(config: &Config, provider: &config::Provider, error: &UpstreamError) -> Problem {
+    let path = format!("providers.{}", provider.name);
+    let key = error.setting().map_or_else(|| path.clone(), |setting| format!("{path}.{setting}"));
+    config.problem(&key, format!("can't be used: {}", error.reason()))
 }
 
 /// Everything that a client is made of; what else a provider has holds for each call anew.
@@ -79,19 +90,21 @@ fn is_same_client(one: &config::Provider, other: &config::Provider) -> bool {
 }
 
 async fn open(
+    config: &Config,
     provider: &config::Provider,
     demand: Demand,
     shutdown: &Shutdown,
-) -> Result<Arc<Upstream>, String> {
+) -> Result<Arc<Upstream>, Problem> {
     let credential = credential(provider);
     if let Err(error) = credential.refresh().await {
         if demand == Demand::Now {
-            return Err(error.to_string());
+            let key = format!("providers.{}", provider.name);
+            return Err(config.problem(&key, format!("can't be used: {error}")));
         }
         tracing::warn!(provider = %provider.name, error = %error, "the provider's key can't be read; its lanes wait for it");
     }
-    let upstream = Upstream::new(&settings(provider), Arc::clone(&credential));
-    let upstream = upstream.map_err(|error| error.to_string())?;
+    let upstream = build(provider, Arc::clone(&credential));
+    let upstream = upstream.map_err(|error| unusable(config, provider, &error))?;
     watch_key(provider, &credential, shutdown);
     Ok(Arc::new(upstream))
 }
@@ -135,7 +148,7 @@ pub async fn probe(provider: &config::Provider) -> Result<Probe, String> {
     const PATIENCE: Duration = Duration::from_secs(15);
     let credential = credential(provider);
     credential.refresh().await.map_err(|error| error.0)?;
-    let upstream = Upstream::new(&settings(provider), credential).map_err(|error| error.to_string())?;
+    let upstream = build(provider, credential).map_err(|error| error.to_string())?;
     let timeouts = PhaseTimeouts { first_byte: PATIENCE, idle: PATIENCE, total: PATIENCE };
     upstream.probe(&timeouts).await.map_err(|error| error.to_string())
 }

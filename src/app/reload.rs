@@ -10,13 +10,12 @@ use crate::api::{ReloadRefused, Reloaded};
 use crate::clock::Clock;
 use crate::config::{Change, Config, ConfigError, Problem};
 use crate::engine;
-use crate::logs;
 use crate::metrics::{ConfigMetrics, ReloadOutcome};
 use crate::shutdown::Shutdown;
 
 use super::admin_keys::AdminKeys;
 use super::current::Current;
-use super::providers::{self, Client, Demand, Unusable};
+use super::providers::{self, Client, Demand};
 use super::source::{ConfigSource, Texts, texts};
 
 /// How often the file is read. What it holds is taken over when two readings found the same: an editor may be in the
@@ -160,9 +159,7 @@ impl Reloader {
         config.keep_fixed(&running);
         self.check(&config)?;
         let shutdown = &self.shared.shutdown;
-        let clients = providers::clients(&config, &state.clients, Demand::Now, shutdown).await;
-        let clients =
-            clients.map_err(|unusable| unusable.into_iter().map(Problem::from).collect::<Vec<_>>())?;
+        let clients = providers::clients(&config, &state.clients, Demand::Now, shutdown).await?;
 
         let config = Arc::new(config);
         if config.log.level != running.log.level
@@ -182,12 +179,7 @@ impl Reloader {
 
     async fn read(&self) -> Result<Config, Vec<Problem>> {
         let read = Arc::clone(&self.shared.source.read);
-        let read = tokio::task::spawn_blocking(move || -> Result<Config, ConfigError> {
-            let config = read()?;
-            config.require_provider()?;
-            Ok(config)
-        });
-        match read.await {
+        match tokio::task::spawn_blocking(move || read()).await {
             Ok(Ok(config)) => Ok(config),
             Ok(Err(ConfigError::Problems(problems))) => Err(problems),
             Ok(Err(ConfigError::NoProvider)) => {
@@ -198,16 +190,12 @@ impl Reloader {
     }
 
     fn check(&self, config: &Config) -> Result<(), Vec<Problem>> {
-        let mut problems = Vec::new();
-        if let Err(error) = logs::check(&config.log.level) {
-            problems.push(problem("", error.to_string()));
-        }
         if self.shared.admin_keys.would_lock_everyone_out(&config.admin_keys) {
             let message =
                 "would be without a key, where keys are asked for and there is no other: no one could call";
-            problems.push(problem("auth.admin_key_file", message.to_owned()));
+            return Err(vec![problem("auth.admin_key_file", message.to_owned())]);
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        Ok(())
     }
 
     fn count(&self, outcome: ReloadOutcome) {
@@ -241,10 +229,4 @@ fn listed(changes: &[&Change]) -> String {
 
 fn problem(key: &str, message: String) -> Problem {
     Problem { key: key.to_owned(), value: None, origin: None, message, nearest: None }
-}
-
-impl From<Unusable> for Problem {
-    fn from(Unusable { name, reason }: Unusable) -> Self {
-        problem(&format!("providers.{name}"), format!("can't be used: {reason}"))
-    }
 }

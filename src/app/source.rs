@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::{Config, ConfigError};
 use crate::logs::LogLevel;
 
-/// Reads the configuration from all of its sources.
+/// Reads the configuration from all of its sources, and checks it as [`super::load()`] does.
 pub type ReadConfig = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
 
 /// Where the configuration comes from. Only the file can change: variables and flags are those of the start, and go on

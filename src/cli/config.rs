@@ -5,22 +5,19 @@ use serde_json::json;
 use super::arguments::Global;
 use super::error::CliError;
 use super::exit::Exit;
-use super::{load, print};
+use super::{load, load_for_service, print};
 use crate::config::{ConfigError, Environment, Reference};
 
-/// Says everything that is wrong: with 0 there is nothing in the configuration that `serve` would refuse. Whether
-/// the store holds keys, where keys are needed, only `serve` finds out.
+/// Says everything that is wrong, by the checks of `serve`: with 0 there is nothing in the configuration that it would
+/// refuse. What is not in it only `serve` finds out: whether its addresses are free, the database is there and good and
+/// holds keys where keys are needed, and what the environment says of traces can be done.
 pub(super) fn check(global: &Global, environment: Environment) -> Result<Exit, CliError> {
-    let checked = load(global, &[], environment).and_then(|config| {
-        config.require_provider()?;
-        Ok(config)
-    });
-    match checked {
-        Err(CliError::Config(error)) if global.json => {
+    match load_for_service(global, &[], environment) {
+        Err(error) if global.json => {
             print(&in_json(&error))?;
             Ok(Exit::Usage)
         }
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
         Ok(config) if global.json => {
             print(&format!("{}\n", json!({ "ok": true, "problems": [], "notices": config.notices })))?;
             Ok(Exit::Success)

@@ -111,7 +111,8 @@ impl CliError {
     /// The exit code that it ends with.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::NoDestination | Self::App(AppError::NoKeys) | Self::Use(_) => Exit::Usage,
+            Self::Config(_) | Self::NoDestination | Self::Use(_) => Exit::Usage,
+            Self::App(AppError::NoKeys | AppError::Config(_)) => Exit::Usage,
             Self::Output(_) | Self::Local { .. } | Self::Exists(_) | Self::State(_) => Exit::Local,
             Self::Table { error: TableError::Io(_), .. } => Exit::Local,
             Self::Table { .. } => Exit::Usage,

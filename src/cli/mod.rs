@@ -51,6 +51,7 @@ pub use self::store_arguments::{Backup, StoreCheck, StorePlace, StorePrune};
 pub use self::table::{Format, TableError};
 pub use self::watch::{Submit, Watch};
 
+use crate::app;
 use crate::config::{Config, ConfigError, Environment, Override, Sources};
 
 /// Does what the arguments ask for and says how it went, on standard error if it went wrong.
@@ -109,12 +110,16 @@ fn dispatch(arguments: &Arguments, environment: Environment) -> Result<Exit, Cli
 
 /// The configuration as the environment, the global flags and a command's own flags make it.
 fn load(global: &Global, flags: &[Override], environment: Environment) -> Result<Config, CliError> {
-    Ok(load_config(global, flags, environment)?)
+    Ok(Config::load(&sources(global, flags, environment))?)
 }
 
-/// The same, for whoever goes on if there is none.
-fn load_config(global: &Global, flags: &[Override], environment: Environment) -> Result<Config, ConfigError> {
-    Config::load(&sources(global, flags, environment))
+/// The same, refused if no service can run with it.
+fn load_for_service(
+    global: &Global,
+    flags: &[Override],
+    environment: Environment,
+) -> Result<Config, ConfigError> {
+    app::load(&sources(global, flags, environment))
 }
 
 /// The files of which the first that there is is the configuration.

@@ -9,7 +9,7 @@ use super::arguments::Global;
 use super::error::CliError;
 use super::exit::Exit;
 use super::runtimes::Runtimes;
-use super::{configuration_files, load_config};
+use super::{configuration_files, load_for_service};
 use crate::app::{self, App, ConfigSource};
 use crate::config::{Config, Environment, Override};
 use crate::logs;
@@ -21,9 +21,8 @@ pub(super) fn serve(global: &Global, flags: &[Override], environment: Environmen
     // Before it is read: what changes in between is taken over.
     let texts = app::texts(&files);
     let (global, flags) = (global.clone(), flags.to_vec());
-    let read = move || load_config(&global, &flags, environment.clone());
+    let read = move || load_for_service(&global, &flags, environment.clone());
     let config = read()?;
-    config.require_provider()?;
     let log_level = logs::start(&config.log)?;
     let source = ConfigSource { read: Arc::new(read), files, texts, log_level };
     for notice in &config.notices {

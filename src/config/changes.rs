@@ -72,7 +72,7 @@ impl Config {
     }
 
     /// Every key that has a value.
-    fn values(&self) -> BTreeMap<String, Held> {
+    pub(super) fn values(&self) -> BTreeMap<String, Held> {
         let mut values = BTreeMap::new();
         for (section, shown) in self.sections() {
             hold(&mut values, section, shown);
@@ -108,8 +108,9 @@ impl Config {
 
 /// A key's value, and what tells it from another one where that is more than may be shown.
 #[derive(PartialEq, Eq)]
-struct Held {
-    shown: String,
+pub(super) struct Held {
+    /// The value as a file would hold it, secrets masked.
+    pub(super) shown: String,
     exact: Option<String>,
 }
 

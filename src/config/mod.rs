@@ -95,6 +95,13 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Problems`] with everything that is wrong.
     pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        let (config, problems) = Self::examine(sources);
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Problems(problems)) }
+    }
+
+    /// The same for whoever has more to check: everything that is wrong, and what the rest makes, with defaults where
+    /// something is wrong.
+    pub fn examine(sources: &Sources<'_>) -> (Self, Vec<Problem>) {
         let mut report = Report::default();
         let merged = sources.merge();
         report.problems = merged.problems;
@@ -106,8 +113,19 @@ impl Config {
         validate::check(&config, &mut report);
         config.fill_in_concurrency();
         config.origins = std::mem::take(&mut report.origins);
-        let problems = report.into_problems();
-        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Problems(problems)) }
+        (config, report.into_problems())
+    }
+
+    /// Something wrong with the value that a key has.
+    pub fn problem(&self, key: &str, message: String) -> Problem {
+        let value = self.values().remove(key).map(|held| held.shown);
+        Problem { key: key.to_owned(), value, origin: self.origins.get(key).cloned(), message, nearest: None }
+    }
+
+    /// The key that names the store's database.
+    pub fn store_key(&self) -> &'static str {
+        let from_file = self.origins.contains_key("store.url_file");
+        if from_file { "store.url_file" } else { "store.url" }
     }
 
     /// Checks that requests have somewhere to go, which `serve` needs and `config show` does not.

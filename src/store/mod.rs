@@ -81,6 +81,17 @@ pub struct StoreSettings {
     pub results_retention: Option<Duration>,
 }
 
+/// Whether what is configured can be a store, as far as can be told without opening or connecting to anything.
+///
+/// # Errors
+/// Why not, in words, without the URL.
+pub fn check_location(location: &StoreLocation) -> std::result::Result<(), String> {
+    match location {
+        StoreLocation::Sqlite(_) => Ok(()),
+        StoreLocation::Postgres { url, .. } => postgres::check_url(url),
+    }
+}
+
 /// Brings a database up to date and ends; makes it where there is none.
 ///
 /// # Errors

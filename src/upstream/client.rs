@@ -140,7 +140,7 @@ mod tests {
                 std::fs::write(&path, content).expect("written");
             }
             let text = build(&settings, &base).expect_err("no client").to_string();
-            assert!(text.starts_with("ca_file ") && text.contains("ca.pem: "), "{text}");
+            assert!(text.starts_with("ca_file: ") && text.contains("ca.pem: "), "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! are off, so that every request on the wire is one that the gate let through.
 
 mod call;
+mod check;
 mod client;
 mod collect;
 mod credential;
@@ -20,6 +21,7 @@ mod streaming;
 mod tests;
 
 pub use self::call::{Call, CallError, Phase, PhaseTimeouts, Reply};
+pub use self::check::check;
 pub use self::collect::{FREE_REPLY, GROWTH_STEP, ReplyMemory, Unlimited};
 pub use self::credential::{AuthStyle, Credential, CredentialError};
 pub use self::exchange::Upstream;

@@ -75,18 +75,15 @@ impl fmt::Debug for UpstreamSettings {
 
 /// A setting that no client can be built from.
 #[derive(Debug, thiserror::Error)]
+#[error("{}: {}", self.setting().unwrap_or("HTTP client"), self.reason())]
 pub enum UpstreamError {
     /// `base_url` is not the address of an HTTP server.
-    #[error("base_url: {0}")]
     BaseUrl(String),
     /// A name or value in `headers` can't be in a header. The value is not shown.
-    #[error("headers.{0}: not a header that HTTP can carry")]
     Header(String),
     /// `proxy` is not the address of a proxy. It may hold a password, so it is not shown.
-    #[error("proxy: not the address of a proxy")]
     Proxy,
     /// `ca_file` or `client_cert_file` can't be used.
-    #[error("{setting} {}: {reason}", path.display())]
     File {
         /// Which of the two.
         setting: &'static str,
@@ -96,6 +93,28 @@ pub enum UpstreamError {
         reason: String,
     },
     /// The client could not be set up, mostly for want of usable certificates on this machine.
-    #[error("HTTP client: {0}")]
     Client(String),
+}
+
+impl UpstreamError {
+    /// The setting that is to blame; `None`: no single one.
+    pub const fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::BaseUrl(_) => Some("base_url"),
+            Self::Header(_) => Some("headers"),
+            Self::Proxy => Some("proxy"),
+            Self::File { setting, .. } => Some(setting),
+            Self::Client(_) => None,
+        }
+    }
+
+    /// What is wrong with it, in words.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::BaseUrl(reason) | Self::Client(reason) => reason.clone(),
+            Self::Header(name) => format!("{name} is not a header that HTTP can carry"),
+            Self::Proxy => "not the address of a proxy".to_owned(),
+            Self::File { path, reason, .. } => format!("{}: {reason}", path.display()),
+        }
+    }
 }

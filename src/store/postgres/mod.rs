@@ -93,6 +93,11 @@ impl std::fmt::Debug for Database {
     }
 }
 
+/// Why a URL can't be used, as far as can be told without connecting.
+pub(super) fn check_url(url: &Secret) -> std::result::Result<(), String> {
+    Server::meant(url.expose()).map(|_| ())
+}
+
 /// Brings the schema up to date, on a server that will do.
 pub(super) async fn migrate(url: &Secret, schema: &str) -> Result<()> {
     let mut server = Server::of(url.expose())?;

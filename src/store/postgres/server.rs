@@ -32,11 +32,17 @@ impl Server {
     /// asked, where libpq would look for one in the home folder.
     pub(super) fn of(url: &str) -> Result<Self, StoreError> {
         let unusable = |reason: String| StoreError::Unavailable(format!("store.url can't be used: {reason}"));
+        Self::meant(url).map_err(unusable)
+    }
+
+    /// The same; why not, without what the URL holds. Reads the file of authorities, and connects to nothing.
+    pub(super) fn meant(url: &str) -> Result<Self, String> {
         if cuts_a_password(url) {
-            return Err(unusable("in a password / is written %2F, ? %3F, # %23 and @ %40".to_owned()));
+            return Err("in a password / is written %2F, ? %3F, # %23 and @ %40".to_owned());
         }
-        let (rest, wanted) = without_tls(url).map_err(unusable)?;
-        let mut config: Config = rest.parse().map_err(|error| unusable(told(&error)))?;
+        let (rest, wanted) = without_tls(url)?;
+        let mut config: Config = rest.parse().map_err(|error| told(&error))?;
+        check_addresses(&config)?;
         // Like libpq: a socket of this machine needs no TLS, and its server offers none.
         let is_local = !config.get_hosts().is_empty()
             && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
@@ -52,7 +58,7 @@ impl Server {
         if config.get_application_name().is_none() {
             config.application_name("sluicegate");
         }
-        let tls = Tls::new(wanted.trust, &wanted.roots).map_err(unusable)?;
+        let tls = Tls::new(wanted.trust, &wanted.roots)?;
         Ok(Self { config, tls, commit_mode: "on", reads_committed: true })
     }
 
@@ -222,6 +228,23 @@ fn cuts_a_password(url: &str) -> bool {
     path.contains('@') || (has_password && !authority.contains('@') && rest.contains('@'))
 }
 
+/// What the driver would refuse when it is about to connect.
+fn check_addresses(config: &Config) -> Result<(), String> {
+    let (hosts, addresses, ports) =
+        (config.get_hosts(), config.get_hostaddrs().len(), config.get_ports().len());
+    let servers = hosts.len().max(addresses);
+    if servers == 0 {
+        return Err("it names no host".to_owned());
+    }
+    if !hosts.is_empty() && addresses > 0 && addresses != hosts.len() {
+        return Err(format!("it has {} hosts and {addresses} hostaddrs", hosts.len()));
+    }
+    if ports > 1 && ports != servers {
+        return Err(format!("it has {servers} hosts and {ports} ports"));
+    }
+    Ok(())
+}
+
 /// Takes libpq's TLS parameters off a URL: the driver knows but some of them.
 fn without_tls(url: &str) -> Result<(String, WantedTls), String> {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
@@ -305,6 +328,9 @@ mod tests {
             "postgres://u:p/secret@h/d",
             "postgres://u:p?secret@h/d",
             "postgres://u:p#secret@h/d",
+            "postgres:///d?password=secret",
+            "postgres://u:secret@h:1,i:2/d?port=3",
+            "postgres://u:secret@h,i/d?hostaddr=127.0.0.1",
         ] {
             let told = Server::of(url).err().unwrap().to_string();
             assert!(told.contains("store.url") && !told.contains("secret"), "{told}");

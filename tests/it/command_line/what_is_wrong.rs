@@ -166,3 +166,31 @@ async fn shells_and_readers_get_what_they_need() {
     assert_eq!(shell.run(&["man", "keys", "nonsense"]).await.code, Some(2));
     assert_eq!(shell.run(&["man", "nonsense"]).await.code, Some(2));
 }
+
+/// What each provider lacks can only be seen by making its client; nothing is connected to.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_stop_the_service_is_said_beforehand_and_all_of_it() {
+    let shell = Shell::new(&[]);
+    let wrong = "store.url = 'postgres://u:secret@127.0.0.1:1/d?sslmode=on'\n\
+                 limits.max_concurrent = 'many'\n\
+                 [providers.a]\nbase_url = 'http://300.0.0.1/v1'\nproxy = 'http://300.0.0.2'\nlanes = [{ match = 'a' }]\n\
+                 [providers.b]\nbase_url = 'https://h/v1'\nca_file = 'no.pem'\nlanes = [{ match = 'b' }]\n";
+    shell.write("sluicegate.toml", wrong);
+    let checked = shell.run(&["config", "check"]).await;
+    for problem in [
+        "configuration: 5 problems",
+        "sluicegate.toml:1: store.url = \"postgres://***@127.0.0.1:1/d?sslmode=on\": can't be used: unknown sslmode \"on\"",
+        "sluicegate.toml:2: limits.max_concurrent",
+        "sluicegate.toml:4: providers.a.base_url = \"http://300.0.0.1/v1\": can't be used: invalid IPv4 address",
+        "sluicegate.toml:5: providers.a.proxy = \"http://300.0.0.2\": can't be used: not the address of a proxy",
+        "sluicegate.toml:9: providers.b.ca_file = \"no.pem\": can't be used: no.pem: No such file",
+    ] {
+        assert!(checked.err.contains(problem), "{problem}: {}", checked.err);
+    }
+    let served = shell.run(&["serve"]).await;
+    assert_eq!((checked.code, served.code, &served.err), (Some(2), Some(2), &checked.err));
+    let listed = shell.run(&["config", "check", "--json"]).await;
+    assert_eq!(listed.code, Some(2), "{listed:?}");
+    let listed: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!(listed["problems"].as_array().unwrap().len(), 5, "{listed}");
+}
