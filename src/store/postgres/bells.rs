@@ -26,8 +26,9 @@ const PROGRESS: Duration = Duration::from_millis(250);
 const ECHO: Duration = Duration::from_secs(2);
 /// A silence after which it calls itself: a connection that went dead says nothing either.
 const SILENCE: Duration = Duration::from_secs(20);
-/// How long a connection that hears nothing is kept for telling.
+/// How long the first connection that hears nothing is kept for telling, and how long any is at most.
 const DEAF: Duration = Duration::from_secs(30);
+const DEAF_AT_MOST: Duration = Duration::from_hours(1);
 /// How long it waits before it connects again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -43,6 +44,7 @@ pub(super) struct Bells {
     shared: Arc<Shared>,
     pace: Pace,
     looking: Looking,
+    deafness: Deafness,
     /// It was said that nothing is heard.
     complained: bool,
 }
@@ -60,7 +62,8 @@ impl Bells {
         let (channel, token) = (schema.to_owned(), format!("{:016x}", rand::random::<u64>()));
         let (pace, looking) = (Pace::default(), Looking::new());
         shared.tell_hears_others(false);
-        Self { server, connections, channel, token, shared, pace, looking, complained: false }
+        let deafness = Deafness::default();
+        Self { server, connections, channel, token, shared, pace, looking, deafness, complained: false }
     }
 
     /// Its life.
@@ -72,11 +75,14 @@ impl Bells {
                     self.tell_hears(true);
                     // Whatever was rung before it listened.
                     self.shared.ring_here(Rung::ALL);
-                    self.serve(line, None).await
+                    let ended = self.serve(line, None).await;
+                    self.deafness.heard(began, Instant::now());
+                    ended
                 }
                 Ok((line, false)) => {
                     self.complain("notifications do not arrive, as behind a proxy that shares sessions");
-                    self.serve(line, Some(began + DEAF)).await
+                    let until = self.deafness.until(began);
+                    self.serve(line, Some(until)).await
                 }
                 Err(fault) => Err(fault),
             };
@@ -213,6 +219,34 @@ async fn at(due: Option<Instant>) {
     }
 }
 
+/// How long connections that hear nothing are kept: each twice as long as the one before. Behind a proxy that shares
+/// sessions the next one hears nothing either, and each leaves a session there that goes on listening.
+#[derive(Default)]
+struct Deafness {
+    /// How long the last one was kept; zero: it was heard since.
+    kept: Duration,
+}
+
+impl Deafness {
+    /// Until when one is kept that was made now.
+    fn until(&mut self, now: Instant) -> Instant {
+        self.kept = self.next();
+        now + self.kept
+    }
+
+    /// One was heard on from `since` until `now`. It may have got the session that listens by chance, so only what lasts
+    /// longer than the pause that is due begins anew.
+    fn heard(&mut self, since: Instant, now: Instant) {
+        if now - since >= self.next() {
+            *self = Self::default();
+        }
+    }
+
+    fn next(&self) -> Duration {
+        (self.kept * 2).clamp(DEAF, DEAF_AT_MOST)
+    }
+}
+
 /// When bells may be sent: those of one kind that come in quick succession go as one.
 #[derive(Default)]
 struct Pace {
@@ -272,5 +306,35 @@ impl Looking {
         // Apps and keys change rarely. Those who follow progress look for themselves.
         let apps = self.looks.is_multiple_of(5);
         shared.ring_here(Rung { work: true, progress: false, apps, levels: true });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn who_hears_nothing_tries_again_ever_later() {
+        let (mut deafness, mut now) = (Deafness::default(), Instant::now());
+        for pause in [30, 60, 120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600] {
+            let until = deafness.until(now);
+            assert_eq!(until - now, seconds(pause));
+            now = until;
+        }
+    }
+
+    #[test]
+    fn only_what_is_heard_for_long_begins_anew() {
+        let (mut deafness, now) = (Deafness::default(), Instant::now());
+        deafness.until(now);
+        deafness.until(now);
+        deafness.heard(now, now + seconds(119));
+        assert_eq!(deafness.until(now) - now, seconds(120), "a proxy gave it the right session by chance");
+        deafness.heard(now, now + seconds(240));
+        assert_eq!(deafness.until(now) - now, seconds(30));
     }
 }
