@@ -1,6 +1,7 @@
 //! Sluicegate: one gate in front of an organisation's LLM providers.
 
 pub mod clock;
+pub mod complaint;
 pub mod domain;
 pub mod logs;
 pub mod shutdown;

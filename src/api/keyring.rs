@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::complaint::Complaint;
 use crate::config::AuthMode;
 use crate::domain::api_key::{KeyHash, KeyRecord, KeyText, Scope};
 use crate::domain::day::Day;
@@ -167,9 +168,9 @@ impl Keyring {
                 () = changes.heard() => {}
                 () = shutdown.begun() => return,
             }
-            let mut complained = false;
+            let mut complaint = Complaint::default();
             while let Err(error) = self.reload().await {
-                if !std::mem::replace(&mut complained, true) {
+                if complaint.begin() {
                     tracing::warn!(error = %error, "keys could not be read again; trying again");
                 }
                 tokio::select! {

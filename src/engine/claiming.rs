@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::complaint::Complaint;
 use crate::domain::ids::BatchKey;
 use crate::domain::segment::MAX_ITEMS;
 use crate::store::{Claim, Claimed, Store, StoreError};
@@ -111,7 +112,7 @@ fn share(items: usize, remaining: u64) -> usize {
 
 /// Claims until the store answers; `None`: it is closed, or this worker's work was taken over.
 async fn claim_patiently(store: &Store, claim: &Claim) -> Option<Claimed> {
-    let mut complained = false;
+    let mut complaint = Complaint::default();
     loop {
         match store.claim(claim.clone()).await {
             Ok(claimed) => {
@@ -122,8 +123,7 @@ async fn claim_patiently(store: &Store, claim: &Claim) -> Option<Claimed> {
             }
             Err(StoreError::Closed | StoreError::Fenced) => return None,
             Err(error) => {
-                // Once, not every second for as long as the database is away.
-                if !std::mem::replace(&mut complained, true) {
+                if complaint.begin() {
                     tracing::error!(error = %error, "a batch's next segments could not be claimed; trying again");
                 }
                 tokio::time::sleep(AGAIN).await;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::complaint::Complaint;
 use crate::domain::batch::BatchRecord;
 use crate::domain::file::FileSummary;
 use crate::domain::ids::BatchKey;
@@ -42,13 +43,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The active batches, with what is needed to run those not in `known`; asked for until the store answers,
 /// since nothing else would ask again before the next batch is made. `None`: it is closed.
 pub(super) async fn find(store: &Store, known: HashSet<BatchKey>) -> Option<Refreshed> {
-    let mut complained = false;
+    let mut complaint = Complaint::default();
     loop {
         match try_find(store, &known).await {
             Ok(refreshed) => return Some(refreshed),
             Err(StoreError::Closed) => return None,
             Err(error) => {
-                if !std::mem::replace(&mut complained, true) {
+                if complaint.begin() {
                     tracing::error!(error = %error, "the active batches could not be read; trying again");
                 }
                 tokio::time::sleep(AGAIN).await;

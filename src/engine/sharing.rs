@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::complaint::Complaint;
 use crate::domain::exchange::Answer;
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
@@ -26,8 +27,8 @@ pub(super) struct Sharing {
     pub(super) is_on: bool,
     /// Whether an exchange is under way.
     exchanging: bool,
-    /// Whether the last exchange failed, which was told of.
-    failing: bool,
+    /// Of exchanges that fail.
+    complaint: Complaint,
     clock: DatabaseClock,
     /// The newest version of the saved levels that was read.
     levels_read: i64,
@@ -59,7 +60,7 @@ impl Sharing {
         Self {
             is_on,
             exchanging: false,
-            failing: false,
+            complaint: Complaint::default(),
             clock: DatabaseClock::default(),
             levels_read: 0,
             reading_levels: false,
@@ -99,14 +100,14 @@ impl Dispatcher {
         let Exchanged { sent, received, answer } = exchanged;
         match answer {
             Ok(answer) => {
-                self.sharing.failing = false;
+                self.sharing.complaint.end();
                 let offset = self.sharing.clock.read((sent, received), (answer.came_us, answer.now_us));
                 self.gate.exchanged(&answer, offset, now);
             }
             Err(error) => {
                 // Fenced: the bell of the ownership tells what follows.
-                let known = std::mem::replace(&mut self.sharing.failing, true);
-                if !known && !matches!(error, StoreError::Fenced | StoreError::Closed) {
+                let is_news = self.sharing.complaint.begin();
+                if is_news && !matches!(error, StoreError::Fenced | StoreError::Closed) {
                     tracing::warn!(error = %error, "no slots came from the shared ledger; nothing new starts until some do");
                 }
                 self.gate.exchange_failed(now);
@@ -139,7 +140,7 @@ impl Dispatcher {
         let (store, events, from) =
             (self.store.clone(), self.reporter.events.clone(), self.sharing.levels_read);
         tokio::spawn(async move {
-            let mut complained = false;
+            let mut complaint = Complaint::default();
             loop {
                 match store.ledger_since(from).await {
                     Ok((entries, version)) => {
@@ -148,7 +149,7 @@ impl Dispatcher {
                     }
                     Err(StoreError::Closed) => return,
                     Err(error) => {
-                        if !std::mem::replace(&mut complained, true) {
+                        if complaint.begin() {
                             tracing::warn!(error = %error, "what other workers found out could not be read; trying again");
                         }
                         tokio::time::sleep(AGAIN).await;

@@ -10,12 +10,13 @@ use syn::{ImplItem, Item, ItemMod, ItemUse, Macro, UseTree};
 use crate::source::{SourceFile, is_test_code};
 
 /// Modules of no layer that every layer above the domain may use.
-const HELPERS: &[&str] = &["clock", "config", "metrics", "shutdown", "traces", "wakeup"];
+const HELPERS: &[&str] = &["clock", "complaint", "config", "metrics", "shutdown", "traces", "wakeup"];
 
 /// Every module and what it may import beside itself, the domain and (above the domain) the helpers.
 const UNITS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("clock", &[]),
+    ("complaint", &[]),
     ("logs", &[]),
     ("config", &[]),
     ("metrics", &[]),

@@ -12,6 +12,7 @@ use super::fault::{Attempt, Fault, damaged};
 use super::membership::{Identity, since_start};
 use super::server::{Alone, Server};
 use super::workers;
+use crate::complaint::Complaint;
 use crate::store::LimitsTold;
 use crate::store::ownership::{BEAT, DEAD_AFTER, Health};
 
@@ -32,8 +33,8 @@ pub(super) struct Beats {
     health: Health,
     /// A takeover under way: no beat waits for it.
     taking: Option<JoinHandle<()>>,
-    /// Whether the last beat failed, which was told of.
-    failing: bool,
+    /// Of beats that do not arrive.
+    complaint: Complaint,
 }
 
 impl Beats {
@@ -61,7 +62,7 @@ impl Beats {
             alone: None,
             health: Health::default(),
             taking: None,
-            failing: false,
+            complaint: Complaint::default(),
         }
     }
 
@@ -79,12 +80,12 @@ impl Beats {
             let Ok(identity) = self.connections.membership.identity() else { continue };
             match self.beat(identity).await {
                 Ok(dead) => {
-                    self.failing = false;
+                    self.complaint.end();
                     self.take_over(dead);
                 }
                 Err(fault) => {
                     self.alone = None;
-                    if !std::mem::replace(&mut self.failing, true) {
+                    if self.complaint.begin() {
                         tracing::warn!(error = %fault.answer(), "this worker's beat did not arrive; trying again");
                     }
                     // Calls may start again only once one does.

@@ -15,6 +15,7 @@ use super::arguments::arguments;
 use super::connections::{Connections, in_time};
 use super::fault::{Attempt, Fault};
 use super::server::{Alone, Server};
+use crate::complaint::Complaint;
 use crate::store::bells::Bells as Rung;
 use crate::store::shared::Shared;
 
@@ -45,8 +46,8 @@ pub(super) struct Bells {
     pace: Pace,
     looking: Looking,
     deafness: Deafness,
-    /// It was said that nothing is heard.
-    complained: bool,
+    /// Of nothing being heard.
+    complaint: Complaint,
 }
 
 /// A connection that tells, and maybe hears.
@@ -62,8 +63,8 @@ impl Bells {
         let (channel, token) = (schema.to_owned(), format!("{:016x}", rand::random::<u64>()));
         let (pace, looking) = (Pace::default(), Looking::new());
         shared.tell_hears_others(false);
-        let deafness = Deafness::default();
-        Self { server, connections, channel, token, shared, pace, looking, deafness, complained: false }
+        let (deafness, complaint) = (Deafness::default(), Complaint::default());
+        Self { server, connections, channel, token, shared, pace, looking, deafness, complaint }
     }
 
     /// Its life.
@@ -191,7 +192,7 @@ impl Bells {
 
     fn complain(&mut self, why: &str) {
         self.tell_hears(false);
-        if !std::mem::replace(&mut self.complained, true) {
+        if self.complaint.begin() {
             tracing::warn!(
                 why,
                 "what other workers do is not heard at once; looking every second or two instead"
@@ -201,7 +202,7 @@ impl Bells {
 
     fn tell_hears(&mut self, hears: bool) {
         self.shared.tell_hears_others(hears);
-        if hears && std::mem::take(&mut self.complained) {
+        if hears && self.complaint.end() {
             tracing::info!("what other workers do is heard at once again");
         }
     }

@@ -15,6 +15,7 @@ use super::arguments::arguments;
 use super::connections::{Connections, Fate, Lane};
 use super::fault::{Attempt, Fault, Severity};
 use super::flush::Group;
+use crate::complaint::Complaint;
 use crate::domain::result::Payload;
 use crate::store::kept::{Kept, Kepts};
 use crate::store::shared::Effects;
@@ -48,8 +49,7 @@ pub(super) struct Flusher {
 #[derive(Default)]
 struct HeldUp {
     since: Option<Instant>,
-    /// It was told of.
-    complained: bool,
+    complaint: Complaint,
 }
 
 /// A commit that got no answer.
@@ -208,13 +208,13 @@ impl HeldUp {
     /// Tells of what else nobody would hear of: the server is well, and no result gets recorded.
     fn tell(&mut self, committed: &Attempt<()>) {
         if !committed.as_ref().is_err_and(|fault| fault.is(&SqlState::LOCK_NOT_AVAILABLE)) {
-            if std::mem::take(self).complained {
+            if std::mem::take(self).complaint.end() {
                 tracing::info!("results do not wait for a lock any more");
             }
             return;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= HELD_UP && !std::mem::replace(&mut self.complained, true) {
+        if since.elapsed() >= HELD_UP && self.complaint.begin() {
             tracing::warn!(
                 "results can't be recorded: another session of the database holds a lock on their rows. pg_locks and \
                  pg_blocking_pids() tell which; results are kept until it ends"
