@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Process, Service, Settings, chat, chats, check_store, command, eventually, postgres, upstream,
+    Process, Service, Settings, chat, chats, check_store, check_whole, command, eventually, postgres,
+    upstream,
 };
-use crate::processes::check_whole;
 
 /// A tenth above the configured 50/s, since a busy test machine delivers late what was sent on time; a burst after a
 /// restore would be half a period's worth or more.

@@ -1,32 +1,18 @@
 //! The service on PostgreSQL: one replica, end to end, through restarts, crashes and a database that goes away.
 
 use serde_json::json;
+use sluicegate::demo::upstream::Running;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::harness::{
-    Client, PATIENCE, Process, Service, Settings, chats, eventually, jsonl, pooler, postgres, upstream,
+    Client, PATIENCE, Process, Service, Settings, chats, check_whole, eventually, jsonl, pooler, postgres,
+    upstream,
 };
 
 /// The settings with the store in a schema of its own.
 fn on_postgres(settings: Settings, url: &str) -> Settings {
     settings.with(&format!("store = {{ url = \"{url}\", schema = \"{}\" }}", postgres::new_schema()))
-}
-
-/// Every item has one result, all succeeded, in positions without gaps.
-async fn check_whole(service: &Client, id: &str, items: usize) {
-    let batch = service.ended(id).await;
-    assert_eq!(
-        batch["request_counts"],
-        json!({"total": items, "completed": items, "failed": 0}),
-        "{batch:#}"
-    );
-    let results = service.results(id, "order=completion").await;
-    let positions: Vec<u64> =
-        results.iter().map(|result| result["sluicegate"]["position"].as_u64().unwrap()).collect();
-    assert_eq!(positions, (1..=items as u64).collect::<Vec<_>>());
-    assert_eq!(service.by_id(id).await.len(), items);
-    assert_eq!(service.content(&batch["output_file_id"]).await.lines().len(), items);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,14 +119,34 @@ async fn ready(service: &Client, status: u16) -> String {
     tokio::time::timeout(PATIENCE, asked).await.unwrap()
 }
 
+/// Items of a batch in the middle of which the database fails.
+const ITEMS: usize = 600;
+
+/// The upstream and the limits of such a batch: it takes about a second.
+const SLOWLY: &str = r#"latency = "5ms..20ms""#;
+const EIGHT_AT_ONCE: &str = "limits = { max_concurrent = 8 }";
+
+/// The batch, in the middle of its run.
+async fn run(upstream: &Running, service: &Client) -> String {
+    let id = service.submit(&chats(ITEMS, ""), json!({})).await;
+    eventually("it runs", || upstream.log().arrived >= 100).await;
+    id
+}
+
+/// The database is there again: the batch goes on to its end, as if nothing had been.
+async fn check_recovery(upstream: &Running, service: &Client, id: &str) {
+    ready(service, 200).await;
+    check_whole(service, id, ITEMS).await;
+    assert_eq!(upstream.log().arrived, ITEMS as u64, "no call was made twice");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_goes_away_holds_work_back_and_loses_nothing() {
-    let upstream = upstream(r#"latency = "5ms..20ms""#).await;
+    let upstream = upstream(SLOWLY).await;
     let relay = Relay::start().await;
-    let settings = Settings::new(&upstream).with("limits = { max_concurrent = 8 }");
+    let settings = Settings::new(&upstream).with(EIGHT_AT_ONCE);
     let service = Service::start(on_postgres(settings, &relay.url())).await;
-    let id = service.submit(&chats(600, ""), json!({})).await;
-    eventually("it runs", || upstream.log().arrived >= 100).await;
+    let id = run(&upstream, &service).await;
 
     relay.cut(true);
     let before = upstream.log().arrived;
@@ -154,24 +160,20 @@ async fn a_database_that_goes_away_holds_work_back_and_loses_nothing() {
     assert!(meanwhile <= 4 * 8, "{meanwhile} calls that nobody could record");
 
     relay.cut(false);
-    ready(&service, 200).await;
-    check_whole(&service, &id, 600).await;
-    assert_eq!(upstream.log().arrived, 600, "no call was made twice");
+    check_recovery(&upstream, &service, &id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_becomes_read_only_counts_as_away() {
-    let upstream = upstream(r#"latency = "5ms..20ms""#).await;
+    let upstream = upstream(SLOWLY).await;
     let database = postgres::client().await;
     let user = postgres::new_schema();
     let own = format!("CREATE ROLE {user} LOGIN; CREATE SCHEMA {user} AUTHORIZATION {user}");
     database.batch_execute(&own).await.unwrap();
     let url = postgres::url().replace("://postgres@", &format!("://{user}@"));
-    let store =
-        format!("limits = {{ max_concurrent = 8 }}\nstore = {{ url = \"{url}\", schema = \"{user}\" }}");
-    let service = Process::start(&Settings::new(&upstream).with(&store));
-    let id = service.submit(&chats(600, ""), json!({})).await;
-    eventually("it runs", || upstream.log().arrived >= 100).await;
+    let store = format!("store = {{ url = \"{url}\", schema = \"{user}\" }}");
+    let service = Process::start(&Settings::new(&upstream).with(EIGHT_AT_ONCE).with(&store));
+    let id = run(&upstream, &service).await;
 
     // What a switch to the standby comes to: connections end, and new ones take no writes, as long as they last.
     let become_so = async |read_only: &str| {
@@ -192,20 +194,17 @@ async fn a_server_that_becomes_read_only_counts_as_away() {
     eventually("what was in flight is over", || upstream.oracle().in_flight == 0).await;
 
     become_so("off").await;
-    ready(&service, 200).await;
-    check_whole(&service, &id, 600).await;
-    assert_eq!(upstream.log().arrived, 600, "no call was made twice");
+    check_recovery(&upstream, &service, &id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn locks_that_somebody_holds_for_long_are_told_of() {
-    let upstream = upstream(r#"latency = "5ms..20ms""#).await;
+    let upstream = upstream(SLOWLY).await;
     let (database, schema) = (postgres::client().await, postgres::new_schema());
     let store = format!("store = {{ url = \"{}\", schema = \"{schema}\" }}", postgres::url());
-    let settings = Settings::new(&upstream).with("limits = { max_concurrent = 8 }").with(&store);
+    let settings = Settings::new(&upstream).with(EIGHT_AT_ONCE).with(&store);
     let service = Process::start(&settings);
-    let id = service.submit(&chats(600, ""), json!({})).await;
-    eventually("it runs", || upstream.log().arrived >= 100).await;
+    let id = run(&upstream, &service).await;
 
     // Results are recorded in the one; the other is where a worker is heard of.
     let lock =
@@ -217,16 +216,14 @@ async fn locks_that_somebody_holds_for_long_are_told_of() {
     assert_eq!(service.chat_within("50ms").await.refused(503)["code"], "store_unavailable");
 
     database.batch_execute("ROLLBACK").await.unwrap();
-    ready(&service, 200).await;
-    check_whole(&service, &id, 600).await;
-    assert_eq!(upstream.log().arrived, 600, "no call was made twice");
+    check_recovery(&upstream, &service, &id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_behind_pgbouncer_in_transaction_mode() {
-    let upstream = upstream(r#"latency = "5ms..20ms""#).await;
+    let upstream = upstream(SLOWLY).await;
     let pooler = pooler::start();
-    let settings = on_postgres(Settings::new(&upstream).with("limits = { max_concurrent = 8 }"), &pooler.url);
+    let settings = on_postgres(Settings::new(&upstream).with(EIGHT_AT_ONCE), &pooler.url);
     let (first, second) = (Process::start(&settings), Process::start(&settings));
     let id = first.submit(&chats(300, ""), json!({})).await;
     for _ in 0..20 {

@@ -3,28 +3,7 @@
 use serde_json::{Value, json};
 use sluicegate::demo::upstream::Running;
 
-use crate::harness::{Client, Process, Settings, chats, check_store, eventually, upstream};
-
-/// Every item of an ended batch has one result, all succeeded, in positions without gaps.
-pub(crate) async fn check_whole(service: &Client, id: &str, items: usize) {
-    let batch = service.ended(id).await;
-    assert_eq!(
-        batch["request_counts"],
-        json!({"total": items, "completed": items, "failed": 0}),
-        "{batch:#}"
-    );
-    let positions: Vec<u64> = service
-        .results(id, "order=completion")
-        .await
-        .iter()
-        .map(|result| result["sluicegate"]["position"].as_u64().unwrap())
-        .collect();
-    assert_eq!(positions, (1..=items as u64).collect::<Vec<_>>());
-    let results = service.by_id(id).await;
-    for number in 0..items {
-        assert_eq!(results[&format!("item-{number}")]["response"]["status_code"], 200);
-    }
-}
+use crate::harness::{Process, Settings, chats, check_store, check_whole, eventually, upstream};
 
 /// What is in the store agrees with itself once nobody has it open.
 async fn check_database(settings: &Settings) {

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use sluicegate::demo::upstream::Running;
 
 use crate::harness::{
-    Client, PATIENCE, Process, Relay, Settings, Then, chat, chats, eventually, postgres, upstream,
+    Client, PATIENCE, Process, Relay, Settings, Then, chat, chats, check_whole, eventually, postgres,
+    upstream,
 };
-use crate::processes::check_whole;
 
 /// Replicas of one schema: how each of them is configured.
 struct Replicas {

@@ -5,8 +5,9 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use serde_json::{Value, json};
 
-use crate::harness::{Process, Settings, chats, check_store, command, eventually, jsonl, postgres, upstream};
-use crate::processes::check_whole;
+use crate::harness::{
+    Process, Settings, chats, check_store, check_whole, command, eventually, jsonl, postgres, upstream,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_in_a_store_is_said_line_by_line() {

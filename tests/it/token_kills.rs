@@ -6,8 +6,7 @@
 use serde_json::{Value, json};
 use sluicegate::demo::upstream::Running;
 
-use crate::harness::{Process, Settings, eventually, sized, upstream};
-use crate::processes::check_whole;
+use crate::harness::{Process, Settings, check_whole, eventually, sized, upstream};
 
 /// Nothing was above the upstream's law, so nothing was refused.
 fn check_law(upstream: &Running) {

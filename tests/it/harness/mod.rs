@@ -11,6 +11,7 @@ mod relay;
 mod service;
 mod settings;
 mod terminal;
+mod whole;
 
 pub(crate) use client::{Answer, Client, Metrics, id_of};
 pub(crate) use command::{check_store, command};
@@ -21,6 +22,7 @@ pub(crate) use relay::{Relay, Then};
 pub(crate) use service::Service;
 pub(crate) use settings::Settings;
 pub(crate) use terminal::Terminal;
+pub(crate) use whole::check_whole;
 
 use std::time::Duration;
 
