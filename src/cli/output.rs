@@ -53,9 +53,8 @@ impl Output {
                 return Err(CliError::Exists(path.to_owned()));
             }
         }
-        let beside = beside(path);
-        File::create(&beside).map_err(local)?;
-        std::fs::remove_file(&beside).map_err(local)?;
+        // Gone again at once: it can be written there.
+        create_beside(path).map_err(local)?;
         Ok(Self::File(path.to_owned()))
     }
 
@@ -80,10 +79,9 @@ impl Output {
                 Writing::Stream(Box::new(BufWriter::new(file)))
             }
             Self::File(path) => {
-                let beside = beside(path);
-                let file = File::create(&beside).map_err(|error| local(path, error))?;
+                let (file, beside) = create_beside(path).map_err(|error| local(path, error))?;
                 let file = BufWriter::with_capacity(256 * 1024, file);
-                Writing::File { file, beside: Beside(beside), path: path.clone() }
+                Writing::File { file, beside, path: path.clone() }
             }
         })
     }
@@ -95,10 +93,25 @@ fn is_named_as_workbook(path: &Path) -> bool {
     ["xlsx", "xlsm", "xls", "ods"].iter().any(is)
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    path.with_file_name(name)
+/// Makes a file beside another one, under a name that nobody has: `answers.csv.part`, or with a number behind. What has
+/// such a name is somebody's own, another run's, or what a killed one left.
+fn create_beside(path: &Path) -> io::Result<(File, Beside)> {
+    const MOST: u32 = 1_000;
+    let name = path.file_name().unwrap_or_default();
+    for number in 1..=MOST {
+        let mut name = name.to_owned();
+        name.push(".part");
+        if number > 1 {
+            name.push(number.to_string());
+        }
+        let beside = path.with_file_name(name);
+        match File::create_new(&beside) {
+            Ok(file) => return Ok((file, Beside(beside))),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{MOST} files beside it end with .part")))
 }
 
 /// A file that is taken away again unless it was renamed.

@@ -18,6 +18,19 @@ fn table(rows: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_file_of_the_users_own_is_replaced_on_the_way() {
+    let upstream = upstream("").await;
+    let shell = Shell::new(&[("OPENAI_BASE_URL", &upstream.base_url())]);
+    shell.write("products.csv", &table(2));
+    shell.write("answers.csv.part", "my notes");
+    let ended = shell.run(&run(&[])).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(shell.read("answers.csv").lines().count(), 3);
+    assert_eq!(shell.read("answers.csv.part"), "my notes");
+    assert!(!shell.exists("answers.csv.part2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_becomes_a_table_with_answers_once() {
     let upstream = upstream("").await;
     let shell = Shell::new(&[("OPENAI_BASE_URL", &upstream.base_url())]);
