@@ -1,9 +1,10 @@
 //! The configured providers as the engine wants them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, AuthScheme, Config, Problem, Secret};
+use crate::config::{self, AuthScheme, Change, Config, Fingerprint, Problem, Secret};
 use crate::domain::limits::Limits;
 use crate::engine::backoff::Backoff;
 use crate::engine::judge::RetryOn;
@@ -23,6 +24,28 @@ const KEY_LOOK: Duration = Duration::from_secs(2);
 pub(super) struct Client {
     provider: config::Provider,
     upstream: Arc<Upstream>,
+    certificates: Certificates,
+}
+
+/// A provider's `ca_file` and `client_cert_file`, as they were at a moment: what tells that they changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Certificates([Option<Fingerprint>; 2]);
+
+impl Certificates {
+    fn of(provider: &config::Provider) -> Self {
+        let present = |path: &Option<PathBuf>| path.as_deref().and_then(Fingerprint::of_file);
+        Self([present(&provider.ca_file), present(&provider.client_cert_file)])
+    }
+
+    /// As they were when each client was made.
+    pub(super) fn in_use(clients: &[Client]) -> Vec<Self> {
+        clients.iter().map(|client| client.certificates).collect()
+    }
+
+    /// As they are now.
+    pub(super) fn present(clients: &[Client]) -> Vec<Self> {
+        clients.iter().map(|client| Self::of(&client.provider)).collect()
+    }
 }
 
 /// Whether a key must be there.
@@ -34,8 +57,8 @@ pub(super) enum Demand {
     Now,
 }
 
-/// Every provider's client: the one of before where nothing changed of what it is made of, so that its connections and
-/// its key go on.
+/// Every provider's client: the one of before where nothing changed of what it is made of, files included, so that its
+/// connections and its key go on.
 pub(super) async fn clients(
     config: &Config,
     before: &[Client],
@@ -44,17 +67,35 @@ pub(super) async fn clients(
 ) -> Result<Vec<Client>, Vec<Problem>> {
     let (mut clients, mut problems) = (Vec::with_capacity(config.providers.len()), Vec::new());
     for provider in &config.providers {
-        let kept = before.iter().find(|client| is_same_client(&client.provider, provider));
+        // Before they are read: what changes in between is read again.
+        let certificates = Certificates::of(provider);
+        let is_same = |client: &&Client| {
+            client.certificates == certificates && is_same_client(&client.provider, provider)
+        };
+        let kept = before.iter().find(is_same);
         let upstream = match kept {
             Some(client) => Ok(Arc::clone(&client.upstream)),
             None => open(config, provider, demand, shutdown).await,
         };
         match upstream {
-            Ok(upstream) => clients.push(Client { provider: provider.clone(), upstream }),
+            Ok(upstream) => clients.push(Client { provider: provider.clone(), upstream, certificates }),
             Err(problem) => problems.push(problem),
         }
     }
     if problems.is_empty() { Ok(clients) } else { Err(problems) }
+}
+
+/// The keys whose files hold other certificates in `after` than in `before`.
+pub(super) fn changed_files(config: &Config, before: &[Client], after: &[Client]) -> Vec<Change> {
+    let changed = after.iter().flat_map(|client| {
+        let before = before.iter().find(|before| is_same_client(&before.provider, &client.provider));
+        let Certificates(new) = client.certificates;
+        let Certificates(old) = before.map_or(client.certificates, |before| before.certificates);
+        let files = ["ca_file", "client_cert_file"].into_iter().zip(old.into_iter().zip(new));
+        let changed = files.filter(|(_, (old, new))| old != new);
+        changed.map(|(key, _)| config.change_of_file(format!("providers.{}.{key}", client.provider.name)))
+    });
+    changed.collect()
 }
 
 /// Providers that no client can be made for, whatever their keys are.
@@ -120,7 +161,7 @@ pub(super) fn engine_settings(config: &Arc<Config>, clients: &[Client]) -> Engin
     }
 }
 
-fn setup(Client { provider, upstream }: &Client) -> ProviderSetup {
+fn setup(Client { provider, upstream, .. }: &Client) -> ProviderSetup {
     ProviderSetup {
         name: provider.name.clone(),
         upstream: Arc::clone(upstream),

@@ -15,7 +15,7 @@ use crate::shutdown::Shutdown;
 
 use super::admin_keys::AdminKeys;
 use super::current::Current;
-use super::providers::{self, Client, Demand};
+use super::providers::{self, Certificates, Client, Demand};
 use super::source::{ConfigSource, Texts, texts};
 
 /// How often the file is read. What it holds is taken over when two readings found the same: an editor may be in the
@@ -75,8 +75,17 @@ struct Shared {
 
 struct State {
     clients: Vec<Client>,
-    /// What the files held at the last reload, however it ended: what is wrong is said once.
-    tried: Texts,
+    /// What there was at the last reload, however it ended: what is wrong is said once.
+    tried: Found,
+}
+
+/// What a reload is made for when it changes.
+#[derive(Clone, PartialEq, Eq)]
+struct Found {
+    /// The configuration's files.
+    texts: Texts,
+    /// The files of certificates that its providers name.
+    certificates: Vec<Certificates>,
 }
 
 impl fmt::Debug for Reloader {
@@ -88,7 +97,8 @@ impl fmt::Debug for Reloader {
 impl Reloader {
     pub(super) fn new(parts: ReloaderParts) -> Self {
         let ReloaderParts { source, current, clients, engine, admin_keys, metrics, clock, shutdown } = parts;
-        let state = Mutex::new(State { clients, tried: source.texts.clone() });
+        let tried = Found { texts: source.texts.clone(), certificates: Certificates::in_use(&clients) };
+        let state = Mutex::new(State { clients, tried });
         let shared = Shared { source, current, engine, admin_keys, metrics, clock, shutdown, state };
         Self { shared: Arc::new(shared) }
     }
@@ -103,17 +113,22 @@ impl Reloader {
         task.await.unwrap_or(Err(ReloadRefused::Ending))
     }
 
-    /// Reloads whenever the file has changed: by its content, so that it makes no difference whether it was written,
-    /// replaced, or is behind a link that points elsewhere now.
+    /// Reloads whenever a file has changed. The configuration's goes by its content, so that it makes no difference whether
+    /// it was written, replaced, or is behind a link that points elsewhere now.
     pub(super) async fn follow_files(self) {
-        let mut seen: Option<Texts> = None;
+        let mut seen: Option<Found> = None;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = self.shared.shutdown.begun() => return,
             }
-            let Some(found) = self.texts().await else { continue };
-            let is_news = found != self.shared.state.lock().await.tried;
+            let Some(texts) = self.texts().await else { continue };
+            let (found, is_news) = {
+                let state = self.shared.state.lock().await;
+                let found = Found { texts, certificates: Certificates::present(&state.clients) };
+                let is_news = found != state.tried;
+                (found, is_news)
+            };
             if is_news && seen.as_ref() == Some(&found) {
                 // What came of it is in the log.
                 let _ = self.reload(Trigger::File).await;
@@ -133,8 +148,9 @@ impl Reloader {
         }
         // Before it is read: what changes in between is read again.
         if let Some(texts) = self.texts().await {
-            state.tried = texts;
+            state.tried.texts = texts;
         }
+        state.tried.certificates = Certificates::present(&state.clients);
         let taken_over = self.take_over(state).await;
         match &taken_over {
             Ok(changes) => self.tell(trigger, changes),
@@ -155,11 +171,12 @@ impl Reloader {
     async fn take_over(&self, state: &mut State) -> Result<Vec<Change>, Vec<Problem>> {
         let running = self.shared.current.get();
         let mut config = self.read().await?;
-        let changes = running.changes_to(&config);
+        let mut changes = running.changes_to(&config);
         config.keep_fixed(&running);
         self.check(&config)?;
         let shutdown = &self.shared.shutdown;
         let clients = providers::clients(&config, &state.clients, Demand::Now, shutdown).await?;
+        changes.extend(providers::changed_files(&config, &state.clients, &clients));
 
         let config = Arc::new(config);
         if config.log.level != running.log.level
@@ -173,6 +190,7 @@ impl Reloader {
         self.shared.engine.reload(providers::engine_settings(&config, &clients)).await;
         // Only now: a batch for a new lane's model must not be taken before there is the lane.
         self.shared.current.set(config);
+        state.tried.certificates = Certificates::in_use(&clients);
         state.clients = clients;
         Ok(changes)
     }

@@ -58,6 +58,12 @@ impl Config {
         changes.collect()
     }
 
+    /// A key with the same value as before, whose file holds something else.
+    pub fn change_of_file(&self, key: String) -> Change {
+        let value = self.values().remove(&key).map(|held| held.shown);
+        Change { key, before: value.clone(), after: value, needs_restart: false }
+    }
+
     /// Keeps everything as it is in `running` that can't change while the service runs.
     pub fn keep_fixed(&mut self, running: &Self) {
         let drain_timeout = self.server.drain_timeout;

@@ -2,7 +2,7 @@
 
 use std::fs::Metadata;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -52,7 +52,7 @@ pub enum KeyError {
     NotSendable,
 }
 
-/// What tells that a key file was replaced or rewritten, without reading it.
+/// What tells that a file was replaced or rewritten, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     modified: Option<SystemTime>,
@@ -93,7 +93,7 @@ impl KeySource {
     /// The file's present state, to be compared with an earlier one; `None` for what is not a file or is gone.
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         match self {
-            Self::File(path) => std::fs::metadata(path).ok().map(|metadata| Fingerprint::of(&metadata)),
+            Self::File(path) => Fingerprint::of_file(path),
             Self::Variable { .. } | Self::Command(_) => None,
         }
     }
@@ -105,6 +105,11 @@ impl KeySource {
 }
 
 impl Fingerprint {
+    /// A file's present state; `None` if it is gone.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
+    }
+
     fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]
         let inode = std::os::unix::fs::MetadataExt::ino(metadata);

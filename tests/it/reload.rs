@@ -2,6 +2,8 @@
 //! be used changes nothing.
 
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -212,6 +214,57 @@ async fn a_provider_moves_with_its_key_and_no_call_is_lost() {
     assert!(error["message"].as_str().unwrap().contains("/nowhere/key"), "{error}");
     process.post("/v1/chat/completions", &chat()).await.ok();
     assert!(!process.log().contains("-secret"), "{}", process.log());
+}
+
+/// A certificate that is signed by itself, for the authorities that a provider's server may be of.
+fn write_authority(file: &Path) {
+    let key = file.with_extension("key");
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=localhost", "-keyout"])
+        .arg(key)
+        .arg("-out")
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_certificates_in_the_same_file_are_taken_over() {
+    let upstream = upstream("").await;
+    let settings = Settings::new(&upstream);
+    let file = settings.file("authority.pem");
+    write_authority(&file);
+    let settings = settings.with(&format!("providers.up.ca_file = \"{}\"", file.display()));
+    let process = Process::start(&settings);
+    process.post("/v1/chat/completions", &chat()).await.ok();
+    write_authority(&file);
+    let taken = "providers.up.ca_file: ";
+    eventually("it is noticed", || process.log().contains(taken)).await;
+
+    std::fs::write(&file, "no certificate").unwrap();
+    let refused =
+        || process.log().lines().filter(|line| line.contains("refused and nothing changed")).count();
+    eventually("it is refused", || refused() > 0).await;
+    assert!(process.log().contains("holds no certificate in PEM form"), "{}", process.log());
+    process.post("/v1/chat/completions", &chat()).await.ok();
+    write_authority(&file);
+    let reloaded = || process.log().matches(taken).count();
+    eventually("it is good again", || reloaded() == 2).await;
+    assert_eq!(refused(), 1, "{}", process.log());
+    process.post("/v1/chat/completions", &chat()).await.ok();
+    assert_eq!(process.post(RELOAD, &json!({})).await.ok()["changed"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
