@@ -115,6 +115,15 @@ pub struct Page<T> {
     pub has_more: bool,
 }
 
+impl<T> Page<T> {
+    /// The first `limit` of these, which are one more than that where more follow.
+    fn of(mut found: Vec<T>, limit: usize) -> Self {
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        Self { data: found, has_more }
+    }
+}
+
 /// The store. Cloning shares it.
 ///
 /// Dropping the last clone without [`Store::close`] leaves what a crash leaves: everything that was

@@ -114,10 +114,8 @@ pub(crate) async fn page(database: &Database, query: &KeyQuery) -> Result<Page<K
     }
     sql.push_str("ORDER BY api_key.key LIMIT $1");
     let rows = database.rows(&sql, &arguments).await?;
-    let mut data = rows.iter().map(read_record).collect::<Attempt<Vec<_>>>()?;
-    let has_more = data.len() > query.limit;
-    data.truncate(query.limit);
-    Ok(Page { data, has_more })
+    let found = rows.iter().map(read_record).collect::<Attempt<Vec<_>>>()?;
+    Ok(Page::of(found, query.limit))
 }
 
 fn read_record(row: &Row) -> Attempt<KeyRecord> {

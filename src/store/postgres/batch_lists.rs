@@ -36,10 +36,8 @@ pub(crate) async fn page(database: &Database, query: &BatchQuery) -> Result<Page
     }
     sql.push_str("ORDER BY key DESC LIMIT $2");
     let rows = database.rows(&sql, &arguments).await?;
-    let mut data = rows.iter().map(read_record).collect::<Attempt<Vec<_>>>()?;
-    let has_more = data.len() > query.limit;
-    data.truncate(query.limit);
-    Ok(Page { data, has_more })
+    let found = rows.iter().map(read_record).collect::<Attempt<Vec<_>>>()?;
+    Ok(Page::of(found, query.limit))
 }
 
 /// How many batches there are of each status.

@@ -148,10 +148,8 @@ pub(crate) async fn page(database: &Database, query: &FileQuery) -> Result<Page<
     }
     let sql = format!("{SELECT_FILES}app = $1 AND {SEEN}{purpose}{place}ORDER BY key {order} LIMIT $2");
     let rows = database.rows(&sql, &arguments).await?;
-    let mut data = rows.iter().map(read_record).collect::<Attempt<Vec<_>>>()?;
-    let has_more = data.len() > query.limit;
-    data.truncate(query.limit);
-    Ok(Page { data, has_more })
+    let found = rows.iter().map(read_record).collect::<Attempt<Vec<_>>>()?;
+    Ok(Page::of(found, query.limit))
 }
 
 /// What the upload found out.

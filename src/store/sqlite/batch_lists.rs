@@ -37,10 +37,8 @@ pub(crate) fn page(connection: &Connection, query: &BatchQuery) -> Result<Page<B
     values.push(int(query.limit as u64 + 1).into());
     let mut statement = connection.prepare(&sql)?;
     let rows = statement.query_map(params_from_iter(values), read_record)?;
-    let mut data: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
-    let has_more = data.len() > query.limit;
-    data.truncate(query.limit);
-    Ok(Page { data, has_more })
+    let found = rows.collect::<rusqlite::Result<_>>()?;
+    Ok(Page::of(found, query.limit))
 }
 
 /// How many batches there are of each status.
