@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
@@ -23,7 +23,7 @@ use super::super::pieces::{self, Piece};
 use super::super::query::Query;
 use super::super::state::Api;
 use super::checks::{LineNames, refuse_line};
-use super::draft::{Input, Plan, Repeats, make};
+use super::draft::{Input, Made, Plan, Repeats, make};
 use super::options::{Asked, FIELDS};
 use super::query_options::as_json;
 use super::show;
@@ -56,11 +56,16 @@ pub(crate) async fn create_batch(
         }
     };
     let made = make(&api, caller, plan, input, repeats).await?;
-    let mut response = show(&Views::of(&api), &made.batch);
+    Ok(show_made(&api, &made))
+}
+
+/// The batch, and whether an earlier request had made it.
+pub(super) fn show_made(api: &Api, made: &Made) -> Response {
+    let mut response = show(&Views::of(api), &made.batch);
     if made.replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
-    Ok(response.into_response())
+    response
 }
 
 async fn from_json(api: &Api, caller: Caller, body: Body) -> Result<(Plan, Input)> {

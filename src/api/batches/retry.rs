@@ -15,11 +15,11 @@ use super::super::error::{ApiError, Refusal, Result};
 use super::super::intake::{Arrival, Draft, Lines, Origin, Reading};
 use super::super::state::Api;
 use super::checks::LineNames;
+use super::create::show_made;
 use super::draft::{Input, Plan, Repeats, make};
+use super::find;
 use super::options::Asked;
 use super::retry_lines::RetryLines;
-use super::view::Views;
-use super::{find, show};
 
 /// Makes a new batch of an ended one's lines that did not succeed, with the same options.
 pub(crate) async fn retry_batch(
@@ -37,7 +37,7 @@ pub(crate) async fn retry_batch(
     let plan = Plan { asked: repeat(batch)?, fingerprint };
     let input = Input::Inline { draft, names: LineNames::Lines };
     let made = make(&api, caller, plan, input, repeats).await?;
-    Ok(show(&Views::of(&api), &made.batch))
+    Ok(show_made(&api, &made))
 }
 
 /// Whether there is something to repeat.

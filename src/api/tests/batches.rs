@@ -110,6 +110,22 @@ async fn what_did_not_succeed_can_be_retried() {
 }
 
 #[tokio::test]
+async fn a_repeated_retry_says_that_it_was_made_before() {
+    let service = Service::start().await;
+    let id = service.batch_of(2).await;
+    service.record(&id, &[(1, ItemStatus::Failed), (2, ItemStatus::Succeeded)]).await;
+    let retry = format!("/v1/batches/{id}/retry");
+    let key = [("idempotency-key", "again-1")];
+    let first = service.post_with(&retry, "", &key).await;
+    assert_eq!((first.status.as_u16(), first.header("idempotent-replayed")), (200, ""));
+    for repeat in [key, [("x-stainless-retry-count", "1")]] {
+        let again = service.post_with(&retry, "", &repeat).await;
+        assert_eq!(again.json()["id"], first.json()["id"]);
+        assert_eq!(again.header("idempotent-replayed"), "true");
+    }
+}
+
+#[tokio::test]
 async fn a_retry_needs_its_input() {
     let service = Service::start().await;
     let line = br#"{"custom_id":"c1","method":"POST","url":"/v1/responses","body":{"model":"m"}}"#;
