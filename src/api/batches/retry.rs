@@ -1,5 +1,6 @@
 //! `POST /v1/batches/{batch_id}/retry`
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::HeaderMap;
@@ -12,6 +13,7 @@ use crate::ingest::Defaults;
 
 use super::super::caller::Caller;
 use super::super::error::{ApiError, Refusal, Result};
+use super::super::fields::Fields;
 use super::super::intake::{Arrival, Draft, Lines, Origin, Reading};
 use super::super::state::Api;
 use super::checks::LineNames;
@@ -21,16 +23,23 @@ use super::find;
 use super::options::Asked;
 use super::retry_lines::RetryLines;
 
+/// Most bytes of the body, which names nothing.
+const MAX_BODY: usize = 64 << 10;
+
 /// Makes a new batch of an ended one's lines that did not succeed, with the same options.
 pub(crate) async fn retry_batch(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
+    body: Body,
 ) -> Result<Response> {
     api.refuse_while_draining()?;
     let repeats = Repeats::read(&headers)?;
     let batch = find(&api.store, caller, &id).await?;
+    // Nothing can be asked for but the batch's own options: who asks for others is told so before anything runs.
+    let body = api.bodies.read(body, MAX_BODY).await?;
+    Fields::parse(&body.bytes)?.finish(&[])?;
     require_lines(&api, caller, &batch).await?;
     let draft = copy_lines(&api, caller, &batch).await?;
     let fingerprint = Sha256::new_with_prefix("retry\n").chain_update(&id).finalize().into();

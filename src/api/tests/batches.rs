@@ -126,6 +126,18 @@ async fn a_repeated_retry_says_that_it_was_made_before() {
 }
 
 #[tokio::test]
+async fn a_retry_takes_no_options() {
+    let service = Service::start().await;
+    let id = service.batch_of(2).await;
+    service.record(&id, &[(1, ItemStatus::Failed), (2, ItemStatus::Succeeded)]).await;
+    let retry = format!("/v1/batches/{id}/retry");
+    insta::assert_snapshot!(service.post(&retry, r#"{"max_concurrency":1}"#).await.shown(), @r#"400 (no retry) {"error":{"message":"Unknown parameter: 'max_concurrency'.","type":"invalid_request_error","param":"max_concurrency","code":"unknown_parameter"}}"#);
+    assert_eq!(service.post(&retry, "[]").await.json()["error"]["code"], "invalid_type");
+    assert_eq!(service.get("/v1/batches").await.json()["data"].as_array().map(Vec::len), Some(1));
+    assert_eq!(service.post(&retry, "{}").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_retry_needs_its_input() {
     let service = Service::start().await;
     let line = br#"{"custom_id":"c1","method":"POST","url":"/v1/responses","body":{"model":"m"}}"#;
