@@ -83,6 +83,8 @@ async fn a_drain_finishes_what_is_in_flight_and_makes_no_extra_call() {
     assert_eq!(ready.json()["reasons"], json!(["draining"]));
     assert_eq!(process.upload("{}\n").await.refused(503)["code"], "draining");
     assert_eq!(process.exited().await.code(), Some(0), "{}", process.log());
+    // Nothing failed: whoever watches the log for errors is not called by an update.
+    assert!(!process.log().contains(r#""level":"ERROR""#), "{}", process.log());
     let called = upstream.log().arrived;
     assert!(called < ITEMS as u64);
     assert_eq!(upstream.log().gone, 0, "no call was cut");

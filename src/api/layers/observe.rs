@@ -1,4 +1,4 @@
-//! The call's id, its place in the metrics, and the one log line of a 5xx.
+//! The call's id, its place in the metrics, and the one log line of a call that failed.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -36,10 +36,10 @@ pub(crate) async fn observe(State(metrics): State<HttpMetrics>, request: Request
     let mut watch = Watch { metrics, method, route, started: Instant::now(), counted: false };
     let mut response = traces::call(next.run(request), &watch.method, watch.route()).await;
     let status = response.status();
-    let cause = response.extensions().get::<Cause>();
-    // What a provider answered, or a lane's state, is no failure here: metrics and the lane's own line tell of it.
-    if status.is_server_error() && (cause.is_some() || !response.headers().contains_key(ERROR_SOURCE)) {
-        let cause = cause.map_or("", |cause| cause.0.as_str());
+    // What a provider answered, a lane's state, a drain and what `/readyz` tells of are no failures here: metrics and
+    // lines of their own tell of them. Whatever failed here has a cause.
+    let cause = response.extensions().get::<Cause>().filter(|_| status.is_server_error());
+    if let Some(Cause(cause)) = cause {
         let (method, route) = (watch.method.as_str(), watch.route());
         tracing::error!(request_id = %id, method, route, status = status.as_u16(), cause, "a call failed");
     }
