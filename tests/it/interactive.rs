@@ -5,6 +5,8 @@ use std::time::Duration;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::harness::{Answer, Client, Recording, Service, Settings, chats, eventually, upstream};
@@ -193,6 +195,43 @@ async fn a_broken_connection_and_a_silent_upstream_are_told_apart() {
             == 3.0
     };
     service.metrics_until("three failures", failed).await;
+}
+
+/// An upstream that sends this much of a stream and closes the connection, whatever it is asked.
+async fn breaking_off(piece: &'static str) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let answer = format!("{head}{:x}\r\n{piece}\r\n", piece.len());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"}") && connection.read_buf(&mut asked).await.unwrap() > 0 {}
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_reply_broke_off_reaches_the_client() {
+    const PIECE: &str = "data: {\"error\":{\"message\":\"out of memory\"}}\n\n";
+    let address = breaking_off(PIECE).await;
+    let unused = upstream("").await;
+    let more = format!("providers.up.base_url = \"http://{address}/v1\"");
+    let service = Service::start(Settings::new(&unused).with(&more)).await;
+    for _ in 0..5 {
+        let mut reply = service.request(Method::POST, CHAT).json(&streamed("")).send().await.unwrap();
+        let mut came = Vec::new();
+        let broke_off = loop {
+            match reply.chunk().await {
+                Ok(Some(piece)) => came.extend_from_slice(&piece),
+                ended => break ended.is_err(),
+            }
+        };
+        assert_eq!(String::from_utf8(came).unwrap(), PIECE);
+        assert!(broke_off);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,9 @@ pub(super) struct PassedReply {
     gathered: VecDeque<Result<Bytes, BrokenOff>>,
     /// How often it was asked for more since the last of them came.
     looks: u8,
+    /// Whether the server had its turn to send what came before the break: it drops the connection at once, and with
+    /// it what it has not sent, the head too.
+    sent_before_break: bool,
     /// Bytes handed over.
     handed: usize,
     /// Looks whether the client still reads.
@@ -61,7 +64,15 @@ impl PassedReply {
     pub(super) fn new(body: Box<dyn ReplyBody>, cut: Option<Cut>) -> Self {
         let state = State { body: Some(body), handed_at: None };
         let state = Arc::new(Mutex::new(state));
-        Self { state, cut, gathered: VecDeque::new(), looks: 0, handed: 0, watch: None }
+        Self {
+            state,
+            cut,
+            gathered: VecDeque::new(),
+            looks: 0,
+            sent_before_break: false,
+            handed: 0,
+            watch: None,
+        }
     }
 
     /// Waits for a piece, and for those that are there with it; none at the end. A body of known length comes
@@ -119,6 +130,12 @@ impl HttpBody for PassedReply {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if self.gathered.is_empty() || self.looks > 0 {
             ready!(self.poll_gather(context));
+        }
+        if self.gathered.front().is_some_and(Result::is_err)
+            && !std::mem::replace(&mut self.sent_before_break, true)
+        {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let Some(piece) = self.gathered.pop_front() else { return Poll::Ready(None) };
         let more = !self.is_end_stream();
