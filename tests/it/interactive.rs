@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::harness::{Answer, Client, Recording, Service, Settings, chats, eventually, upstream};
+use crate::harness::{Answer, Client, PATIENCE, Recording, Service, Settings, chats, eventually, upstream};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -272,6 +272,29 @@ async fn refusals_of_the_gate_are_honest() {
     let answer = post_with(&service, CHAT, &chat("").to_string(), &[("sluicegate-max-wait", "soon")]).await;
     assert_eq!(answer.refused(400)["param"], "sluicegate-max-wait");
     assert_eq!(upstream.log().arrived, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_to_come_back_counts_the_tokens_of_those_before() {
+    let upstream = upstream("latency = \"5m\"").await;
+    let service = Service::start(Settings::new(&upstream).with(r#"limits = { tokens = "6000/min" }"#)).await;
+    let mut body = chat("");
+    body["max_tokens"] = 1500.into();
+    let _calls = tokio::task::JoinSet::from_iter((0..3).map(|_| {
+        let request = service.request(Method::POST, CHAT).json(&body);
+        async move { request.send().await }
+    }));
+    let two_wait = async {
+        let waits = |limit: &Value| limit["waiting"] == 2;
+        while !service.get("/v1/budget").await.ok()["data"].as_array().unwrap().iter().any(waits) {}
+    };
+    tokio::time::timeout(PATIENCE, two_wait).await.unwrap();
+    let wait = [("sluicegate-max-wait", "50ms"), ("content-type", "application/json")];
+    let answer = post_with(&service, CHAT, &body.to_string(), &wait).await;
+    assert_eq!(answer.refused(429)["type"], "tokens");
+    // 15 s for the call that went, and as much for each of the two before this one.
+    let after: u64 = answer.header("retry-after").parse().unwrap();
+    assert!((36..=46).contains(&after), "{after}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,8 @@ struct Waiting {
     since: Timestamp,
     /// Bytes of its body that the memory level holds already.
     held: u64,
+    /// What it asks of the limits.
+    cost: Cost,
 }
 
 /// Everything the dispatcher knows of interactive calls.
@@ -136,9 +138,15 @@ impl Desk {
         Some(waiting)
     }
 
-    /// Calls before this one on its route.
-    fn ahead_of(&self, number: u64, route: RouteId) -> usize {
-        self.waiting.iter().filter(|(other, waiting)| **other < number && waiting.route == route).count()
+    /// What the calls before this one on its route ask of the limits.
+    fn ahead_of(&self, number: u64, route: RouteId) -> Cost {
+        let ahead = self.waiting.iter().filter(|(other, waiting)| **other < number && waiting.route == route);
+        ahead.fold(Cost::default(), |sum, (_, Waiting { cost, .. })| Cost {
+            requests: sum.requests.saturating_add(cost.requests),
+            input_tokens: sum.input_tokens.saturating_add(cost.input_tokens),
+            output_tokens: sum.output_tokens.saturating_add(cost.output_tokens),
+            memory: 0,
+        })
     }
 }
 
@@ -174,7 +182,7 @@ impl Dispatcher {
         self.interactive.held += held;
         self.interactive.until.insert((until, number));
         self.interactive.doubtful.push(number);
-        let waiting = Waiting { asking, route, heads: Vec::new(), since: now, held };
+        let waiting = Waiting { asking, route, heads: Vec::new(), since: now, held, cost: Cost::default() };
         self.interactive.waiting.insert(number, waiting);
         self.enqueue_call(number, now);
     }
@@ -200,6 +208,7 @@ impl Dispatcher {
                 let expected = self.estimates.expect(None, &asking.model, &asking.measure, on_admission);
                 (cost.input_tokens, cost.output_tokens) = (expected.input, expected.output);
             }
+            waiting.cost = cost;
             match self.gate.enqueue(head(number, path, cost), now) {
                 Ok(head) => waiting.heads.push((lane, head)),
                 Err(error) => tracing::error!(error = %error, "a call could not be put into the gate"),
@@ -371,16 +380,20 @@ impl Dispatcher {
         held.min_by_key(|(_, held)| held.until.unwrap_or(now + SOON))
     }
 
-    /// What held a call back, and when it would go: what the gate says for the first one in line, and a
-    /// step of the pace for each before this one.
+    /// What held a call back, and when it would go: what the gate says for the first one in line, and what those
+    /// before this one take of the pace of requests or of tokens.
     fn waited_for(&mut self, number: u64, now: Timestamp) -> Refusal {
         let Some(waiting) = self.interactive.waiting.get(&number) else { return Refusal::Draining };
-        let ahead = self.interactive.ahead_of(number, waiting.route) as f64;
+        let ahead = self.interactive.ahead_of(number, waiting.route);
         let Some((lane, held)) = self.nearest(number, now) else {
             return Refusal::Waited { reason: Reason::Concurrency.as_str(), retry_after: SOON };
         };
         let path = self.lanes.get(lane).path;
-        let line = self.gate.pace(path, now).filter(|pace| *pace > 0.0).map_or(0.0, |pace| ahead / pace);
+        let mut line = 0.0_f64;
+        for (dimension, units) in by_dimension(&ahead) {
+            let pace = self.gate.pace_in(path, dimension, now).filter(|pace| *pace > 0.0);
+            line = line.max(pace.map_or(0.0, |pace| units as f64 / pace));
+        }
         let first = held.until.map_or(SOON, |until| until.since(now));
         let retry_after = first + Duration::from_secs_f64(line.min(3_600.0));
         Refusal::Waited { reason: held.reason.as_str(), retry_after }
