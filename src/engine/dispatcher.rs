@@ -259,6 +259,12 @@ impl Dispatcher {
         for grant in carried.grants {
             self.gate.recorded(grant, now);
         }
+        if carried.reply_bytes > 0 {
+            self.gate.release_held(self.memory, carried.reply_bytes, now);
+        }
+        for call in carried.calls {
+            self.growth.ended(call);
+        }
         for key in carried.batches {
             if let Some(batch) = self.batches.batches.get_mut(&key) {
                 // Of one that was given up and taken up again, what was under way is not counted any more.

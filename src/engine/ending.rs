@@ -22,10 +22,12 @@ impl Dispatcher {
         self.gate.finish_call(&mut grant, now);
         let (class, sent) = (ended.judgement.class, grant.sent());
         self.hear(&Heard { lane: ended.lane, class, quota: &ended.quota, sent }, now);
-        if ended.reply_bytes > 0 {
-            self.gate.release_held(self.memory, ended.reply_bytes, now);
+        if ended.result.is_some() {
+            // Its bytes are here until they are recorded.
+            self.recorder.reply(ended.number, ended.reply_bytes);
+        } else {
+            self.reply_gone(ended.number, ended.reply_bytes, now);
         }
-        self.growth.ended(ended.number);
         self.in_flight -= 1;
         self.count(ended.lane, &ended.judgement, ended.took);
         if !self.is_current(&ended.item) {
@@ -97,6 +99,14 @@ impl Dispatcher {
             // A terminal verdict always comes with its row.
             (Verdict::Succeeded { .. } | Verdict::Failed { .. }, None) => self.gate.recorded(grant, now),
         }
+    }
+
+    /// Nothing of a call's reply is held any more.
+    fn reply_gone(&mut self, call: u64, bytes: u64, now: Timestamp) {
+        if bytes > 0 {
+            self.gate.release_held(self.memory, bytes, now);
+        }
+        self.growth.ended(call);
     }
 
     /// Whether an item's lease is the one that it was started for: others may have taken that over meanwhile.

@@ -19,7 +19,7 @@ struct Asking {
 pub(super) struct Growth {
     /// By the number of the call: the oldest first.
     waiting: BTreeMap<u64, Asking>,
-    /// The one call that reads on although the level is full.
+    /// The one call that reads on although the level is full, until what it read is durable.
     favoured: Option<u64>,
 }
 
@@ -29,14 +29,15 @@ impl Growth {
         self.waiting.insert(call, Asking { bytes, reply });
     }
 
-    /// A call is over.
+    /// A call's reply is gone: recorded, or of no use.
     pub(super) fn ended(&mut self, call: u64) {
         self.waiting.remove(&call);
         self.favoured = self.favoured.filter(|favoured| *favoured != call);
     }
 
-    /// Answers as many as fit. Beyond the level, one call gets its pieces uncharged until it ends: it is what
-    /// must end for anything to be given back. One at a time, or all would grow together, a piece each in turn.
+    /// Answers as many as fit. Beyond the level, one call gets its pieces uncharged until they are recorded: it is
+    /// what must end for anything to be given back. One at a time, or all would grow together, a piece each in turn,
+    /// or one after the other where they are read faster than recorded.
     pub(super) fn settle(&mut self, gate: &mut Gate, memory: LevelId, now: Timestamp) {
         let mut full = false;
         for (call, asking) in std::mem::take(&mut self.waiting) {

@@ -18,6 +18,10 @@ pub(super) struct Carried {
     pub(super) grants: Vec<Grant>,
     /// The batches of its results, one entry a result.
     pub(super) batches: Vec<BatchKey>,
+    /// The numbers of the calls that brought its results.
+    pub(super) calls: Vec<u64>,
+    /// Bytes of their replies that the memory level holds beyond the grants.
+    pub(super) reply_bytes: u64,
     /// The gate's ledger as of then.
     pub(super) ledger: Option<u64>,
 }
@@ -41,6 +45,12 @@ impl Recorder {
         self.carried.batches.push(result.batch);
         self.carried.grants.extend(grant);
         self.next.results.push(result);
+    }
+
+    /// The next result is that of this call, whose reply holds so much of the memory level beyond its grant.
+    pub(super) fn reply(&mut self, call: u64, bytes: u64) {
+        self.carried.calls.push(call);
+        self.carried.reply_bytes += bytes;
     }
 
     /// Adds a result of a batch that this worker does not run any more; it counts if no other worker was quicker.

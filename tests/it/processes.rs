@@ -52,6 +52,26 @@ async fn kills_lose_nothing_and_repeat_only_what_was_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn replies_that_wait_for_the_disk_stay_within_the_memory_budget() {
+    const ITEMS: usize = 64;
+    let upstream = upstream("").await;
+    let settings = Settings::new(&upstream).with(
+        r#"
+        server = { memory_budget = "16MiB" }
+        batches = { max_line = "1MiB" }
+        limits = { max_concurrent = 64 }
+        "#,
+    );
+    let process = Process::start(&settings);
+    let before = process.peak_memory();
+    let id = process.submit(&chats(ITEMS, "[[huge=8MB]]"), json!({})).await;
+    assert_eq!(process.ended(&id).await["request_counts"]["completed"], ITEMS);
+    let took = (process.peak_memory() - before) >> 20;
+    // Of 512 MB. Beside the budget: one reply beyond it, its copies on the way to the disk, what the allocator keeps.
+    assert!(took < 190, "{took} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_create_that_was_answered_survives_a_kill() {
     let upstream = upstream(r#"latency = "10ms""#).await;
     let settings = Settings::new(&upstream);

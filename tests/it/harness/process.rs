@@ -73,6 +73,13 @@ impl Process {
         (words.next().unwrap(), words.next().unwrap())
     }
 
+    /// The most memory that was resident so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     fn listening(mut child: Child) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
         let listening = follow(child.stderr.take().unwrap(), Arc::clone(&log));
