@@ -175,6 +175,11 @@ impl Budget {
         }
     }
 
+    /// Calls that it lets go until the next exchange, as in [`Leased::room`].
+    pub(super) fn room(&self, now: Timestamp) -> Option<u32> {
+        self.as_leased()?.room(now)
+    }
+
     /// What several workers share of it.
     pub(super) fn leased(&mut self) -> Option<&mut Leased> {
         match &mut self.meter {

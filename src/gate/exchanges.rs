@@ -127,8 +127,10 @@ impl Gate {
         let (again, offset) = (std::mem::take(&mut exchanges.again), exchanges.offset);
         let terms = Terms { speed: FULL_SPEED, draining, again, offset, room: None, now };
         let (mut budgets, mut places) = (Vec::new(), Vec::new());
+        let rooms = self.rooms(now);
         for index in self.levels.indices().collect::<Vec<u32>>() {
             if self.levels[index].lease.is_some() {
+                let terms = Terms { room: rooms.get(&index).copied(), ..terms };
                 self.ask_level(index, terms, &mut budgets, &mut places);
             }
         }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budget::Budget;
 use super::leased::{Due, Leased, Terms, Waits};
 use super::level::{Level, LevelKind, LevelSpec};
 use super::micros::micros_of;
@@ -124,10 +123,22 @@ impl Level {
         places.map_or(due, |(moment, urgent)| due.and_at(moment, urgent))
     }
 
+    /// Calls that its shared places are there for, where those are scarce.
+    fn placed(&self) -> Option<u32> {
+        self.max_concurrent?;
+        self.lease.as_ref()?.room(self.in_flight)
+    }
+
+    /// Calls that its shared limits let go until the next exchange, where those are scarce.
+    pub(super) fn room(&self, now: Timestamp) -> Option<u32> {
+        let rooms = self.budgets.iter().filter_map(|budget| budget.room(now));
+        rooms.chain(self.placed()).min()
+    }
+
     /// What to ask of its budgets, each with what finds it again.
     ///
     /// A call needs units of all of them, and slots that wait for those of another one grow too old: so of each no more is
-    /// asked for than places and the others let go.
+    /// asked for than places and the others let go, and other levels as `terms` says.
     pub(super) fn ask_budgets(
         &mut self,
         first: FirstHead,
@@ -136,11 +147,10 @@ impl Level {
     ) {
         let Some(lease) = &self.lease else { return };
         let level = Arc::clone(&lease.name);
-        let placed = self.max_concurrent.and_then(|_| lease.room(self.in_flight));
+        let placed = self.placed().into_iter().chain(terms.room).min();
         terms.speed = self.speed(terms.now);
         let accounting = self.accounting;
-        let room = |budget: &Budget| budget.as_leased().and_then(|leased| leased.room(terms.now));
-        let rooms: Vec<Option<u32>> = self.budgets.iter().map(room).collect();
+        let rooms: Vec<Option<u32>> = self.budgets.iter().map(|budget| budget.room(terms.now)).collect();
         for (place, budget) in self.budgets.iter_mut().enumerate() {
             let others = rooms.iter().enumerate().filter(|(other, _)| *other != place);
             terms.room = others.filter_map(|(_, room)| *room).chain(placed).min();

@@ -43,6 +43,7 @@ mod registry;
 mod release;
 mod report;
 mod rolling;
+mod rooms;
 mod settling;
 mod shares;
 mod silent;

@@ -51,6 +51,15 @@ impl LevelList {
         true
     }
 
+    /// The levels that another list has too.
+    pub(super) fn common(self, other: Self) -> Self {
+        let mut common = Self::default();
+        for level in self.as_slice().iter().filter(|level| other.as_slice().contains(level)) {
+            common.push(*level);
+        }
+        common
+    }
+
     /// The levels, outermost first.
     pub(super) fn as_slice(&self) -> &[u32] {
         &self.indices[..usize::from(self.length)]

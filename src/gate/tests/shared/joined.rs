@@ -2,15 +2,21 @@
 
 use super::*;
 
-/// The part of what one limit bears in a minute that workers with a backlog use.
-fn use_of_one(limits: &Limits, items: &[Cost], bears: u64, active: usize) -> f64 {
-    let mut world = World::new(limits, Accounting::Admission, 4, 1);
+/// The part of what one limit bears in a minute that workers with a backlog use. The lane is one of a provider that has
+/// limits of its own.
+fn use_of_one(lane: &Limits, provider: &Limits, items: &[Cost], bears: u64, active: usize) -> f64 {
+    let mut world = World::new(lane, Accounting::Admission, 4, 1);
     (world.runs, world.spread) = (800, 30);
+    for worker in &mut world.workers {
+        let spec = level(LevelKind::Provider, "p", provider.clone());
+        let provider = worker.gate.add_level(spec, worker.local(START));
+        worker.path = worker.gate.add_path(&[provider, worker.lane]).unwrap();
+    }
     batches(&mut world, active, items);
     let (from, end) = (START + MINUTE * 2, START + MINUTE * 6);
     world.run(end);
     let used = world.units_between(from, end) as f64 / (bears * 4) as f64;
-    println!("{used:.4} used on {active} of {limits:?}");
+    println!("{used:.4} used on {active} of {lane:?} and {provider:?}");
     used
 }
 
@@ -23,7 +29,7 @@ fn requests_over_two_periods_are_used_as_those_over_one() {
     let limits = Limits { requests: vec![requests(6_000, 60), requests(1_000, 10)], ..Limits::default() };
     for active in [1, 2, 4] {
         // The shorter period binds: its calls are kept apart for 10.3 s, since the way to the provider varies by 0.3 s.
-        let used = use_of_one(&limits, &[CALL], 6_000, active);
+        let used = use_of_one(&limits, &Limits::default(), &[CALL], 6_000, active);
         assert!(used >= 0.965, "{used} on {active}");
     }
 }
@@ -32,7 +38,26 @@ fn requests_over_two_periods_are_used_as_those_over_one() {
 fn tokens_are_used_up_beside_requests_that_are_not() {
     let limits = Limits { requests: vec![requests(1_000, 60)], ..tokens(2_000_000, MINUTE) };
     for active in [1, 2, 4] {
-        let used = use_of_one(&limits, &super::items(200, 8_000), 2_000_000, active);
+        let used = use_of_one(&limits, &Limits::default(), &super::items(200, 8_000), 2_000_000, active);
         assert!(used >= 0.96, "{used} on {active}");
+    }
+}
+
+#[test]
+fn limits_of_a_lane_and_of_its_provider_are_used_as_one() {
+    for (lane, provider) in [(6_000, 6_000), (6_000, 8_000), (8_000, 6_000)] {
+        for active in [2, 4] {
+            let used = use_of_one(&per(lane, MINUTE), &per(provider, MINUTE), &[CALL], 6_000, active);
+            assert!(used >= 0.985, "{used} on {active} of {lane} and {provider}");
+        }
+    }
+}
+
+#[test]
+fn tokens_of_a_lane_are_used_up_beside_requests_of_its_provider() {
+    let items = super::items(200, 8_000);
+    for active in [2, 4] {
+        let used = use_of_one(&tokens(2_000_000, MINUTE), &per(1_000, MINUTE), &items, 2_000_000, active);
+        assert!(used >= 0.95, "{used} on {active}");
     }
 }

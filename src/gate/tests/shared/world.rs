@@ -122,7 +122,8 @@ pub(super) fn worker(limits: &Limits, accounting: Accounting, skew: i64, start: 
 }
 
 impl Worker {
-    fn local(&self, at: Timestamp) -> Timestamp {
+    /// A moment by its clock.
+    pub(super) fn local(&self, at: Timestamp) -> Timestamp {
         Timestamp::from_micros(at.micros() + self.skew)
     }
 
