@@ -150,7 +150,9 @@ impl Demand {
         let Bounds { most, kept, enough, fits, contended } = bounds;
         let active = self.is_active() || lack > 0;
         let lack = if lack > 0 { lack } else { self.lack };
-        if contended && fits.is_none() && self.wasted > self.used / 8 {
+        // Of what only live calls use, what is left over would make those of another worker wait.
+        let matters = contended || self.is_live();
+        if matters && fits.is_none() && self.wasted > self.used / 8 {
             self.target = self.target.min(self.used + self.used / 4).saturating_sub(self.wasted);
         } else if self.lack > 0 {
             self.target = self.target.saturating_mul(2).max(lack);
