@@ -112,6 +112,7 @@ impl Dispatcher {
         let mut apps = self.store.apps_wakeup().listen();
         let mut levels = self.store.levels_wakeup().listen();
         let mut ownership = self.store.ownership_wakeup().listen();
+        let mut others = self.store.others_wakeup().listen();
         let mut releases = self.gate.release_bell().listen();
         let mut heard = Vec::with_capacity(ROUND);
         let sleep = tokio::time::sleep_until(Instant::now());
@@ -160,6 +161,8 @@ impl Dispatcher {
                     let now = self.clock.now();
                     self.look_at_ownership(now);
                 }
+                // A tick follows what they told: without work there would be none until something else happens.
+                () = others.heard() => self.next_tick = self.clock.now(),
                 () = disk.heard() => self.look_at_disk(),
                 () = releases.heard() => self.collect_releases(),
                 () = &mut sleep => {}

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::wakeup::Wakeup;
+
 /// The limits that another worker is configured with, as it tells them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsTold {
@@ -23,6 +25,7 @@ pub(super) struct Told {
     others: Mutex<Arc<[LimitsTold]>>,
     is_first: AtomicBool,
     news: Notify,
+    heard: Wakeup,
 }
 
 impl Default for Told {
@@ -35,6 +38,7 @@ impl Default for Told {
             // Whoever works alone is.
             is_first: AtomicBool::new(true),
             news: Notify::new(),
+            heard: Wakeup::default(),
         }
     }
 }
@@ -69,8 +73,20 @@ impl Told {
 
     /// A beat came back, or the worker's boot looked. `others`: those whose limits differ; `is_first`: no living worker is older.
     pub(super) fn hear(&self, others: Vec<LimitsTold>, is_first: bool) {
-        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = others.into();
-        self.is_first.store(is_first, Ordering::Relaxed);
+        let is_news = {
+            let mut known = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_news = **known != *others;
+            *known = others.into();
+            is_news
+        };
+        if self.is_first.swap(is_first, Ordering::Relaxed) != is_first || is_news {
+            self.heard.ring();
+        }
+    }
+
+    /// Rung when a beat brought back something else than the one before.
+    pub(super) fn heard(&self) -> &Wakeup {
+        &self.heard
     }
 
     /// The living workers whose limits are not this one's.

@@ -163,6 +163,11 @@ impl Store {
         self.shared().told.others()
     }
 
+    /// Rung when [`Store::limits_of_others`] or [`Store::is_first`] changes.
+    pub fn others_wakeup(&self) -> &Wakeup {
+        self.shared().told.heard()
+    }
+
     /// Whether this is the oldest living worker, as of the last beat: what belongs to all of them is told by that one
     /// alone.
     pub fn is_first(&self) -> bool {

@@ -419,7 +419,7 @@ async fn replicas_hold_the_lower_limit_until_both_have_reloaded() {
     let (one, other) = (replica("600/min"), replica("600/min"));
     let lower = "providers.up.limits = { requests = \"300/min\" }";
     let processes = [Process::start(&one), Process::start(&other)];
-    // Work, so that they tell each other at once.
+    // While work runs.
     let id = processes[0].submit(&chats(2_000, ""), json!({})).await;
     eventually("it is under way", || upstream.log().arrived >= 3).await;
     let limit_of = async |process: &Process| {
@@ -435,6 +435,20 @@ async fn replicas_hold_the_lower_limit_until_both_have_reloaded() {
     assert_eq!(limit_of(&processes[1]).await, 300);
     processes[0].post(&format!("/v1/batches/{id}/cancel"), &json!({})).await.ok();
     assert_eq!(processes[1].ended(&id).await["status"], "cancelled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_without_work_hears_that_limits_differ() {
+    let upstream = upstream("").await;
+    let schema = postgres::new_schema();
+    let shared = format!("store = {{ url = \"{}\", schema = \"{schema}\" }}", postgres::url());
+    let limits = |rate: &str| format!("providers.up.limits = {{ requests = \"{rate}\" }}");
+    let settings = || Settings::new(&upstream).with(&shared).with(&limits("600/min"));
+    let (one, other) = (settings(), settings());
+    let processes = [&one, &other].map(Process::start);
+    reload(&processes[0], &one.clone().with(&limits("300/min"))).await;
+    let differs = || processes[1].log().contains("workers are configured with different limits");
+    eventually("the other one says so, though nobody asks it for anything", differs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
