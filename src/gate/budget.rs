@@ -32,6 +32,8 @@ pub(super) struct Terms {
     pub(super) jitter: i64,
     /// Whether several workers share it.
     pub(super) shared: bool,
+    /// Whether calls need units of another dimension of its level too.
+    pub(super) paired: bool,
 }
 
 /// Why a budget lets nothing leave now.
@@ -119,7 +121,7 @@ impl Budget {
     /// Idle and empty.
     pub(super) fn new(dimension: Dimension, rate: Rate, terms: Terms) -> Self {
         let meter = if terms.shared {
-            Meter::Leased(Box::new(Leased::new(dimension, rate, terms.day_starts, terms.jitter)))
+            Meter::Leased(Box::new(Leased::new(dimension, rate, terms)))
         } else if rate.period <= LONGEST_PACED {
             Meter::Paced(Paced::new(dimension, rate, terms))
         } else {
@@ -202,7 +204,7 @@ impl Budget {
                 counter.set_day_starts(terms.day_starts, change.now);
             }
             Meter::Leased(leased) => {
-                leased.set_limit(amount, terms.jitter);
+                leased.set_limit(amount, terms, change.now);
                 leased.set_day_starts(terms.day_starts);
             }
         }

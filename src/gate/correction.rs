@@ -235,7 +235,7 @@ mod tests {
     /// What is taken for another's use over five minutes of our own calls at 2,700 a minute, of which `unseen` left
     /// before the limit was known. `told`: what is left and the reset, by the calls so far and the moment.
     fn charged(unseen: usize, told: impl Fn(&[Timestamp], Timestamp) -> (u64, Duration)) -> u64 {
-        let terms = Terms { burst: None, day_starts: None, jitter: 0, shared: false };
+        let terms = Terms { burst: None, day_starts: None, jitter: 0, shared: false, paired: false };
         let mut budget = Budget::new(Dimension::Requests, Rate { amount: LIMIT, period: PERIOD }, terms);
         let (mut shadow, mut calls, mut charged) = (Shadow::default(), Vec::new(), 0);
         for call in 0..13_500_u32 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Gate;
 use super::budget::Budget;
-use super::leased::{Due, Leased, Terms};
+use super::leased::{AskTerms, Due, Leased};
 use super::level::LevelId;
 use super::pacing::Speed;
 use super::told_shares::OfShares;
@@ -125,12 +125,12 @@ impl Gate {
         exchanges.due = None;
         let (number, draining) = (exchanges.number, exchanges.draining);
         let (again, offset) = (std::mem::take(&mut exchanges.again), exchanges.offset);
-        let terms = Terms { speed: FULL_SPEED, draining, again, offset, room: None, now };
+        let terms = AskTerms { speed: FULL_SPEED, draining, again, offset, room: None, now };
         let (mut budgets, mut places) = (Vec::new(), Vec::new());
         let rooms = self.rooms(now);
         for index in self.levels.indices().collect::<Vec<u32>>() {
             if self.levels[index].lease.is_some() {
-                let terms = Terms { room: rooms.get(&index).copied(), ..terms };
+                let terms = AskTerms { room: rooms.get(&index).copied(), ..terms };
                 self.ask_level(index, terms, &mut budgets, &mut places);
             }
         }
@@ -150,7 +150,7 @@ impl Gate {
     fn ask_level(
         &mut self,
         index: u32,
-        terms: Terms,
+        terms: AskTerms,
         budgets: &mut Vec<(BudgetAsk, BudgetPlace)>,
         places: &mut Vec<(PlacesAsk, LevelId)>,
     ) {

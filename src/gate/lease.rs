@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::leased::{Due, Leased, Terms, Waits};
+use super::leased::{AskTerms, Due, Leased, Waits};
 use super::level::{Level, LevelKind, LevelSpec};
 use super::micros::micros_of;
 use super::places::Places;
@@ -142,7 +142,7 @@ impl Level {
     pub(super) fn ask_budgets(
         &mut self,
         first: FirstHead,
-        mut terms: Terms,
+        mut terms: AskTerms,
         mut line: impl FnMut(BudgetAsk, (Dimension, Duration)),
     ) {
         let Some(lease) = &self.lease else { return };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::budget::Terms;
 use super::demand::{Bounds, Demand, Held};
 use super::micros::{micros_of, scaled_up};
 use super::pacing::{LONGEST_PACED, Speed, guarded_period, stretched_period};
@@ -27,6 +28,10 @@ const COMPANY: i64 = 250_000;
 const RAMP: u64 = 5_000_000;
 /// The part of a limit that is counted and not paced which may be asked for at once.
 const COUNTED_PART: u64 = 10;
+/// How long after its moment a slot may be used where a call needs others too, in microseconds: those come at other times.
+/// What is above [`SLOT_LIFE`] is lost to the limit in each period, so it is a small part of that.
+const PAIRED_LIFE: i64 = 500_000;
+const PAIRED_PART: i64 = 240;
 const DAY: i64 = 86_400_000_000;
 
 /// Why a budget lets nothing leave now.
@@ -79,6 +84,9 @@ pub(super) struct Leased {
     limit: u64,
     period: u64,
     guarded: u64,
+    /// How long after its moment a slot may be used, in microseconds, and the longest that ever was.
+    life: i64,
+    longest_life: i64,
     weighs: bool,
     /// How it is spent where it is not paced.
     counted: Option<Spending>,
@@ -99,13 +107,15 @@ pub(super) struct Leased {
 
 impl Leased {
     /// Nothing in hand.
-    pub(super) fn new(dimension: Dimension, rate: Rate, day_starts: Option<u32>, jitter: i64) -> Self {
+    pub(super) fn new(dimension: Dimension, rate: Rate, terms: Terms) -> Self {
         let period = micros_of(rate.period).max(1);
-        let counted = (rate.period > LONGEST_PACED).then(|| spending(period, day_starts));
+        let counted = (rate.period > LONGEST_PACED).then(|| spending(period, terms.day_starts));
         let mut leased = Self {
             limit: 1,
             period: period.unsigned_abs(),
             guarded: 0,
+            life: 0,
+            longest_life: 0,
             weighs: dimension.is_settled(),
             counted,
             pool: SlotPool::default(),
@@ -118,14 +128,28 @@ impl Leased {
             lead: 0,
             mean: 0,
         };
-        leased.set_limit(rate.amount, jitter);
+        leased.set_limit(rate.amount, terms, Timestamp::ZERO);
         leased
     }
 
     /// Another limit over the same period.
-    pub(super) fn set_limit(&mut self, limit: u64, jitter: i64) {
+    ///
+    /// Slots that were granted for a shorter life are given back. One that gets shorter is guarded as the longer one was:
+    /// both kinds lie within one period, and a pair of limits that loses one is too rare to time that.
+    pub(super) fn set_limit(&mut self, limit: u64, terms: Terms, now: Timestamp) {
+        let longer = if terms.paired {
+            (PAIRED_LIFE - SLOT_LIFE).min(self.period.cast_signed() / PAIRED_PART)
+        } else {
+            0
+        };
+        let life = SLOT_LIFE + longer;
+        if life > self.life {
+            self.give_all_back(now);
+        }
+        (self.life, self.longest_life) = (life, self.longest_life.max(life));
         self.limit = limit.max(1);
-        self.guarded = guarded_period(self.period, self.limit, self.weighs, jitter);
+        let late = terms.jitter + self.longest_life - SLOT_LIFE;
+        self.guarded = guarded_period(self.period, self.limit, self.weighs, late);
     }
 
     /// Days start at another time from now on, or are rolling. What was charged is the ledger's to know.
@@ -164,7 +188,7 @@ impl Leased {
         let first = self.pool.due(0).filter(|_| held >= amount).ok_or(Lacking::Slots)?;
         let mut due = first;
         if kept > 0 {
-            let last_call = first.saturating_add(SLOT_LIFE - LAST_CALL);
+            let last_call = first.saturating_add(self.life - LAST_CALL);
             let stays = if held < wanted { None } else { self.pool.due(amount) };
             due = stays.map_or(last_call, |stays| stays.min(last_call)).max(first);
         }
@@ -260,7 +284,7 @@ impl Leased {
         let kept = self.kept(now);
         let wanted = amount.saturating_add(if interactive { 0 } else { kept });
         if kept == 0 && amount > self.pool.held() {
-            let old = now.micros().saturating_add(self.lead + WAY - SLOT_LIFE);
+            let old = now.micros().saturating_add(self.lead + WAY - self.life);
             let due = self.pool.held() - self.pool.later_than(old);
             self.pool.take(due, |run| self.report.give_back(run, now));
         }
@@ -274,7 +298,7 @@ impl Leased {
         let (mut due, end) = (Due::default(), self.pool.end());
         if let Some(urgent) = self.demand.is_dry() {
             // What is in hand is of use while it is not too old: an exchange brings the more the later it is.
-            let latest = SLOT_LIFE - LOOKAHEAD - WAY - self.lead;
+            let latest = self.life - LOOKAHEAD - WAY - self.lead;
             let first = self.pool.due(0).filter(|_| !urgent).map(|first| after(first, latest));
             let rest = first.zip(end).map(|(first, end)| first.min(after(end, -LOOKAHEAD)));
             due = due.and_at(sensible(rest.unwrap_or(now)), urgent);
@@ -288,7 +312,7 @@ impl Leased {
             if kept > 0 {
                 due = due.and_at(sensible(after(end, self.renewed_after())), true);
             }
-            due = due.and_at(after(end, SLOT_LIFE + COMPANY), false);
+            due = due.and_at(after(end, self.life + COMPANY), false);
         }
         if let Some(since) = self.report.since() {
             due = due.and_at(after(since.micros(), COMPANY), false);
@@ -306,13 +330,12 @@ impl Leased {
         &mut self,
         name: BudgetName,
         first: Option<(u64, Waits)>,
-        terms: Terms,
+        terms: AskTerms,
     ) -> Option<BudgetAsk> {
-        let Terms { speed, draining, again, offset, room, now } = terms;
+        let AskTerms { speed, draining, again, offset, room, now } = terms;
         self.drop_old(now);
         if draining {
-            let all = self.pool.held();
-            self.pool.take(all, |run| self.report.give_back(run, now));
+            self.give_all_back(now);
             self.demand.start_over();
         }
         // A batch's call that lacks something else has no use for units.
@@ -429,11 +452,16 @@ impl Leased {
     /// How long after it is due the last slot in hand that is kept for interactive calls is too old to go without
     /// another one: an exchange takes its time, and where others take what there is, what it brings is due late.
     fn renewed_after(&self) -> i64 {
-        if self.is_crowded() { -2 * LOOKAHEAD } else { SLOT_LIFE - LOOKAHEAD }
+        if self.is_crowded() { -2 * LOOKAHEAD } else { self.life - LOOKAHEAD }
+    }
+
+    fn give_all_back(&mut self, now: Timestamp) {
+        let all = self.pool.held();
+        self.pool.take(all, |run| self.report.give_back(run, now));
     }
 
     fn drop_old(&mut self, now: Timestamp) {
-        self.pool.expire(now.micros(), |run| {
+        self.pool.expire(now.micros(), self.life, |run| {
             self.demand.waste(run.units());
             self.report.give_back(run, now);
         });
@@ -478,7 +506,7 @@ pub(super) enum Waits {
 
 /// What an exchange is put together from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(super) struct AskTerms {
     pub(super) speed: Speed,
     /// Whether the worker ends, so that nothing is wanted any more.
     pub(super) draining: bool,

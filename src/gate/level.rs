@@ -1,5 +1,6 @@
 //! One holder of limits that a call must satisfy.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::learning::Learning;
 use super::lease::Lease;
 use super::order::Waiters;
 use super::overload::Overload;
-use super::pacing::Speed;
+use super::pacing::{LONGEST_PACED, Speed};
 use super::rate_factor::RateFactor;
 use super::reason::{Blocked, Reason};
 use super::shares::{CALL, Shares};
@@ -296,7 +297,8 @@ impl Level {
     /// that is new starts with an unknown last period, since calls left without being counted in it.
     pub(super) fn set_limits(&mut self, limits: &Limits, jitter: i64, change: Option<Change>) {
         let shared = self.lease.is_some();
-        let terms = Terms { burst: limits.burst, day_starts: limits.day_starts, jitter, shared };
+        let Limits { burst, day_starts, .. } = *limits;
+        let terms = Terms { burst, day_starts, jitter, shared, paired: are_paired(limits) };
         self.max_concurrent = limits.max_concurrent;
         self.binding = None;
         let mut before = std::mem::take(&mut self.budgets);
@@ -354,4 +356,10 @@ pub(super) fn rates_of(limits: &Limits) -> impl Iterator<Item = (Dimension, Rate
         };
         rates.iter().map(move |rate| (dimension, *rate))
     })
+}
+
+/// Whether calls need units of several kinds that are each spent at an even pace.
+fn are_paired(limits: &Limits) -> bool {
+    let paced = rates_of(limits).filter(|(_, rate)| rate.period <= LONGEST_PACED);
+    paced.map(|(dimension, _)| dimension).collect::<BTreeSet<_>>().len() > 1
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::exchange::{SLOT_LIFE, Slots};
+use crate::domain::exchange::Slots;
 
 /// How far apart units are: so many microseconds for so many of them; nothing where all are due at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,9 +179,9 @@ impl SlotPool {
         }
     }
 
-    /// Takes out the units that may not be used any more.
-    pub(super) fn expire(&mut self, now: i64, mut expired: impl FnMut(Run)) {
-        let latest = now.saturating_sub(SLOT_LIFE).saturating_sub(1);
+    /// Takes out the units that may not be used any more; `life`: for how long after their moment they may.
+    pub(super) fn expire(&mut self, now: i64, life: i64, mut expired: impl FnMut(Run)) {
+        let latest = now.saturating_sub(life).saturating_sub(1);
         while let Some(mut run) = self.runs.pop_front_if(|run| run.due(0) <= latest) {
             let front = run.split_due(latest);
             self.held -= front.units;

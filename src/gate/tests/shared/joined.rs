@@ -15,6 +15,14 @@ fn use_of_one(lane: &Limits, provider: &Limits, items: &[Cost], bears: u64, acti
     batches(&mut world, active, items);
     let (from, end) = (START + MINUTE * 2, START + MINUTE * 6);
     world.run(end);
+    if let Some(limit) =
+        [lane, provider].iter().flat_map(|limits| &limits.requests).find(|it| it.period == MINUTE)
+    {
+        assert!(world.most_calls_within(MINUTE + millis(20)) <= limit.amount);
+    }
+    if let Some(limit) = lane.tokens.first() {
+        assert!(world.most_within(MINUTE + millis(20)) <= limit.amount);
+    }
     let used = world.units_between(from, end) as f64 / (bears * 4) as f64;
     println!("{used:.4} used on {active} of {lane:?} and {provider:?}");
     used
@@ -35,11 +43,14 @@ fn requests_over_two_periods_are_used_as_those_over_one() {
 }
 
 #[test]
-fn tokens_are_used_up_beside_requests_that_are_not() {
-    let limits = Limits { requests: vec![requests(1_000, 60)], ..tokens(2_000_000, MINUTE) };
-    for active in [1, 2, 4] {
-        let used = use_of_one(&limits, &Limits::default(), &super::items(200, 8_000), 2_000_000, active);
-        assert!(used >= 0.96, "{used} on {active}");
+fn requests_and_tokens_that_bind_alike_are_both_used() {
+    for (calls, least) in [(450, 0.89), (550, 0.92), (600, 0.96), (1_000, 0.98)] {
+        let limits = Limits { requests: vec![requests(calls, 60)], ..tokens(2_000_000, MINUTE) };
+        for active in [1, 2, 4] {
+            let bears = 2_000_000.min(calls * 4_100);
+            let used = use_of_one(&limits, &Limits::default(), &super::items(200, 8_000), bears, active);
+            assert!(used >= least, "{used} of {calls} on {active}");
+        }
     }
 }
 

@@ -373,11 +373,20 @@ impl World {
 
     /// The most units within any window of a length.
     pub(super) fn most_within(&self, window: Duration) -> u64 {
+        self.most_of(window, |left| left.units)
+    }
+
+    /// The most calls within any window of a length.
+    pub(super) fn most_calls_within(&self, window: Duration) -> u64 {
+        self.most_of(window, |_| 1)
+    }
+
+    fn most_of(&self, window: Duration, amount: impl Fn(&Left) -> u64) -> u64 {
         let (mut first, mut sum, mut most) = (0, 0, 0);
         for left in &self.left {
-            sum += left.units;
+            sum += amount(left);
             while left.at.since(self.left[first].at) >= window {
-                sum -= self.left[first].units;
+                sum -= amount(&self.left[first]);
                 first += 1;
             }
             most = most.max(sum);
