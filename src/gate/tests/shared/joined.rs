@@ -72,3 +72,24 @@ fn tokens_of_a_lane_are_used_up_beside_requests_of_its_provider() {
         assert!(used >= 0.95, "{used} on {active}");
     }
 }
+
+#[test]
+fn slots_that_last_longer_or_shorter_after_a_reload_break_no_limit() {
+    let alone = per(6_000, MINUTE);
+    let paired = Limits { tokens: vec![requests(1_000_000_000, 60)], ..alone.clone() };
+    let mut world = World::new(&alone, Accounting::Admission, 4, 1);
+    batches(&mut world, 4, &[CALL]);
+    for reload in 0..24 {
+        let is_paired = reload % 2 == 0;
+        for worker in &mut world.workers {
+            let now = worker.local(world.now);
+            worker.gate.set_limits(worker.lane, if is_paired { &paired } else { &alone }, now);
+        }
+        // Slots that may be used late are, and those after them are not.
+        world.late = if is_paired { 400_000 } else { 1_000 };
+        world.run(world.now + Duration::from_secs(20 + 31 * (reload % 3)));
+    }
+    // The way to the provider varies by 50 ms, which the calls of this world don't.
+    let most = world.most_calls_within(MINUTE + millis(70));
+    assert!(most <= 6_000, "{most}");
+}
