@@ -136,13 +136,7 @@ impl Dispatcher {
                     // Tasks that are about to report do so first, so that a busy moment makes one large
                     // round and one flush instead of many small ones; an idle runtime comes back at once.
                     tokio::task::yield_now().await;
-                    while heard.len() < ROUND && let Ok(event) = events.try_recv() {
-                        heard.push(event);
-                    }
-                    let now = self.clock.now();
-                    for event in heard.drain(..) {
-                        self.handle(event, now);
-                    }
+                    self.handle_all(&mut events, &mut heard);
                 }
                 (carried, recorded) = self.recorder.acknowledged() => {
                     self.recorded(carried, recorded);
@@ -151,6 +145,8 @@ impl Dispatcher {
                     }
                 }
                 Some(asking) = self.interactive.asked() => {
+                    // What its client saw before it asked comes first, as a refusal that stops the lane.
+                    self.handle_all(&mut events, &mut heard);
                     let now = self.clock.now();
                     self.take_in_call(asking, now);
                 }
@@ -217,6 +213,19 @@ impl Dispatcher {
             || !self.interactive.is_idle()
             || !self.recorder.is_idle()
             || self.disk_full
+    }
+
+    /// Handles what was heard and what else has come by now, as much as one round takes.
+    fn handle_all(&mut self, events: &mut mpsc::UnboundedReceiver<Event>, heard: &mut Vec<Event>) {
+        while heard.len() < ROUND
+            && let Ok(event) = events.try_recv()
+        {
+            heard.push(event);
+        }
+        let now = self.clock.now();
+        for event in heard.drain(..) {
+            self.handle(event, now);
+        }
     }
 
     pub(super) fn handle(&mut self, event: Event, now: Timestamp) {
