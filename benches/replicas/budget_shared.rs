@@ -38,9 +38,14 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<()> {
     let (time, skip) = arguments.watch.times()?;
     let limit = if unit == "requests" { arguments.limit } else { arguments.tokens };
-    let law = limits(&[Law::per_minute(&arguments.law, unit, limit)]);
-    let script = format!("latency = \"{}\"\nlog = \"full\"\n{law}", arguments.latency);
-    let cluster = Cluster::start(arguments, &script, &format!("limits.{unit} = [\"{limit}/min\"]")).await?;
+    let beside = arguments.beside.filter(|_| unit == "tokens").map(|calls| ("requests", calls));
+    let limited: Vec<(&str, u64)> = [(unit, limit)].into_iter().chain(beside).collect();
+    let laws = limited.iter().map(|(unit, limit)| Law::per_minute(&arguments.law, unit, *limit));
+    let script =
+        format!("latency = \"{}\"\nlog = \"full\"\n{}", arguments.latency, limits(&laws.collect::<Vec<_>>()));
+    let configured = limited.iter().map(|(unit, limit)| format!("limits.{unit} = [\"{limit}/min\"]"));
+    let configured = configured.collect::<Vec<_>>().join("\n");
+    let cluster = Cluster::start(arguments, &script, &configured).await?;
     let mix = TokenMix { size: 200..=(limit as f64 * LARGEST) as u64, input: 0.2..=0.6, output: 0.1..=1.0 };
     let mean = if unit == "requests" { 1.0 } else { (mix.size.start() + mix.size.end()) as f64 / 2.0 };
     let per_second = limit as f64 / 60.0 / mean;
@@ -67,6 +72,11 @@ pub(crate) async fn measure(
     sleep_until(start + time).await;
     let late = look(&cluster).await?;
     show(name, &early, &late, time - skip);
+    if let Some((unit, calls)) = beside {
+        let used = late.0.used_of_since(unit, &early.0);
+        let over = late.0.law_of(unit, "windows_over");
+        say(format!("    beside {calls} {unit}/min, of which {used:.4} used, {over} windows over"));
+    }
     show_callers(&cluster, &early.0, &live.join_all().await).await?;
     if let Some(batch) = batch {
         cluster.apis[0].unended(&batch, name).await?;

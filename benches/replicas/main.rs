@@ -5,6 +5,7 @@
 //! cargo bench --bench replicas -- --part use --minutes 10
 //! cargo bench --bench replicas -- --part use --limit 600 --shape batches
 //! cargo bench --bench replicas -- --part tokens --minutes 10
+//! cargo bench --bench replicas -- --part tokens --beside 550 --shape batches
 //! cargo bench --bench replicas -- --part idle --part backlog
 //! ```
 
@@ -40,6 +41,9 @@ struct Arguments {
     /// Tokens per minute
     #[arg(long, default_value_t = 2_000_000)]
     tokens: u64,
+    /// Requests per minute that are limited beside tokens
+    #[arg(long)]
+    beside: Option<u64>,
     /// How the provider counts: `bucket`, `fixed` or `sliding`
     #[arg(long, default_value = "sliding")]
     law: String,
