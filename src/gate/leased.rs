@@ -189,7 +189,7 @@ impl Leased {
         let mut due = first;
         if kept > 0 {
             let last_call = first.saturating_add(self.life - LAST_CALL);
-            let stays = if held < wanted { None } else { self.pool.due(amount) };
+            let stays = if held < wanted { None } else { self.pool.due(wanted - 1) };
             due = stays.map_or(last_call, |stays| stays.min(last_call)).max(first);
         }
         if due > now.micros() { Err(Lacking::Until(Timestamp::from_micros(due))) } else { Ok(()) }
