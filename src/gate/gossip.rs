@@ -17,12 +17,15 @@ impl Gate {
     /// Takes over what other workers saved of levels. A closure holds until the later end. Of the rest the newest
     /// holds, so that a level with news of its own keeps those until they are saved. The calls in flight that an
     /// upstream was found to bear are not taken over: every worker finds out what is left of it. Nothing of it is
-    /// news to be saved again.
+    /// news to be saved again. What is said of a level that is not known here is kept for when it is met.
     pub fn adopt(&mut self, states: &[LevelState], now: Timestamp) {
         let now = self.move_clock(now);
         for state in states {
-            let name = name_of(state.kind, &state.name);
-            for index in self.leased_levels(&name) {
+            let known = self.leased_levels(&name_of(state.kind, &state.name));
+            if known.is_empty() {
+                self.ledger.hear(state);
+            }
+            for index in known {
                 let own_news = self.has_news(index);
                 let level = &mut self.levels[index];
                 if let Some(until) = state.closed_until_us {
@@ -92,6 +95,16 @@ impl Gate {
         if let Some(exchanges) = &self.exchanges {
             level.learning.lowest = lowest_of(&exchanges.lowest, level);
         }
+    }
+
+    /// A level that is new is as the others left it, whatever was saved before this worker's start; but what stopped
+    /// it may be mended, as after a restart.
+    pub(super) fn adopt_heard(&mut self, level: &mut Level, now: Timestamp) {
+        let Some(heard) = self.ledger.take_heard(level) else { return };
+        if let Some(until) = heard.closed_until_us {
+            level.closure.cooldown.close_until(Timestamp::from_micros(until), now);
+        }
+        level.adopt_state(&LevelState { stopped: None, ..heard }, now);
     }
 
     fn leased_levels(&self, name: &str) -> Vec<u32> {

@@ -82,6 +82,8 @@ pub(super) struct Ledger {
     /// When the process started and what it knew, unless it was the first ever.
     booted: Option<Timestamp>,
     saved: HashMap<(LevelKind, String), LevelState>,
+    /// What other workers saved since of levels that are not known here.
+    heard: HashMap<(LevelKind, String), LevelState>,
     changed: Vec<LevelId>,
     urgent: bool,
     version: u64,
@@ -99,6 +101,7 @@ impl Ledger {
             kept,
             booted,
             saved,
+            heard: HashMap::new(),
             changed: Vec::new(),
             urgent: false,
             version: 0,
@@ -110,9 +113,20 @@ impl Ledger {
         self.kept
     }
 
-    /// What a new level had learned when the process before ended.
+    /// Keeps what another worker saved of a level until that is met here.
+    pub(super) fn hear(&mut self, state: &LevelState) {
+        self.heard.insert((state.kind, state.name.clone()), state.clone());
+    }
+
+    /// What was heard of a level that is met now.
+    pub(super) fn take_heard(&mut self, level: &Level) -> Option<LevelState> {
+        self.heard.remove(&(level.kind, level.name.to_string()))
+    }
+
+    /// What a new level had learned when the process before ended, or what others learned since.
     pub(super) fn recall(&self, level: &mut Level) {
-        if let Some(saved) = self.saved.get(&(level.kind, level.name.to_string())) {
+        let key = (level.kind, level.name.to_string());
+        if let Some(saved) = self.heard.get(&key).or_else(|| self.saved.get(&key)) {
             level.learning.learned.clone_from(&saved.learned);
             if let Some(probed) = saved.learned.iter().find(|learned| learned.probed) {
                 level.silent = Silent::resumed(probed.rate());

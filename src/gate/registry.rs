@@ -143,6 +143,7 @@ impl Gate {
         self.ledger.recall(&mut level);
         level.apply_limits(self.jitter, None);
         self.ledger.resume(&mut level, now);
+        self.adopt_heard(&mut level, now);
         let unsaved = level.budgets.iter().any(Budget::has_news);
         let key = self.levels.insert(level);
         if unsaved {

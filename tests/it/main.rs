@@ -33,6 +33,7 @@ mod disk;
 #[cfg(test)]
 mod endings;
 #[cfg(test)]
+mod idle_replicas;
 mod interactive;
 #[cfg(test)]
 mod isolation;

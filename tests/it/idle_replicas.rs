@@ -1,0 +1,63 @@
+//! What a replica without work of its own learns and shows, of others and of what time alone changes.
+
+use serde_json::{Value, json};
+use sluicegate::demo::upstream::Running;
+
+use crate::harness::{Client, Metrics, Process, Settings, postgres, upstream};
+
+/// The configurations of two replicas of one schema.
+fn settings(upstream: &Running) -> [Settings; 2] {
+    let store =
+        format!("store = {{ url = \"{}\", schema = \"{}\" }}", postgres::url(), postgres::new_schema());
+    [(), ()].map(|()| Settings::new(upstream).with(&store))
+}
+
+/// Pauses the lane of a model, or resumes it.
+async fn tell(replica: &Client, call: &str, model: &str) {
+    let lane = json!({"provider": "up", "model": model});
+    replica.post(&format!("/admin/v1/lanes/{call}"), &lane).await.ok();
+}
+
+/// Waits until a replica that is asked for nothing else shows its only lane in this state.
+async fn shows(replica: &Client, state: &str) {
+    let label = format!("state=\"{state}\"");
+    let is_it = |metrics: &Metrics| metrics.sum("sluicegate_lane_state", &[&label]) == 1.0;
+    replica.metrics_until(state, is_it).await;
+}
+
+/// The rows of a replica's budget of this level and name.
+async fn limits_of(replica: &Client, level: &str, name: &str) -> Vec<Value> {
+    let budget = replica.get("/v1/budget").await.ok();
+    let rows = budget["data"].as_array().unwrap().iter();
+    rows.filter(|row| row["level"] == level && row["name"] == name).cloned().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_a_replica_meets_later_is_as_the_others_left_it() {
+    let upstream = upstream("").await;
+    let settings = settings(&upstream);
+    let [one, other] = settings.each_ref().map(Process::start);
+    tell(&one, "pause", "demo-small").await;
+    // That it heard of a later pause says that it heard of the first.
+    tell(&other, "resume", "demo-large").await;
+    tell(&one, "pause", "demo-large").await;
+    shows(&other, "paused").await;
+    other.chat_within("50ms").await.refused(429);
+    assert_eq!(limits_of(&other, "lane", "up/demo-small").await[0]["state"], "paused");
+    assert_eq!(upstream.log().arrived, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_resumed_before_a_replica_meets_it_is_open() {
+    let upstream = upstream("").await;
+    let [first, second] = settings(&upstream);
+    let one = Process::start(&first);
+    tell(&one, "pause", "demo-small").await;
+    shows(&one, "paused").await;
+    let other = Process::start(&second);
+    tell(&one, "resume", "demo-small").await;
+    tell(&other, "resume", "demo-large").await;
+    tell(&one, "pause", "demo-large").await;
+    shows(&other, "paused").await;
+    other.chat_within("10s").await.ok();
+}
