@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::domain::limits::Dimension;
 use crate::domain::time::Timestamp;
-use crate::gate::SharedLimit;
+use crate::gate::{LevelKind, SharedLimit};
 use crate::store::LimitsTold;
 
 use super::dispatcher::Dispatcher;
@@ -26,9 +26,13 @@ impl Dispatcher {
         }
         let leases = u32::try_from(self.batches.leases.len()).unwrap_or(u32::MAX);
         self.store.note_load(self.in_flight + self.interactive.in_flight(), leases);
-        // Of a lane that was taken away nothing is told: others that still have it would be held by its old limits.
-        let limits =
-            self.gate.shared_limits(|level, kind| !kind.is_upstream() || self.lanes.is_in_force(level));
+        // Of a lane that was taken away nothing is told: others that still have it would be held by its old limits. Nor of
+        // apps: their limits are in the database, and whoever reads them a moment later is configured no differently.
+        let limits = self.gate.shared_limits(|level, kind| match kind {
+            LevelKind::Provider | LevelKind::Lane => self.lanes.is_in_force(level),
+            LevelKind::App => false,
+            LevelKind::Service | LevelKind::Batch | LevelKind::Memory => true,
+        });
         if limits != self.sharing.limits.told
             && let Ok(told) = serde_json::to_string(&limits)
         {

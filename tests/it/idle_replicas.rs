@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluicegate::demo::upstream::Running;
 
-use crate::harness::{Client, Metrics, Process, Settings, postgres, upstream};
+use crate::harness::{Client, Metrics, PATIENCE, Process, Settings, postgres, upstream};
 
 /// The configurations of two replicas of one schema.
 fn settings(upstream: &Running) -> [Settings; 2] {
@@ -30,6 +30,12 @@ async fn limits_of(replica: &Client, level: &str, name: &str) -> Vec<Value> {
     let budget = replica.get("/v1/budget").await.ok();
     let rows = budget["data"].as_array().unwrap().iter();
     rows.filter(|row| row["level"] == level && row["name"] == name).cloned().collect()
+}
+
+/// When the workers were heard of last, in seconds.
+async fn beats(replica: &Client) -> Vec<i64> {
+    let workers = replica.get("/admin/v1/workers").await.ok();
+    workers["data"].as_array().unwrap().iter().map(|worker| worker["beat_at"].as_i64().unwrap()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,4 +66,29 @@ async fn a_lane_resumed_before_a_replica_meets_it_is_open() {
     tell(&one, "pause", "demo-large").await;
     shows(&other, "paused").await;
     other.chat_within("10s").await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_that_an_app_is_given_are_no_difference_between_replicas() {
+    let upstream = upstream("").await;
+    let settings = settings(&upstream);
+    let both = settings.each_ref().map(Process::start);
+    let [one, other] = &both;
+    for rate in [600, 1_200] {
+        let limits = json!({"limits": {"requests": format!("{rate}/min")}});
+        one.put("/admin/v1/apps/search", &limits).await.ok();
+        let told = async {
+            while !limits_of(other, "app", "search").await.iter().any(|row| row["limit"] == rate) {}
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("the other replica does not hear of the limit");
+        // Each says by its beats what it is configured with, and hears the others by them.
+        let before = beats(one).await;
+        let beaten =
+            async { while beats(one).await.iter().zip(&before).any(|(beat, before)| beat - before <= 3) {} };
+        tokio::time::timeout(PATIENCE, beaten).await.expect("the workers do not beat");
+    }
+    for replica in &both {
+        let log = replica.log();
+        assert!(!log.contains("different limits"), "{log}");
+    }
 }
