@@ -35,6 +35,8 @@ use super::sharing::Sharing;
 
 /// Upkeep while there is work: rates, gauges, waiting reasons, a ledger that rode no flush.
 const TICK: Duration = Duration::from_millis(250);
+/// The same without work: what time alone changes, such as a pace that grows after a cooldown, shows no later.
+const IDLE_TICK: Duration = Duration::from_secs(5);
 /// Events handled per round at most, so that no burst delays a timer.
 const ROUND: usize = 512;
 
@@ -191,7 +193,7 @@ impl Dispatcher {
     }
 
     fn next_wake(&self, now: Timestamp) -> Timestamp {
-        let mut wake = now + Duration::from_secs(3_600);
+        let mut wake = now + IDLE_TICK;
         if self.has_work() || !self.settled {
             wake = wake.min(self.next_tick);
         }
@@ -229,6 +231,8 @@ impl Dispatcher {
     }
 
     pub(super) fn handle(&mut self, event: Event, now: Timestamp) {
+        // A tick that came a moment before did not show what follows from it.
+        self.settled = false;
         match event {
             Event::Several(events) => events.into_iter().for_each(|event| self.handle(event, now)),
             Event::Ended(ended) => self.ended(*ended, now),

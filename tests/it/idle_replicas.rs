@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluicegate::demo::upstream::Running;
 
-use crate::harness::{Client, Metrics, PATIENCE, Process, Settings, postgres, upstream};
+use crate::harness::{Client, Metrics, PATIENCE, Process, Service, Settings, postgres, upstream};
 
 /// The configurations of two replicas of one schema.
 fn settings(upstream: &Running) -> [Settings; 2] {
@@ -36,6 +36,19 @@ async fn limits_of(replica: &Client, level: &str, name: &str) -> Vec<Value> {
 async fn beats(replica: &Client) -> Vec<i64> {
     let workers = replica.get("/admin/v1/workers").await.ok();
     workers["data"].as_array().unwrap().iter().map(|worker| worker["beat_at"].as_i64().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_paused_elsewhere_shows_where_nothing_runs() {
+    let upstream = upstream("").await;
+    let settings = settings(&upstream);
+    let [one, other] = settings.each_ref().map(Process::start);
+    // It knows the lane, without a call through it.
+    tell(&other, "resume", "demo-small").await;
+    for (call, state) in [("pause", "paused"), ("resume", "open"), ("pause", "paused")] {
+        tell(&one, call, "demo-small").await;
+        shows(&other, state).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,4 +104,18 @@ async fn limits_that_an_app_is_given_are_no_difference_between_replicas() {
         let log = replica.log();
         assert!(!log.contains("different limits"), "{log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pace_that_grows_again_shows_where_nothing_runs() {
+    let upstream = upstream("").await;
+    let lane = r#"providers.up.lanes = [{ match = "demo-small", limits = { requests = "600/min" } }]"#;
+    let service = Service::start(Settings::new(&upstream).with(lane)).await;
+    let content = "[[id=a]][[429 retry-after=1 x2]]";
+    let call = json!({"model": "demo-small", "messages": [{"role": "user", "content": content}]});
+    service.post("/v1/chat/completions", &call).await.ok();
+    let pace =
+        |metrics: &Metrics| metrics.sum("sluicegate_budget_limit_per_second", &[r#"dimension="requests""#]);
+    service.metrics_until("it is slower after refusals", |metrics| pace(metrics) < 9.0).await;
+    service.metrics_until("it is as fast as before, nearly", |metrics| pace(metrics) > 9.0).await;
 }
