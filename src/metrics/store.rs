@@ -21,7 +21,7 @@ metrics! {
         disk_free_bytes: IntGauge = "disk_free_bytes" [];
         /// Bytes that have to stay free there, or nothing new is taken: `store.min_free`; 0 with PostgreSQL.
         min_free_bytes: IntGauge = "store_min_free_bytes" [];
-        /// 1 while new work is taken, 0 while the disk is full or refuses writes or the database is away.
+        /// 1 while new work is taken, 0 while the disk is full or refuses writes or the database is away or not reached.
         takes_work: IntGauge = "store_takes_work" [];
         /// Commands that wait for the writer.
         writer_queue: IntGauge = "writer_queue" [];

@@ -49,6 +49,7 @@ pub(super) struct Shared {
 struct Gauges {
     refusing: AtomicBool,
     away: AtomicBool,
+    unheard: AtomicBool,
     deaf: AtomicBool,
     free_bytes: AtomicU64,
     wal_bytes: AtomicU64,
@@ -181,8 +182,16 @@ impl Shared {
         }
     }
 
+    /// Tells whether this worker may start nothing because the database was not reached for too long. Without work
+    /// nothing else finds out that it is away.
+    pub(super) fn tell_unheard(&self, unheard: bool) {
+        self.gauges.unheard.store(unheard, Ordering::Relaxed);
+        self.show_takes_work();
+    }
+
     fn show_takes_work(&self) {
-        self.metrics.set_takes_work(!self.is_refusing() && !self.is_away());
+        let is_unheard = self.gauges.unheard.load(Ordering::Relaxed);
+        self.metrics.set_takes_work(!self.is_refusing() && !self.is_away() && !is_unheard);
     }
 
     /// Tells how large the log is.

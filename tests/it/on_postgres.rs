@@ -6,8 +6,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::harness::{
-    Client, PATIENCE, Process, Service, Settings, chats, check_whole, eventually, jsonl, pooler, postgres,
-    upstream,
+    Client, Metrics, PATIENCE, Process, Service, Settings, chats, check_whole, eventually, jsonl, pooler,
+    postgres, upstream,
 };
 
 /// The settings with the store in a schema of its own.
@@ -214,9 +214,13 @@ async fn locks_that_somebody_holds_for_long_are_told_of() {
     let red = ready(&service, 503).await;
     assert!(red.contains("store_unavailable"), "{red}");
     assert_eq!(service.chat_within("50ms").await.refused(503)["code"], "store_unavailable");
+    let takes = |work: f64| move |metrics: &Metrics| metrics.sum("sluicegate_store_takes_work", &[]) == work;
+    service.metrics_until("nothing is taken", takes(0.0)).await;
 
     database.batch_execute("ROLLBACK").await.unwrap();
     check_recovery(&upstream, &service, &id).await;
+    service.metrics_until("work is taken", takes(1.0)).await;
+    assert!(service.log().contains("the database is reached again"), "{}", service.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

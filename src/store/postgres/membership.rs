@@ -137,13 +137,19 @@ impl Membership {
                 tokio::time::sleep(left).await;
                 continue;
             }
-            if self.last_known().is_some() && !self.is_lost() {
+            let is_news = self.last_known().is_some() && !self.is_lost();
+            if is_news {
                 tracing::warn!("the database was not reached for too long: no call starts until it is");
             }
+            self.shared.tell_unheard(self.is_unheard());
             self.shared.ownership.ring();
             while self.time_left().is_zero() {
                 self.moved.notified().await;
             }
+            if is_news {
+                tracing::info!("the database is reached again: calls may start");
+            }
+            self.shared.tell_unheard(false);
             self.shared.ownership.ring();
         }
     }
