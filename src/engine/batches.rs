@@ -121,6 +121,11 @@ impl Feed {
         self.route.is_some() || self.waits_for_lane
     }
 
+    /// Whether items are left, and none of them waits or is about to wait at this worker.
+    pub(super) fn has_none_here(&self) -> bool {
+        self.remaining > 0 && self.heads.is_empty() && self.queue.is_empty() && self.loads == 0
+    }
+
     /// Whether it can be asked for another segment.
     pub(super) fn has_more(&self) -> bool {
         !self.leasable.is_empty() || !self.exhausted

@@ -6,13 +6,13 @@ use crate::domain::ids::BatchKey;
 use crate::domain::limits::Dimension;
 use crate::domain::progress::{Progress, WaitingReason};
 use crate::domain::time::Timestamp;
-use crate::gate::{Grant, LaneState, PauseReason, StopReason};
+use crate::gate::{Grant, LaneState, PauseReason, StopReason, Waiting};
 use crate::metrics::{LaneStateLabel, RetryReason};
 
 use super::batches::{Feed, Phase};
 use super::dispatcher::Dispatcher;
 use super::event::Event;
-use super::item::LaneId;
+use super::item::{LaneId, RouteId};
 
 impl Dispatcher {
     pub(super) fn tick(&mut self, now: Timestamp) {
@@ -99,23 +99,34 @@ impl Dispatcher {
             return vec![everywhere("disk")];
         }
         let feeds = batch.feeds.iter().filter_map(|feed| self.batches.feeds.get(feed));
-        feeds.flat_map(|feed| self.feed_waiting(feed, now)).collect()
+        let is_elsewhere = self.sharing.is_on && batch.in_flight == 0;
+        let waiting = feeds.flat_map(|feed| match feed.route {
+            Some(route) if is_elsewhere && feed.has_none_here() => self.closed_lanes(route, now),
+            _ => self.feed_waiting(feed, now),
+        });
+        waiting.collect()
     }
 
     fn feed_waiting(&self, feed: &Feed, now: Timestamp) -> Vec<WaitingReason> {
         if feed.route.is_none() {
             return vec![WaitingReason { lane: None, reason: "no_provider", since: now, until: None }];
         }
-        let reasons = feed.heads.iter().filter_map(|(lane, head)| {
-            let waiting = self.gate.head_waiting(*head, now)?;
-            Some(WaitingReason {
-                lane: Some(self.lanes.get(*lane).name.clone()),
-                reason: waiting.reason.as_str(),
-                since: waiting.since,
-                until: waiting.until,
-            })
-        });
+        let reasons = feed
+            .heads
+            .iter()
+            .filter_map(|(lane, head)| Some(self.lane_reason(*lane, self.gate.head_waiting(*head, now)?)));
         reasons.collect()
+    }
+
+    /// What holds back items that other workers have, as far as this one knows it too: that no lane takes them.
+    fn closed_lanes(&self, route: RouteId, now: Timestamp) -> Vec<WaitingReason> {
+        let reason = |lane| Some(self.lane_reason(lane, self.gate.closed(self.lanes.get(lane).level, now)?));
+        self.lanes.route(route).lanes().map(reason).collect::<Option<_>>().unwrap_or_default()
+    }
+
+    fn lane_reason(&self, lane: LaneId, waiting: Waiting) -> WaitingReason {
+        let Waiting { reason, since, until, .. } = waiting;
+        WaitingReason { lane: Some(self.lanes.get(lane).name.clone()), reason: reason.as_str(), since, until }
     }
 
     /// A lane pulls no more for now: what its routes have in the gate goes to those that take over.

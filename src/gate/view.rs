@@ -116,6 +116,20 @@ impl Gate {
         self.levels.find(id.0).map_or(LaneState::Open, |index| self.levels[index].closure.state(now))
     }
 
+    /// What a closed level holds back whatever would go through it by; `None` while it is open.
+    pub fn closed(&self, id: LevelId, now: Timestamp) -> Option<Waiting> {
+        let level = &self.levels[self.levels.find(id.0)?];
+        let (reason, until) = match (level.closure.probe(now), level.closure.stopped()) {
+            (Err(closed), _) => (closed.reason, closed.until),
+            // It would take a probe.
+            (Ok(()), Some(stopped)) => (stopped.into(), None),
+            (Ok(()), None) => return None,
+        };
+        let (kind, name) = (level.kind, Arc::clone(&level.name));
+        let since = level.closure.since(now).unwrap_or(now);
+        Some(Waiting { level: id, kind, name, reason, since, until })
+    }
+
     /// Why a path's heads wait; `None` if none does.
     pub fn waiting(&self, id: PathId, now: Timestamp) -> Option<Waiting> {
         let path = self.paths.find(id.0)?;

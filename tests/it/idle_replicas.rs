@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluicegate::demo::upstream::Running;
 
-use crate::harness::{Client, Metrics, PATIENCE, Process, Service, Settings, postgres, upstream};
+use crate::harness::{Client, Metrics, PATIENCE, Process, Service, Settings, chats, postgres, upstream};
 
 /// The configurations of two replicas of one schema.
 fn settings(upstream: &Running) -> [Settings; 2] {
@@ -79,6 +79,23 @@ async fn a_lane_resumed_before_a_replica_meets_it_is_open() {
     tell(&one, "pause", "demo-large").await;
     shows(&other, "paused").await;
     other.chat_within("10s").await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_batch_waits_for_shows_at_the_replica_that_has_none_of_it() {
+    let upstream = upstream("").await;
+    let settings = settings(&upstream);
+    let both = settings.each_ref().map(Process::start);
+    tell(&both[0], "pause", "demo-small").await;
+    // One segment: one of them has it.
+    let id = both[0].submit(&chats(3, ""), json!({})).await;
+    let waits = |batch: &Value| {
+        let waiting = &batch["sluicegate"]["waiting"][0];
+        (&waiting["lane"], &waiting["reason"]) == (&json!("up/demo-small"), &json!("paused"))
+    };
+    for replica in &both {
+        replica.until(&id, "it waits for the lane", waits).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

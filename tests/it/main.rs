@@ -34,6 +34,7 @@ mod disk;
 mod endings;
 #[cfg(test)]
 mod idle_replicas;
+#[cfg(test)]
 mod interactive;
 #[cfg(test)]
 mod isolation;
