@@ -17,12 +17,12 @@ impl Gate {
     /// Takes over what other workers saved of levels. A closure holds until the later end. Of the rest the newest
     /// holds, so that a level with news of its own keeps those until they are saved. The calls in flight that an
     /// upstream was found to bear are not taken over: every worker finds out what is left of it. Nothing of it is
-    /// news to be saved again. What is said of a level that is not known here is kept for when it is met.
+    /// news to be saved again. What is said of a provider or lane that is not known here is kept for when it is met.
     pub fn adopt(&mut self, states: &[LevelState], now: Timestamp) {
         let now = self.move_clock(now);
         for state in states {
             let known = self.leased_levels(&name_of(state.kind, &state.name));
-            if known.is_empty() {
+            if known.is_empty() && state.kind.is_upstream() {
                 self.ledger.hear(state);
             }
             for index in known {
