@@ -1,5 +1,6 @@
 //! Bodies are bytes: they go to the upstream and come back as they were written.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{Recording, Service, Settings, id_of, upstream};
@@ -71,4 +72,30 @@ async fn defaults_are_laid_under_and_change_nothing_else() {
     assert_eq!(headers["content-type"], "application/json");
     // No provider is told who asked, or by what.
     assert!(headers.keys().all(|name| !name.as_str().contains("forwarded")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_in_an_encoding_that_is_not_read_is_refused_with_what_to_do() {
+    let upstream = upstream("").await;
+    let service = Service::start(Settings::new(&upstream)).await;
+    let body = json!({"model": "m", "messages": []}).to_string();
+    for encoding in ["gzip", "snappy", "identity, x-lzma", "aws-chunked", "\u{e9}"] {
+        for (path, kind) in [
+            ("/v1/chat/completions", "application/json"),
+            ("/v1/messages", "application/json"),
+            ("/v1/files", "multipart/form-data; boundary=b0"),
+            ("/v1/batches", "application/x-ndjson"),
+        ] {
+            let request = service.request(Method::POST, path).header("content-encoding", encoding.as_bytes());
+            let answer = service.send(request.header("content-type", kind).body(body.clone())).await;
+            let error = answer.refused(415);
+            assert_eq!(error["code"], "unsupported_media_type", "{path} {encoding}");
+            assert!(error["message"].as_str().unwrap().contains("without compressing it"), "{error}");
+        }
+    }
+    for encoding in ["identity", "", "Identity"] {
+        let request =
+            service.request(Method::POST, "/v1/chat/completions").header("content-encoding", encoding);
+        assert_eq!(service.send(request.body(body.clone())).await.status, 200, "{encoding:?}");
+    }
 }

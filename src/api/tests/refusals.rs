@@ -86,7 +86,7 @@ async fn bad_bodies() {
     let kind = [("content-type", "text/csv")];
     assert_snapshot!(service.post_with("/v1/batches", "a,b", &kind).await.shown(), @r#"415 (no retry) {"error":{"message":"Unsupported content type: 'text/csv'. Send 'application/json' or 'application/x-ndjson'.","type":"invalid_request_error","param":null,"code":"unsupported_media_type"}}"#);
     let packed = [("content-encoding", "identity, GZIP")];
-    assert_snapshot!(service.post_with("/v1/batches", "\u{1f}\u{8b}", &packed).await.shown(), @r#"415 (no retry) {"error":{"message":"Unsupported content encoding: 'gzip'. Send the body as it is, without compressing it.","type":"invalid_request_error","param":null,"code":"unsupported_media_type"}}"#);
+    assert_snapshot!(service.post_with("/v1/batches", "\u{1f}\u{8b}", &packed).await.shown(), @r#"415 (no retry) {"error":{"message":"Unsupported content encoding: 'gzip'. Send the body as it is, without compressing it, and leave the header 'content-encoding' out.","type":"invalid_request_error","param":null,"code":"unsupported_media_type"}}"#);
     assert_eq!(service.post_with("/v1/batches", "{}", &[("content-encoding", "identity")]).await.status, 400);
     assert_snapshot!(service.post("/v1/files", "{}").await.shown(), @r#"415 (no retry) {"error":{"message":"Unsupported content type: 'application/json'. Send the file as 'multipart/form-data'.","type":"invalid_request_error","param":null,"code":"unsupported_media_type"}}"#);
     assert_snapshot!(service.post("/v1/batches", &" ".repeat(1_001)).await.shown(), @r#"413 (no retry) {"error":{"message":"The request body is too large: at most 1000 bytes are accepted here.","type":"invalid_request_error","param":null,"code":"file_too_large"}}"#);
