@@ -323,11 +323,11 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if let Some(after) = self.retry_after {
             // Rounded up, and never 0: some SDKs take that as at once, others as nothing said.
-            let seconds = after.as_millis().div_ceil(1_000).max(1);
+            let seconds = after.as_micros().div_ceil(1_000_000).max(1);
             let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             if matches!(self.refusal, Refusal::RequestsLimited | Refusal::TokensLimited) {
-                let millis = u64::try_from(after.as_millis().max(1)).unwrap_or(u64::MAX);
+                let millis = u64::try_from(after.as_micros().div_ceil(1_000).max(1)).unwrap_or(u64::MAX);
                 headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
             }
         }

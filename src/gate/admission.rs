@@ -88,7 +88,12 @@ impl Gate {
             return Some(now);
         }
         let (due, _) = self.timers.first()?;
-        Some(Timestamp::from_micros(i64::try_from(due.key).unwrap_or(i64::MAX)).max(now))
+        Some(moment_of(due).max(now))
+    }
+
+    /// When a level asks its waiters again, if time alone decides.
+    pub(super) fn next_of(&self, index: u32) -> Option<Timestamp> {
+        self.timers.turn_of(index, &self.timer_places).map(moment_of)
     }
 
     fn own_level(&self, own: Option<LevelId>, path: u32) -> Result<Option<u32>, GateError> {
@@ -362,4 +367,9 @@ impl Gate {
         };
         Admitted { head: id, tag: taken.tag, grant }
     }
+}
+
+/// The moment that a timer's turn stands for.
+fn moment_of(due: Turn) -> Timestamp {
+    Timestamp::from_micros(i64::try_from(due.key).unwrap_or(i64::MAX))
 }

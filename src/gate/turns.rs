@@ -56,6 +56,12 @@ impl TurnHeap {
         self.entries.first().copied()
     }
 
+    /// The turn of an id; `None` if this heap does not hold it.
+    pub(super) fn turn_of(&self, id: u32, places: &Places) -> Option<Turn> {
+        let (turn, held) = self.entries.get(places.of(id)? as usize)?;
+        (*held == id).then_some(*turn)
+    }
+
     /// All ids, in no order.
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> + '_ {
         self.entries.iter().map(|(_, id)| *id)

@@ -23,7 +23,7 @@ pub struct Waiting {
     pub reason: Reason,
     /// Since when.
     pub since: Timestamp,
-    /// The earliest moment at which it may let the first of them pass, where time alone decides.
+    /// The earliest moment at which it may let the first of them pass, where time alone decides: one to come.
     pub until: Option<Timestamp>,
 }
 
@@ -169,6 +169,9 @@ impl Gate {
         let closed = level.closure.probe(now).err();
         let (reason, until) =
             closed.map_or((wait.reason, wait.until), |closed| (closed.reason, closed.until));
+        // What was waited for came, and another path took it: the next chance is the level's.
+        let until = until.and_then(|until| if until > now { Some(until) } else { self.next_of(wait.level) });
+        let until = until.filter(|until| *until > now);
         let since = level.closure.since(now).filter(|_| closed.is_some()).unwrap_or(wait.since);
         Some(Waiting {
             level: LevelId(self.levels.key(wait.level)),

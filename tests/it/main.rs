@@ -21,6 +21,8 @@ mod bytes;
 #[cfg(test)]
 mod canaries;
 #[cfg(test)]
+mod coming_back;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod completion;

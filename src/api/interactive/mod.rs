@@ -183,7 +183,7 @@ fn error_of(refusal: &CallRefusal, model: &str) -> ApiError {
             let why = format!(
                 "The gate did not let the call through within its longest wait (held back by: {reason}). \
                  Please try again in {:.1}s.",
-                retry_after.as_secs_f64()
+                (retry_after.as_secs_f64() * 10.0).ceil() / 10.0
             );
             let tokens = *reason == "tokens";
             let refusal = if tokens { Refusal::TokensLimited } else { Refusal::RequestsLimited };

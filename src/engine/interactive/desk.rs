@@ -9,12 +9,10 @@ use crate::domain::batch::Usage;
 use crate::domain::ids::AppKey;
 use crate::domain::interactive::Refusal;
 use crate::domain::time::Timestamp;
-use crate::gate::{
-    Accounting, Admitted, Cost, Grant, Head, HeadId, LaneState, PathId, Reason, Refusal as RateRefusal,
-    Waiting as HeldBack,
-};
+use crate::gate::{Accounting, Admitted, Cost, Grant, Head, HeadId, PathId, Refusal as RateRefusal};
 use crate::metrics::Kind;
 
+use super::coming_back::Lines;
 use super::passing::{End, Heard, Over, Pass, Ticket};
 use super::{Asking, Calls, Note, ON_THE_WAY, TAG};
 use crate::engine::attempt::Reporter;
@@ -31,10 +29,6 @@ const REPLY_BYTES: u64 = 32 * 1024;
 /// How long an aborted call keeps its place in flight: the upstream needs a moment to notice, and the next
 /// call would find its slot taken.
 const ABORTED: Duration = Duration::from_millis(500);
-/// When to come back where only another call's end can open the way.
-const SOON: Duration = Duration::from_secs(1);
-/// When a stopped lane is tried again, at the earliest, while nothing better is known.
-const PROBE: Duration = Duration::from_secs(60);
 
 /// The place of interactive calls in the gate's order: before what its app has of batches, and within its
 /// share before everybody's.
@@ -43,23 +37,23 @@ const fn head(number: u64, path: PathId, cost: Cost) -> Head {
 }
 
 /// A call that waits for its turn.
-struct Waiting {
-    asking: Asking,
-    route: RouteId,
+pub(super) struct Waiting {
+    pub(super) asking: Asking,
+    pub(super) route: RouteId,
     /// One at each lane that pulls; the first to be admitted takes the call.
-    heads: Vec<(LaneId, HeadId)>,
-    since: Timestamp,
+    pub(super) heads: Vec<(LaneId, HeadId)>,
+    pub(super) since: Timestamp,
     /// Bytes of its body that the memory level holds already.
     held: u64,
     /// What it asks of the limits.
-    cost: Cost,
+    pub(super) cost: Cost,
 }
 
 /// Everything the dispatcher knows of interactive calls.
 pub(in crate::engine) struct Desk {
     asks: mpsc::Receiver<Asking>,
     reporter: Reporter,
-    waiting: HashMap<u64, Waiting>,
+    pub(super) waiting: HashMap<u64, Waiting>,
     /// When each gives up.
     until: BTreeSet<(Timestamp, u64)>,
     /// Those whose lane may be stopped: asked about once they had their chance.
@@ -68,6 +62,8 @@ pub(in crate::engine) struct Desk {
     held: u64,
     /// What aborted calls give back, and when.
     aborted: VecDeque<(Timestamp, Grant)>,
+    /// Those that were refused just now.
+    pub(super) lines: Lines,
     in_flight: u32,
     /// Lanes that do not take calls that ask for their stream's usage.
     refuse_usage: HashSet<LaneId>,
@@ -95,6 +91,7 @@ impl Desk {
             doubtful: Vec::new(),
             held: 0,
             aborted: VecDeque::new(),
+            lines: Lines::default(),
             in_flight: 0,
             refuse_usage: HashSet::new(),
         };
@@ -137,17 +134,6 @@ impl Desk {
         self.held -= waiting.held;
         Some(waiting)
     }
-
-    /// What the calls before this one on its route ask of the limits.
-    fn ahead_of(&self, number: u64, route: RouteId) -> Cost {
-        let ahead = self.waiting.iter().filter(|(other, waiting)| **other < number && waiting.route == route);
-        ahead.fold(Cost::default(), |sum, (_, Waiting { cost, .. })| Cost {
-            requests: sum.requests.saturating_add(cost.requests),
-            input_tokens: sum.input_tokens.saturating_add(cost.input_tokens),
-            output_tokens: sum.output_tokens.saturating_add(cost.output_tokens),
-            memory: 0,
-        })
-    }
 }
 
 impl Dispatcher {
@@ -166,8 +152,8 @@ impl Dispatcher {
             return asking.refuse(Refusal::Draining);
         }
         if self.interactive.waiting.len() >= MOST_WAITING {
-            let reason = Reason::Concurrency.as_str();
-            return asking.refuse(Refusal::Waited { reason, retry_after: SOON });
+            let refusal = self.crowded(&asking, now);
+            return asking.refuse(refusal);
         }
         let Some(route) = self.lanes.resolve(&asking.model, &mut self.gate, now) else {
             return asking.refuse(Refusal::NoLane);
@@ -371,48 +357,6 @@ impl Dispatcher {
         }
         self.gate.release_held(self.memory, waiting.held, now);
         Some(waiting)
-    }
-
-    /// The lane that would let a call through first, and what it is held back by there.
-    fn nearest(&self, number: u64, now: Timestamp) -> Option<(LaneId, HeldBack)> {
-        let heads = &self.interactive.waiting.get(&number)?.heads;
-        let held = heads.iter().filter_map(|(lane, head)| Some((*lane, self.gate.head_waiting(*head, now)?)));
-        held.min_by_key(|(_, held)| held.until.unwrap_or(now + SOON))
-    }
-
-    /// What held a call back, and when it would go: what the gate says for the first one in line, and what those
-    /// before this one take of the pace of requests or of tokens.
-    fn waited_for(&mut self, number: u64, now: Timestamp) -> Refusal {
-        let Some(waiting) = self.interactive.waiting.get(&number) else { return Refusal::Draining };
-        let ahead = self.interactive.ahead_of(number, waiting.route);
-        let Some((lane, held)) = self.nearest(number, now) else {
-            return Refusal::Waited { reason: Reason::Concurrency.as_str(), retry_after: SOON };
-        };
-        let path = self.lanes.get(lane).path;
-        let mut line = 0.0_f64;
-        for (dimension, units) in by_dimension(&ahead) {
-            let pace = self.gate.pace_in(path, dimension, now).filter(|pace| *pace > 0.0);
-            line = line.max(pace.map_or(0.0, |pace| units as f64 / pace));
-        }
-        let first = held.until.map_or(SOON, |until| until.since(now));
-        let retry_after = first + Duration::from_secs_f64(line.min(3_600.0));
-        Refusal::Waited { reason: held.reason.as_str(), retry_after }
-    }
-
-    /// Why a call can't go before an operator acts: every lane that would take it is stopped.
-    fn stopped_for(&self, number: u64, now: Timestamp) -> Option<Refusal> {
-        let waiting = self.interactive.waiting.get(&number)?;
-        let stopped =
-            |lane: LaneId| self.gate.lane_state(self.lanes.get(lane).level, now) == LaneState::Stopped;
-        if !self.lanes.route(waiting.route).lanes().all(stopped) {
-            return None;
-        }
-        let (lane, held) = self.nearest(number, now)?;
-        Some(Refusal::LaneStopped {
-            lane: self.lanes.get(lane).name.as_str().into(),
-            reason: held.reason.as_str(),
-            retry_after: held.until.map_or(PROBE, |until| until.since(now)),
-        })
     }
 
     /// What a call's task tells.

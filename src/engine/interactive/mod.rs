@@ -4,6 +4,7 @@
 //! [`Calls`] is the caller's side, [`desk`] the dispatcher's, [`passing`] what is between an admission and
 //! the reply's last byte.
 
+mod coming_back;
 mod desk;
 mod hiding;
 mod judging;

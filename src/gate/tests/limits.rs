@@ -199,3 +199,27 @@ fn a_long_period_that_was_taken_away_is_not_new_when_it_comes_back() {
         100
     );
 }
+
+#[test]
+fn who_waits_behind_others_at_a_level_hears_of_the_next_chance_and_not_of_the_last() {
+    let mut gate = Gate::new(GateOptions::default(), START);
+    let lane = gate.add_level(level(LevelKind::Lane, "p/a", per(60, Duration::from_secs(60))), START);
+    let apps = ["a", "b"].map(|name| gate.add_level(level(LevelKind::App, name, Limits::default()), START));
+    let paths = apps.map(|app| gate.add_path(&[lane, app]).unwrap());
+    for turn in 0..4 {
+        gate.enqueue(head(paths[0], turn), START).unwrap();
+        gate.enqueue(head(paths[1], turn), START).unwrap();
+    }
+    let mut sent = 0;
+    while let Some(now) = gate.next_at(START).filter(|_| sent < 8) {
+        while gate.poll(now).is_some() {
+            sent += 1;
+        }
+        for path in paths {
+            let Some(waiting) = gate.waiting(path, now) else { continue };
+            assert_eq!((waiting.level, waiting.reason), (lane, Reason::Rate));
+            assert_eq!(waiting.until, gate.next_at(now), "after {sent} left");
+        }
+    }
+    assert_eq!(sent, 8);
+}
