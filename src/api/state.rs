@@ -215,12 +215,14 @@ impl Api {
 
     /// Refuses what would begin new work while the process ends.
     pub(super) fn refuse_while_draining(&self) -> Result<()> {
-        if self.shutdown.has_begun() {
-            let why = "The server is shutting down and takes no new work. Try again in a few seconds.";
-            return Err(ApiError::new(Refusal::Draining, why));
-        }
-        Ok(())
+        if self.shutdown.has_begun() { Err(draining()) } else { Ok(()) }
     }
+}
+
+/// What is said of work that does not begin, or does not get done, because the process ends.
+pub(super) fn draining() -> ApiError {
+    let why = "The server is shutting down and takes no new work. Try again in a few seconds.";
+    ApiError::new(Refusal::Draining, why)
 }
 
 /// Lets a handler take the part it needs instead of everything.

@@ -60,9 +60,9 @@ pub trait ReplyBody: Send {
     fn left(&self) -> Option<u64>;
 }
 
-/// The upstream's reply ended before its end; what was missing can't be made up for.
+/// A reply ended before its end; what was missing can't be made up for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the upstream's reply broke off: {0}")]
+#[error("the reply broke off: {0}")]
 pub struct BrokenOff(pub String);
 
 /// What the upstream answered.

@@ -473,6 +473,30 @@ async fn a_drain_lets_streams_finish_and_takes_no_new_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_drain_s_end_answers_calls_without_an_answer_and_breaks_streams_off() {
+    let upstream = upstream("stream_pieces = 2\nstream_pause = \"1h\"").await;
+    let settings = Settings::new(&upstream).with(r#"server.drain_timeout = "300ms""#);
+    let service = Service::start(settings).await;
+    let mut stream = service.request(Method::POST, CHAT).json(&streamed("a b")).send().await.unwrap();
+    assert!(stream.chunk().await.unwrap().is_some());
+    let client = Client::clone(&service);
+    let hanging = tokio::spawn(async move { client.post(CHAT, &chat("[[hang]]")).await });
+    eventually("both calls are under way", || upstream.log().arrived == 2).await;
+    service.stop().await;
+    let answer = hanging.await.unwrap();
+    assert_eq!(answer.refused(503)["code"], "draining");
+    assert_eq!((answer.header("retry-after"), answer.header("sluicegate-error-source")), ("5", "gate"));
+    let broke_off = loop {
+        match stream.chunk().await {
+            Ok(Some(_)) => {}
+            Ok(None) => break false,
+            Err(_) => break true,
+        }
+    };
+    assert!(broke_off, "the stream ended as if it were whole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_configured_stands_above_what_is_asked_for() {
     let upstream = upstream("").await;
     let more = r#"

@@ -27,7 +27,7 @@ use super::caller::Caller;
 use super::error::{ApiError, Refusal, Result};
 use super::layers::ERROR_SOURCE;
 use super::server::Cut;
-use super::state::Api;
+use super::state::{Api, draining};
 
 const PROVIDER: HeaderName = HeaderName::from_static("sluicegate-provider");
 const WAITED: HeaderName = HeaderName::from_static("sluicegate-waited-ms");
@@ -72,7 +72,12 @@ async fn passed(api: &Api, caller: Caller, request: Request) -> Result<Response>
     let max_wait = max_wait(request.headers(), api.interactive.max_wait)?;
     let cut = request.extensions().get::<Cut>().cloned();
     let (head, body) = request.into_parts();
-    let (body, room) = api.interactive.rooms.read(body, max_wait).await?;
+    let (body, room) = tokio::select! {
+        biased;
+        read = api.interactive.rooms.read(body, max_wait) => read?,
+        // It would be refused once it is read.
+        () = api.shutdown.begun() => return Err(draining()),
+    };
     let model = model_of(&body).map_err(unreadable)?;
     if model.is_none() && !endpoint.model_is_optional() {
         return Err(ApiError::missing("model"));
@@ -92,7 +97,7 @@ async fn passed(api: &Api, caller: Caller, request: Request) -> Result<Response>
         Ok(reply) => Ok(response_of(reply, cut)),
         Err(refused) => {
             let error = held_by_store(api, &refused.refusal);
-            let error = error.unwrap_or_else(|| error_of(&refused.refusal, &model));
+            let error = error.unwrap_or_else(|| error_of(&refused, &model));
             Ok(refusal_of(&refused, error))
         }
     }
@@ -167,8 +172,8 @@ fn refusal_of(refused: &Refused, error: ApiError) -> Response {
     response
 }
 
-fn error_of(refusal: &CallRefusal, model: &str) -> ApiError {
-    match refusal {
+fn error_of(refused: &Refused, model: &str) -> ApiError {
+    match &refused.refusal {
         CallRefusal::NoLane => {
             let why = format!("The model '{model}' does not exist here: no lane serves it.");
             ApiError::new(Refusal::ModelNotFound, why).param("model")
@@ -190,10 +195,11 @@ fn error_of(refusal: &CallRefusal, model: &str) -> ApiError {
             ApiError::new(refusal, why).retry_after(*retry_after)
         }
         CallRefusal::NeverFits { detail } => ApiError::new(Refusal::TokenBudgetExceeded, detail.clone()),
-        CallRefusal::Draining => {
-            let why = "The server is shutting down and takes no new work. Try again in a few seconds.";
+        CallRefusal::Draining if refused.provider.is_some() => {
+            let why = "The server is shutting down, and the provider has not answered in time. Try again in a few seconds.";
             ApiError::new(Refusal::Draining, why)
         }
+        CallRefusal::Draining => draining(),
         CallRefusal::Unreachable(detail) => {
             ApiError::new(Refusal::UpstreamUnreachable, format!("No answer: {detail}."))
         }

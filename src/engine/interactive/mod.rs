@@ -139,7 +139,16 @@ impl Calls {
                 (Err(refusal), None) => return Err(Refused { waited, provider: None, refusal }),
             };
             let first_sent = *first_sent.get_or_insert(now);
-            match pass.send(&call, first_sent, waited, refused_by).await {
+            let provider = Some(Arc::clone(&pass.provider_name));
+            let sent = tokio::select! {
+                biased;
+                sent = pass.send(&call, first_sent, waited, refused_by) => sent,
+                // The drain's time is up: its client hears so while there is still a connection to say it on.
+                () = self.reporter.events.closed() => {
+                    return Err(Refused { waited, provider, refusal: Refusal::Draining });
+                }
+            };
+            match sent {
                 Sent::Reply(reply) => return Ok(reply),
                 Sent::Failed(refused) => return Err(refused),
                 Sent::HeldBack(refused) if self.reporter.clock.now() >= until => {

@@ -1,5 +1,6 @@
 //! A reply's body on its way to its client: counted and given back to the gate when it ends.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -110,11 +111,16 @@ impl Closing {
     }
 }
 
+/// Comes to its end with the dispatcher: once a drain's time is up.
+type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A body as its client reads it.
 pub(super) struct PassedBody {
     /// What was read of it to judge it.
     first: Option<Bytes>,
     rest: Option<StreamedBody>,
+    /// When the rest is not waited for any more.
+    ending: Option<Ending>,
     /// Hides what was asked for in the client's place.
     hider: Option<UsageHider>,
     /// That the upstream broke off, once all that came before is passed on.
@@ -123,8 +129,10 @@ pub(super) struct PassedBody {
 }
 
 impl PassedBody {
-    const fn new(first: Option<Bytes>, rest: Option<StreamedBody>, closing: Option<Closing>) -> Self {
-        Self { first, rest, hider: None, broken_off: None, closing }
+    fn new(first: Option<Bytes>, rest: Option<StreamedBody>, closing: Closing) -> Self {
+        let events = rest.is_some().then(|| closing.ticket.reporter().events.clone());
+        let ending = events.map(|events| Box::pin(async move { events.closed().await }) as Ending);
+        Self { first, rest, ending, hider: None, broken_off: None, closing: Some(closing) }
     }
 
     /// That of an answer; `fine`: its status says so.
@@ -142,7 +150,7 @@ impl PassedBody {
         };
         let usage = UsageReader::default();
         let closing = Closing { account, ticket, usage, doubt, class: Some(class), outcome, end };
-        let mut passed = Self::new(None, Some(body), Some(closing));
+        let mut passed = Self::new(None, Some(body), closing);
         passed.close_if_read();
         passed
     }
@@ -163,20 +171,32 @@ impl PassedBody {
     ) -> Self {
         let (usage, outcome) = (UsageReader::default(), Outcome::Failed);
         let closing = Closing { account, ticket, usage, doubt: None, class, outcome, end };
-        let mut passed = Self::new(Some(first), rest, Some(closing));
+        let mut passed = Self::new(Some(first), rest, closing);
         passed.close_if_read();
         passed
     }
 
     /// One that needs no more than its bytes.
     pub(super) const fn whole(bytes: Bytes) -> Self {
-        Self::new(Some(bytes), None, None)
+        Self { first: Some(bytes), rest: None, ending: None, hider: None, broken_off: None, closing: None }
     }
 
     /// What is passed on once the upstream's last byte is here.
     fn leftover(&mut self) -> Option<Result<Bytes, BrokenOff>> {
         let seen = self.hider.take().map(UsageHider::end).filter(|seen| !seen.is_empty());
         seen.map(Ok).or_else(|| self.broken_off.take().map(Err))
+    }
+
+    /// Ends it if the process does: what is missing will not come in time.
+    fn end_with_the_drain(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(ending) = &mut self.ending else { return Poll::Pending };
+        ready!(ending.as_mut().poll(context));
+        (self.rest, self.ending) = (None, None);
+        if let Some(closing) = self.closing.take() {
+            closing.abort();
+        }
+        self.broken_off = Some(BrokenOff("the service ends".to_owned()));
+        Poll::Ready(())
     }
 
     /// The upstream's last byte is here: hyper drops a body of known length without asking for its end.
@@ -197,7 +217,11 @@ impl ReplyBody for PassedBody {
         }
         loop {
             let Some(rest) = &mut self.rest else { return Poll::Ready(self.leftover()) };
-            match ready!(rest.poll_piece(context)) {
+            let Poll::Ready(polled) = rest.poll_piece(context) else {
+                ready!(self.end_with_the_drain(context));
+                continue;
+            };
+            match polled {
                 Some(Ok(piece)) => {
                     if let Some(closing) = &mut self.closing {
                         closing.read(&piece);
