@@ -33,8 +33,12 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 struct Line {
     began_at: Timestamp,
     last_at: Timestamp,
+    /// When the first of them may go, as the first of them heard.
+    first: Timestamp,
     /// What they ask of the limits.
-    cost: Cost,
+    refused: Cost,
+    /// The place behind the last of them, as what is asked before it.
+    end: Cost,
 }
 
 /// Calls that were refused just now, by the level that held them back.
@@ -42,18 +46,47 @@ struct Line {
 pub(super) struct Lines(HashMap<LevelId, Line>);
 
 impl Lines {
-    /// Puts a call that waited since then at the end of its level's line; tells what those before it ask.
-    fn join(&mut self, level: LevelId, since: Timestamp, cost: Cost, now: Timestamp) -> Cost {
+    /// When the first of a call's line may go: one moment for all of them, unless a later one is known.
+    fn first(&self, held: &HeldBack, since: Timestamp, now: Timestamp) -> Timestamp {
+        let own = now + first(held, now);
+        let goes_on = |line: &&Line| since <= line.last_at && now.since(line.began_at) < MOMENT;
+        match self.0.get(&held.level).filter(goes_on) {
+            Some(line) if line.first > now && held.until.is_none() => line.first,
+            Some(line) => own.max(line.first),
+            None => own,
+        }
+    }
+
+    /// Puts a call that waited since then at the end of its level's line; tells what is asked before its turn comes,
+    /// with what those ask that still wait before it.
+    fn join(
+        &mut self,
+        level: LevelId,
+        (since, now, first): (Timestamp, Timestamp, Timestamp),
+        (cost, waiting): (Cost, Cost),
+    ) -> Cost {
         self.0.retain(|_, line| now.since(line.began_at) < MOMENT);
-        let before = Line { began_at: now, last_at: now, cost: Cost::default() };
-        let line = self.0.entry(level).or_insert(before);
+        let nobody = Cost::default();
+        let new = Line { began_at: now, last_at: now, first, refused: nobody, end: nobody };
+        let line = self.0.entry(level).or_insert(new);
         // One that began to wait after the others were refused may be one of them again.
         if since > line.last_at {
-            return Cost::default();
+            return waiting;
         }
-        let before = line.cost;
-        (line.cost, line.last_at) = (sum(before, cost), now);
-        before
+        // Not the sum with the end: one that waits now may be refused next, and would be counted twice.
+        let place = larger(line.end, sum(line.refused, waiting));
+        (line.refused, line.end, line.last_at) = (sum(line.refused, cost), sum(place, cost), now);
+        place
+    }
+}
+
+/// The larger of two in each dimension.
+fn larger(one: Cost, other: Cost) -> Cost {
+    Cost {
+        requests: one.requests.max(other.requests),
+        input_tokens: one.input_tokens.max(other.input_tokens),
+        output_tokens: one.output_tokens.max(other.output_tokens),
+        memory: 0,
     }
 }
 
@@ -126,11 +159,12 @@ impl Dispatcher {
         let ahead = self.interactive.asked_by(|other, waiting| {
             other < number && waiting.route == route && (!of_app || waiting.asking.app == app)
         });
-        let refused = self.interactive.lines.join(held.level, since, cost, now);
+        let first = self.interactive.lines.first(&held, since, now);
+        let before = self.interactive.lines.join(held.level, (since, now, first), (cost, ahead));
         let level = self.apps.level(app, &mut self.gate, now);
         let path = self.lanes.path(lane, level, &mut self.gate);
-        let line = path.map_or(Duration::ZERO, |path| self.time_for(path, sum(ahead, refused), now));
-        Refusal::Waited { reason: held.reason.as_str(), retry_after: first(&held, now) + line }
+        let line = path.map_or(Duration::ZERO, |path| self.time_for(path, before, now));
+        Refusal::Waited { reason: held.reason.as_str(), retry_after: first.since(now) + line }
     }
 
     /// What a call is told that finds too many waiting: it would go after those for its model.
@@ -181,10 +215,23 @@ mod tests {
         let another = gate.add_level(LevelSpec::default(), START);
         let call = Cost { requests: 1, input_tokens: 5, ..Cost::default() };
         let mut lines = Lines::default();
-        let mut join = |level, since, now| lines.join(level, at(since), call, at(now)).requests;
+        let mut join = |level, since, now| {
+            lines.join(level, (at(since), at(now), at(now)), (call, Cost::default())).requests
+        };
         assert_eq!((join(level, 0, 1_000), join(level, 0, 1_000), join(level, 500, 1_400)), (0, 1, 2));
         assert_eq!(join(another, 0, 1_000), 0, "another level's line");
         assert_eq!(join(level, 1_500, 1_600), 0, "it began to wait after the last one was refused");
         assert_eq!((join(level, 0, 1_999), join(level, 0, 2_000)), (3, 0), "a line lasts a moment");
+    }
+    #[test]
+    fn one_that_waits_before_another_and_is_refused_after_it_has_a_place_of_its_own() {
+        let mut gate = Gate::new(GateOptions::default(), START);
+        let level = gate.add_level(LevelSpec::default(), START);
+        let calls = |requests| Cost { requests, ..Cost::default() };
+        let mut lines = Lines::default();
+        let mut join =
+            |waiting| lines.join(level, (START, START, START), (calls(1), calls(waiting))).requests;
+        assert_eq!((join(0), join(1), join(0)), (0, 2, 3));
+        assert_eq!((join(9), join(9)), (12, 13), "those that go on waiting count once");
     }
 }
