@@ -64,8 +64,8 @@ async fn calls_refused_together_come_back_one_after_the_other() {
     let mut times: Vec<u64> = refused.iter().map(told).collect();
     times.sort_unstable();
     for (place, pair) in times.windows(2).enumerate() {
-        // Of clients that came within the same instant and waited as long: no two in one second.
-        assert!(pair[1] - pair[0] >= 900, "{place}: {times:?}");
+        // A second each; a half is left for how far apart they came and were refused.
+        assert!(pair[1] - pair[0] >= 500, "{place}: {times:?}");
     }
     // Who was not among them stands behind none of them.
     let alone = told(&clients[0].chat_within("10ms").await);
