@@ -50,8 +50,9 @@ pub(super) struct Demand {
     /// Units used, and left over, since the last exchange.
     used: u64,
     wasted: u64,
-    /// Units that interactive calls took since.
+    /// Units that interactive calls took since, and when the first of those came.
     live: u64,
+    live_since: Timestamp,
     /// The units that refused heads lacked since, and whether a client waits for one of them.
     lack: u64,
     urgent: bool,
@@ -96,6 +97,9 @@ impl Demand {
 
     /// An interactive call takes so many units. `most`: how many a worker keeps of what others want too.
     pub(super) fn note_interactive(&mut self, units: u64, most: u64, now: Timestamp) {
+        if self.live == 0 {
+            self.live_since = now;
+        }
         self.live = self.live.saturating_add(units);
         let units = units as f64;
         self.burst.note(now);
@@ -117,6 +121,11 @@ impl Demand {
         }
         let together = (self.weight * self.burst.usual()).ceil() as u64;
         together.min(self.most_kept).max(weight)
+    }
+
+    /// When the first interactive call since the last exchange came.
+    pub(super) fn live_since(&self) -> Timestamp {
+        self.live_since
     }
 
     /// Whether calls use it.

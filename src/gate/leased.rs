@@ -22,6 +22,9 @@ const WAY: i64 = 30_000;
 const KEEPERS: u64 = 8;
 /// A slot that is kept for interactive calls goes to others so long before it is too old, in microseconds.
 const LAST_CALL: i64 = 50_000;
+/// How long after a live call the slot for the next one is asked for, in microseconds: beside that call the exchange
+/// would take the processors from it, and of calls that come together each would have one of its own.
+const RENEWAL_PAUSE: i64 = 5_000;
 /// How long what is to be told waits for company, in microseconds.
 const COMPANY: i64 = 250_000;
 /// The longest that a ramp stretches the interval of one unit, in microseconds.
@@ -307,7 +310,7 @@ impl Leased {
         }
         let kept = self.kept(now);
         if kept > self.pool.held() {
-            due = due.and_at(sensible(now), true);
+            due = due.and_at(sensible(after(self.demand.live_since().micros(), RENEWAL_PAUSE)), true);
         } else if let Some(end) = end {
             if kept > 0 {
                 due = due.and_at(sensible(after(end, self.renewed_after())), true);

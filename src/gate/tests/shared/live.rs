@@ -50,6 +50,21 @@ fn on_an_idle_budget_it_leaves_at_once_while_a_slot_is_kept() {
 }
 
 #[test]
+fn the_next_slot_is_asked_for_a_moment_after_the_call_and_not_beside_it() {
+    let mut world = World::new(&per(6_000, MINUTE), Accounting::Admission, 2, 5);
+    (world.late, world.delay) = (0, 2_000);
+    let (first, second) = (START, START + Duration::from_secs(1));
+    world.workers[0].interactive([first, second]);
+    world.run(second);
+    let exchanges = world.workers[0].exchanges;
+    world.run(second + millis(4));
+    assert_eq!(world.left.last().map(|left| left.at), Some(second), "it finds a slot");
+    assert_eq!(world.workers[0].exchanges, exchanges, "it has the processors for itself");
+    world.run(second + millis(6));
+    assert_eq!(world.workers[0].exchanges, exchanges + 1);
+}
+
+#[test]
 fn under_a_backlog_it_waits_for_two_intervals_at_most() {
     for (amount, active) in [(6_000, 1), (6_000, 4), (600, 1), (600, 4)] {
         let mut world = World::new(&per(amount, MINUTE), Accounting::Admission, 4, 5);
