@@ -74,7 +74,7 @@ pub(super) fn count_refunds(lane: &Lane, reserved: &Cost, used: TokensUsed) {
     }
     let used = Cost { input_tokens: used.input, output_tokens: used.output, ..Cost::default() };
     for ((dimension, reserved), (_, used)) in
-        by_dimension(reserved).into_iter().zip(by_dimension(&used)).skip(1)
+        reserved.by_dimension().into_iter().zip(used.by_dimension()).skip(1)
     {
         lane.metrics.refunded(dimension, reserved.saturating_sub(used));
     }
@@ -124,14 +124,4 @@ fn words(dimension: Dimension) -> &'static str {
         Dimension::InputTokens => "input tokens",
         Dimension::OutputTokens => "output tokens",
     }
-}
-
-/// What a call took of each dimension.
-pub(super) fn by_dimension(cost: &Cost) -> [(Dimension, u64); 4] {
-    [
-        (Dimension::Requests, u64::from(cost.requests)),
-        (Dimension::Tokens, cost.input_tokens + cost.output_tokens),
-        (Dimension::InputTokens, cost.input_tokens),
-        (Dimension::OutputTokens, cost.output_tokens),
-    ]
 }

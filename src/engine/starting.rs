@@ -13,7 +13,7 @@ use super::item::{FeedId, LaneId, ReadyItem};
 use super::lanes::{place_for, timeouts};
 use super::lease::Lease;
 use super::lost::Lost;
-use super::reserving::{by_dimension, cost, tokens};
+use super::reserving::{cost, tokens};
 
 impl Dispatcher {
     /// Puts a feed's next item into the gate, at each lane that pulls, unless it waits there already. Items that
@@ -164,7 +164,7 @@ impl Dispatcher {
         }
         lane.metrics.queue_waited(Kind::Batch, now.since(item.ready_at));
         lane.metrics.in_flight().inc();
-        for (dimension, units) in by_dimension(&permit.grant().cost()) {
+        for (dimension, units) in permit.grant().cost().by_dimension() {
             lane.metrics.admitted(dimension, units);
         }
         batch.in_flight += 1;

@@ -26,6 +26,33 @@ impl Cost {
         }
     }
 
+    /// What it takes in each dimension.
+    pub fn by_dimension(&self) -> [(Dimension, u64); 4] {
+        Dimension::ALL.map(|dimension| (dimension, self.units(dimension)))
+    }
+
+    /// What two calls take together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        self.each(other, u64::saturating_add)
+    }
+
+    /// The larger of two in each part.
+    #[must_use]
+    pub fn or_larger(self, other: Self) -> Self {
+        self.each(other, u64::max)
+    }
+
+    fn each(self, other: Self, of: fn(u64, u64) -> u64) -> Self {
+        let requests = of(self.requests.into(), other.requests.into());
+        Self {
+            requests: u32::try_from(requests).unwrap_or(u32::MAX),
+            input_tokens: of(self.input_tokens, other.input_tokens),
+            output_tokens: of(self.output_tokens, other.output_tokens),
+            memory: of(self.memory, other.memory),
+        }
+    }
+
     /// What a budget of `limit` reserves for it.
     ///
     /// Where actuals count in the end, output is a guess that must not idle the level: at most half a

@@ -46,6 +46,7 @@ def main():
     parser.add_argument("--away", type=float, default=20.0, help="seconds that a replica is frozen or the server down")
     parser.add_argument("--followers", type=int, default=500)
     parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3, help="how often all items run and are erased")
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long something is counted")
     parser.add_argument("--sdk", type=pathlib.Path, help="a folder for the environment with the OpenAI SDK")
     arguments = parser.parse_args()

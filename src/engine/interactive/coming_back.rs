@@ -10,7 +10,6 @@ use crate::domain::interactive::Refusal;
 use crate::domain::time::Timestamp;
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::item::LaneId;
-use crate::engine::reserving::by_dimension;
 use crate::gate::{Cost, LaneState, LevelId, LevelKind, PathId, Reason, Waiting as HeldBack};
 
 use super::Asking;
@@ -47,8 +46,8 @@ pub(super) struct Lines(HashMap<LevelId, Line>);
 
 impl Lines {
     /// When the first of a call's line may go: one moment for all of them, unless a later one is known.
-    fn first(&self, held: &HeldBack, since: Timestamp, now: Timestamp) -> Timestamp {
-        let own = now + first(held, now);
+    fn turn_of_first(&self, held: &HeldBack, since: Timestamp, now: Timestamp) -> Timestamp {
+        let own = now + turn_of_first(held, now);
         let goes_on = |line: &&Line| since <= line.last_at && now.since(line.began_at) < MOMENT;
         match self.0.get(&held.level).filter(goes_on) {
             Some(line) if line.first > now && held.until.is_none() => line.first,
@@ -74,29 +73,9 @@ impl Lines {
             return waiting;
         }
         // Not the sum with the end: one that waits now may be refused next, and would be counted twice.
-        let place = larger(line.end, sum(line.refused, waiting));
-        (line.refused, line.end, line.last_at) = (sum(line.refused, cost), sum(place, cost), now);
+        let place = line.end.or_larger(line.refused.with(waiting));
+        (line.refused, line.end, line.last_at) = (line.refused.with(cost), place.with(cost), now);
         place
-    }
-}
-
-/// The larger of two in each dimension.
-fn larger(one: Cost, other: Cost) -> Cost {
-    Cost {
-        requests: one.requests.max(other.requests),
-        input_tokens: one.input_tokens.max(other.input_tokens),
-        output_tokens: one.output_tokens.max(other.output_tokens),
-        memory: 0,
-    }
-}
-
-/// What two ask of the limits together; bodies aside, which hold nothing up for long.
-fn sum(one: Cost, other: Cost) -> Cost {
-    Cost {
-        requests: one.requests.saturating_add(other.requests),
-        input_tokens: one.input_tokens.saturating_add(other.input_tokens),
-        output_tokens: one.output_tokens.saturating_add(other.output_tokens),
-        memory: 0,
     }
 }
 
@@ -114,8 +93,8 @@ const fn least(reason: Reason) -> Duration {
     }
 }
 
-/// When the first in line may go.
-fn first(held: &HeldBack, now: Timestamp) -> Duration {
+/// When the first in line may go, by what the gate says.
+fn turn_of_first(held: &HeldBack, now: Timestamp) -> Duration {
     let known = held.until.map(|until| until.since(now).max(least(held.reason)));
     known.unwrap_or(if held.reason == Reason::Paused { UNTOLD } else { SOON })
 }
@@ -124,7 +103,7 @@ impl Desk {
     /// What waiting calls ask of the limits, of those that stand before another one.
     fn asked_by(&self, stands_before: impl Fn(u64, &Waiting) -> bool) -> Cost {
         let before = self.waiting.iter().filter(|(number, waiting)| stands_before(**number, waiting));
-        before.fold(Cost::default(), |all, (_, waiting)| sum(all, waiting.cost))
+        before.fold(Cost::default(), |all, (_, waiting)| all.with(waiting.cost))
     }
 }
 
@@ -139,7 +118,7 @@ impl Dispatcher {
     /// How long a path takes to let pass what is asked of it.
     fn time_for(&mut self, path: PathId, asked: Cost, now: Timestamp) -> Duration {
         let mut longest = 0.0_f64;
-        for (dimension, units) in by_dimension(&asked) {
+        for (dimension, units) in asked.by_dimension() {
             let pace = self.gate.pace_in(path, dimension, now).filter(|pace| *pace > 0.0);
             longest = longest.max(pace.map_or(0.0, |pace| units as f64 / pace));
         }
@@ -159,7 +138,7 @@ impl Dispatcher {
         let ahead = self.interactive.asked_by(|other, waiting| {
             other < number && waiting.route == route && (!of_app || waiting.asking.app == app)
         });
-        let first = self.interactive.lines.first(&held, since, now);
+        let first = self.interactive.lines.turn_of_first(&held, since, now);
         let before = self.interactive.lines.join(held.level, (since, now, first), (cost, ahead));
         let level = self.apps.level(app, &mut self.gate, now);
         let path = self.lanes.path(lane, level, &mut self.gate);
@@ -223,6 +202,7 @@ mod tests {
         assert_eq!(join(level, 1_500, 1_600), 0, "it began to wait after the last one was refused");
         assert_eq!((join(level, 0, 1_999), join(level, 0, 2_000)), (3, 0), "a line lasts a moment");
     }
+
     #[test]
     fn one_that_waits_before_another_and_is_refused_after_it_has_a_place_of_its_own() {
         let mut gate = Gate::new(GateOptions::default(), START);

@@ -20,7 +20,7 @@ use crate::engine::dispatcher::{Dispatcher, Stage};
 use crate::engine::estimate::Estimates;
 use crate::engine::feedback;
 use crate::engine::item::{LaneId, RouteId};
-use crate::engine::reserving::{by_dimension, count_refunds, figures, used};
+use crate::engine::reserving::{count_refunds, figures, used};
 
 /// Calls that wait at most; a further one is told to come back.
 const MOST_WAITING: usize = 4_096;
@@ -265,7 +265,7 @@ impl Dispatcher {
             lane.metrics.queue_waited(Kind::Interactive, now.since(asking.asked_at));
         }
         lane.metrics.in_flight().inc();
-        for (dimension, units) in by_dimension(&grant.cost()) {
+        for (dimension, units) in grant.cost().by_dimension() {
             lane.metrics.admitted(dimension, units);
         }
         self.interactive.in_flight += 1;
