@@ -7,12 +7,13 @@ use crate::complaint::Complaint;
 use crate::domain::exchange::Answer;
 use crate::domain::ids::BatchKey;
 use crate::domain::time::Timestamp;
-use crate::gate::LevelState;
+use crate::gate::{LaneState, LevelState};
 use crate::store::{LedgerEntry, StoreError};
 
 use super::database_clock::DatabaseClock;
 use super::dispatcher::{Dispatcher, Stage};
 use super::event::Event;
+use super::item::LaneId;
 use super::limits_told::LimitsHeard;
 
 /// How often a worker with batches looks at what the others did of them.
@@ -165,9 +166,12 @@ impl Dispatcher {
         let states: Vec<LevelState> =
             read.entries.iter().filter_map(|entry| serde_json::from_slice(&entry.state).ok()).collect();
         if !states.is_empty() {
+            let lanes: Vec<LaneId> = self.lanes.ids().collect();
+            let state = |of: &Self, lane: LaneId| of.gate.lane_state(of.lanes.get(lane).level, now);
+            let before: Vec<LaneState> = lanes.iter().map(|lane| state(self, *lane)).collect();
             self.gate.adopt(&states, now);
-            let lanes: Vec<_> = self.lanes.ids().collect();
-            for lane in lanes {
+            for (lane, before) in lanes.into_iter().zip(before) {
+                log_heard(&self.lanes.get(lane).name, before, state(self, lane));
                 // Another lane of its routes may pull now, or this one again.
                 self.lane_closed(lane, now);
             }
@@ -215,5 +219,22 @@ impl Dispatcher {
             self.refresh();
         }
         self.read_levels();
+    }
+}
+
+/// Says what became of a lane by what another worker found or was told: there, a log line says more.
+fn log_heard(lane: &str, before: LaneState, after: LaneState) {
+    let is_closed = |state| matches!(state, LaneState::Paused | LaneState::Stopped);
+    if after == before {
+        return;
+    }
+    if is_closed(after) {
+        tracing::warn!(
+            lane,
+            state = after.as_str(),
+            "another worker closed the lane: nothing goes through it here either"
+        );
+    } else if is_closed(before) {
+        tracing::info!(lane, state = after.as_str(), "another worker opened the lane again");
     }
 }

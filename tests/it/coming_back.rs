@@ -1,5 +1,7 @@
 //! Live calls that were not let through: when they are told to come back.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -43,11 +45,18 @@ async fn a_closed_lane_is_not_come_back_to_within_the_second() {
     assert!((1_000..60_000).contains(&millis), "{millis} ms");
 }
 
-/// Calls of these clients in turn, all at once; the answers of those that were refused.
-async fn refused_together(clients: &[Client], count: usize, wait: &'static str) -> Vec<Answer> {
+/// Makes calls of these clients in turn, all at once: when those that were refused are to come back, the soonest first.
+async fn refused_together(clients: &[Client], count: usize, wait: &'static str) -> Vec<Instant> {
     let calls = clients.iter().cycle().take(count).cloned();
-    let calls: JoinSet<Answer> = calls.map(|client| async move { client.chat_within(wait).await }).collect();
-    calls.join_all().await.into_iter().filter(|answer| answer.status != 200).collect()
+    let calls: JoinSet<Option<Instant>> = calls
+        .map(|client| async move {
+            let answer = client.chat_within(wait).await;
+            (answer.status != 200).then(|| Instant::now() + Duration::from_millis(told(&answer)))
+        })
+        .collect();
+    let mut turns: Vec<Instant> = calls.join_all().await.into_iter().flatten().collect();
+    turns.sort_unstable();
+    turns
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,13 +68,11 @@ async fn calls_refused_together_come_back_one_after_the_other() {
     let other = service.with_key(&admin).make_key(json!({"app": "other"})).await;
     let clients = [service.with_key(&admin), service.with_key(&other)];
     assert_eq!(clients[0].chat_within("1s").await.status, 200);
-    let refused = refused_together(&clients, 10, "2500ms").await;
-    assert!((7..=9).contains(&refused.len()), "{}", refused.len());
-    let mut times: Vec<u64> = refused.iter().map(told).collect();
-    times.sort_unstable();
-    for (place, pair) in times.windows(2).enumerate() {
-        // A second each; a half is left for how far apart they came and were refused.
-        assert!(pair[1] - pair[0] >= 500, "{place}: {times:?}");
+    let turns = refused_together(&clients, 10, "2500ms").await;
+    assert!((7..=9).contains(&turns.len()), "{}", turns.len());
+    for (place, pair) in turns.windows(2).enumerate() {
+        // A second each; a half is left for how long their answers took.
+        assert!(pair[1] - pair[0] >= Duration::from_millis(500), "{place}: {turns:?}");
     }
     // Who was not among them stands behind none of them.
     let alone = told(&clients[0].chat_within("10ms").await);

@@ -49,6 +49,12 @@ async fn a_lane_paused_elsewhere_shows_where_nothing_runs() {
         tell(&one, call, "demo-small").await;
         shows(&other, state).await;
     }
+    // Its own operators find there why nothing goes on.
+    let log = other.log();
+    let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(lines("another worker closed the lane"), 2, "{log}");
+    assert_eq!(lines("another worker opened the lane again"), 1, "{log}");
+    assert!(!one.log().contains("another worker"), "{}", one.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
