@@ -80,7 +80,8 @@ impl Setting for TimeOfDay {
 keys! {
     /// `limits` as given.
     pub(super) struct LimitKeys {
-        /// Calls in flight at once. The default is the service's; a lane for which nothing at all is configured has 64.
+        /// Calls in flight at once, over all replicas. The default is the service's; a lane for which nothing at all is
+        /// configured has 64.
         pub(super) max_concurrent: Option<NonZeroU32> = None => NonZeroU32::new(SERVICE_CONCURRENCY),
         /// Requests per period.
         pub(super) requests: Vec<Amount> = Vec::new(),

@@ -19,18 +19,14 @@ const KEPT: Duration = Duration::from_secs(10);
 pub(super) struct Lease {
     /// How all workers name it: its kind and its name.
     pub(super) name: Arc<str>,
-    places: Option<Places>,
+    places: Places,
     kept_until: Timestamp,
 }
 
 impl Lease {
     /// Nothing in hand.
     pub(super) fn new(spec: &LevelSpec) -> Self {
-        Self {
-            name: name_of(spec.kind, &spec.name),
-            places: spec.shares_places().then(Places::default),
-            kept_until: Timestamp::ZERO,
-        }
+        Self { name: name_of(spec.kind, &spec.name), places: Places::default(), kept_until: Timestamp::ZERO }
     }
 
     /// Its level has another name.
@@ -38,31 +34,28 @@ impl Lease {
         self.name = name_of(kind, name);
     }
 
-    /// Calls that may be in flight here; `None`: not shared.
-    pub(super) fn slots(&self) -> Option<u32> {
-        self.places.as_ref().map(Places::limit)
+    /// Calls that may be in flight here.
+    pub(super) fn slots(&self) -> u32 {
+        self.places.limit()
     }
 
-    /// Whether places are shared and none was granted yet.
+    /// Whether no places were granted yet.
     pub(super) fn starts(&self) -> bool {
-        self.places.as_ref().is_some_and(Places::are_none)
+        self.places.are_none()
     }
 
     /// Whether there is a place for one more call; `most`: calls that may be in flight for other reasons.
     pub(super) fn probe(&mut self, in_flight: u32, most: u32, interactive: bool) -> bool {
-        let Some(places) = &mut self.places else { return true };
-        let fits = in_flight < places.limit();
+        let fits = in_flight < self.places.limit();
         if !fits {
-            places.refuse(most, interactive);
+            self.places.refuse(most, interactive);
         }
         fits
     }
 
     /// A call leaves as one of so many.
     pub(super) fn took(&mut self, in_flight: u32, interactive: bool, now: Timestamp) {
-        if let Some(places) = &mut self.places {
-            places.took(in_flight);
-        }
+        self.places.took(in_flight);
         if interactive {
             self.kept_until = now + KEPT;
         }
@@ -70,21 +63,17 @@ impl Lease {
 
     /// What an exchange granted.
     pub(super) fn grant(&mut self, granted: u32, now: Timestamp) {
-        if let Some(places) = &mut self.places {
-            places.grant(granted, now);
-        }
+        self.places.grant(granted, now);
     }
 
     /// Another life of the worker begins.
     pub(super) fn start_over(&mut self) {
-        if let Some(places) = &mut self.places {
-            places.drop_all();
-        }
+        self.places.drop_all();
     }
 
     /// Calls that places are there for, as in [`Places::room`].
     fn room(&self, in_flight: u32) -> Option<u32> {
-        self.places.as_ref()?.room(in_flight)
+        self.places.room(in_flight)
     }
 
     fn kept(&self, now: Timestamp) -> u32 {
@@ -109,7 +98,7 @@ impl Level {
     /// When an exchange should be sent for it, if the worker ends.
     fn return_due(&self, now: Timestamp) -> Due {
         let mut leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
-        let places = self.lease.as_ref().and_then(|lease| lease.slots());
+        let places = self.max_concurrent.and(self.lease.as_ref()).map(|lease| lease.slots());
         let any = leased.any(Leased::has_to_return) || places.is_some_and(|places| places > self.in_flight);
         if any { Due::default().and_at(now, false) } else { Due::default() }
     }
@@ -118,8 +107,7 @@ impl Level {
         let Some(lease) = &self.lease else { return Due::default() };
         let leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
         let due = leased.fold(Due::default(), |due, leased| due.or(leased.due(now)));
-        let places = lease.places.as_ref().filter(|_| self.max_concurrent.is_some());
-        let places = places.and_then(|places| places.due(self.in_flight, lease.kept(now), now));
+        let places = self.max_concurrent.and_then(|_| lease.places.due(self.in_flight, lease.kept(now), now));
         places.map_or(due, |(moment, urgent)| due.and_at(moment, urgent))
     }
 
@@ -172,9 +160,8 @@ impl Level {
         let slots = leased.map(|leased| u32::try_from(leased.calls_in_hand()).unwrap_or(u32::MAX)).min();
         let (lease, used) = (self.lease.as_mut()?, self.in_flight);
         let kept = if draining { 0 } else { lease.kept(now) };
-        let places = lease.places.as_mut()?;
-        let had = places.limit();
-        let (used, want) = if draining { (used, used) } else { places.ask(used, most, kept, slots) };
+        let had = lease.places.limit();
+        let (used, want) = if draining { (used, used) } else { lease.places.ask(used, most, kept, slots) };
         let level = Arc::clone(&lease.name);
         (had > 0 || want > 0).then_some(PlacesAsk { level, limit, used, want })
     }

@@ -70,11 +70,6 @@ impl LevelKind {
         !matches!(self, Self::Batch | Self::Memory)
     }
 
-    /// Whether workers on one store share its calls in flight, unless it is said.
-    const fn shares_places(self) -> bool {
-        matches!(self, Self::Provider | Self::Lane | Self::App)
-    }
-
     /// Whether calls go to it, so that it can refuse them.
     pub const fn is_upstream(self) -> bool {
         matches!(self, Self::Provider | Self::Lane)
@@ -98,15 +93,6 @@ pub struct LevelSpec {
     pub accounting: Accounting,
     /// An app's share against that of other apps that want the same; 0 counts as 1.
     pub weight: u32,
-    /// Whether workers on one store share its calls in flight; `None`: those of a provider, a lane and an app.
-    pub shared_places: Option<bool>,
-}
-
-impl LevelSpec {
-    /// Whether workers on one store share its calls in flight.
-    pub(super) fn shares_places(&self) -> bool {
-        self.kind.is_durable() && self.shared_places.unwrap_or_else(|| self.kind.shares_places())
-    }
 }
 
 /// One holder of limits and of what is waiting for them.
@@ -206,7 +192,7 @@ impl Level {
     /// Calls that may be in flight here: fewer where other workers have the rest.
     fn slots_here(&self) -> Option<u32> {
         let shared = self.lease.as_ref().filter(|_| self.max_concurrent.is_some());
-        self.slots().into_iter().chain(shared.and_then(|lease| lease.slots())).min()
+        self.slots().into_iter().chain(shared.map(|lease| lease.slots())).min()
     }
 
     fn probe_room(&mut self, cost: Cost, interactive: bool, now: Timestamp) -> Result<(), Blocked> {

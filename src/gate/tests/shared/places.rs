@@ -44,16 +44,17 @@ fn an_idle_worker_holds_none_and_asks_nothing() {
 }
 
 #[test]
-fn a_service_shares_its_places_only_where_it_is_said() {
-    for (shared_places, leaves) in [(None, true), (Some(true), false)] {
+fn all_levels_share_them_but_a_batch_that_runs_at_one_worker() {
+    use LevelKind::{App, Batch, Lane, Provider, Service};
+    for kind in [Service, Provider, Lane, App, Batch] {
         let options = GateOptions { shared: true, jitter: millis(300), ..GateOptions::default() };
         let mut gate = Gate::new(options, START);
-        let spec = LevelSpec { shared_places, ..level(LevelKind::Service, "s", slots(4)) };
-        let service = gate.add_level(spec, START);
-        let path = gate.add_path(&[service]).unwrap();
+        let level = gate.add_level(level(kind, "l", slots(4)), START);
+        let path = gate.add_path(&[level]).unwrap();
         gate.enqueue(head(path, 0), START).unwrap();
-        assert_eq!(gate.poll(START).is_some(), leaves);
-        assert_eq!(gate.exchange_due(START).is_some(), !leaves);
+        let leaves = kind == Batch;
+        assert_eq!(gate.poll(START).is_some(), leaves, "{kind:?}");
+        assert_eq!(gate.exchange_due(START).is_some(), !leaves, "{kind:?}");
     }
 }
 
