@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::domain::ids::{AppKey, BatchKey};
 use crate::domain::limit_status::LimitStatus;
 use crate::domain::progress::{ItemProgress, Progress, WindowQuestion, WouldFit};
+use crate::store::Store;
 
 use super::event::Event;
 use super::item::LeaseKey;
@@ -19,17 +20,20 @@ use super::settings::EngineSettings;
 pub struct Board {
     batches: Arc<Mutex<HashMap<BatchKey, Progress>>>,
     events: mpsc::UnboundedSender<Event>,
+    store: Store,
 }
 
 impl Board {
-    pub(super) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        Self { batches: Arc::default(), events }
+    pub(super) fn new(events: mpsc::UnboundedSender<Event>, store: Store) -> Self {
+        Self { batches: Arc::default(), events, store }
     }
 
-    /// The progress of a batch; nothing is running of one that is not on the board.
+    /// The progress of a batch; nothing is running of one that is not on the board. With the calls that other workers
+    /// have in flight, as they told last.
     pub fn progress(&self, batch: BatchKey) -> Progress {
         let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        batches.get(&batch).cloned().unwrap_or_default()
+        let here = batches.get(&batch).cloned().unwrap_or_default();
+        Progress { running: here.running.saturating_add(self.store.running_elsewhere(batch)), ..here }
     }
 
     /// Every limit and its use; of the apps' only `of_app`'s, if that is given. Nothing once the engine has ended.

@@ -11,6 +11,9 @@ use crate::store::LimitsTold;
 
 use super::dispatcher::Dispatcher;
 
+/// Batches of which a beat tells the calls in flight: more would make it long, and a worker's calls are mostly of few.
+const MOST_BATCHES: usize = 1_000;
+
 /// What was told and heard last.
 #[derive(Debug, Default)]
 pub(super) struct LimitsHeard {
@@ -26,6 +29,9 @@ impl Dispatcher {
         }
         let leases = u32::try_from(self.batches.leases.len()).unwrap_or(u32::MAX);
         self.store.note_load(self.in_flight + self.interactive.in_flight(), leases);
+        let running = self.batches.batches.iter().filter(|(_, batch)| batch.in_flight > 0);
+        let running = running.map(|(key, batch)| (*key, batch.in_flight)).take(MOST_BATCHES);
+        self.store.note_running(running.collect());
         // Of a lane that was taken away nothing is told: others that still have it would be held by its old limits. Nor of
         // apps: their limits are in the database, and whoever reads them a moment later is configured no differently.
         let limits = self.gate.shared_limits(|level, kind| match kind {

@@ -93,7 +93,7 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
 
     let (events, heard) = mpsc::unbounded_channel();
     renewed.clients.iter().for_each(|provider| watch_key(provider, &events));
-    let board = Board::new(events.clone());
+    let board = Board::new(events.clone(), parts.store.clone());
     let reporter = Reporter { clock: parts.clock, events };
     let (calls, interactive) = Desk::open(reporter.clone());
     let dispatcher = Dispatcher {

@@ -1,10 +1,12 @@
 //! What a worker's beats tell of it, and what they bring back of the others.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::domain::ids::BatchKey;
 use crate::wakeup::Wakeup;
 
 /// The limits that another worker is configured with, as it tells them.
@@ -22,6 +24,8 @@ pub(super) struct Told {
     running: AtomicU32,
     leases: AtomicU32,
     limits: Mutex<Arc<str>>,
+    by_batch: Mutex<Arc<[(BatchKey, u32)]>>,
+    elsewhere: Mutex<HashMap<BatchKey, u64>>,
     others: Mutex<Arc<[LimitsTold]>>,
     is_first: AtomicBool,
     news: Notify,
@@ -34,6 +38,8 @@ impl Default for Told {
             running: AtomicU32::new(0),
             leases: AtomicU32::new(0),
             limits: Mutex::new(Arc::from("[]")),
+            by_batch: Mutex::new(Arc::from([])),
+            elsewhere: Mutex::default(),
             others: Mutex::new(Arc::from([])),
             // Whoever works alone is.
             is_first: AtomicBool::new(true),
@@ -53,6 +59,26 @@ impl Told {
     /// The numbers noted last.
     pub(super) fn load(&self) -> (u32, u32) {
         (self.running.load(Ordering::Relaxed), self.leases.load(Ordering::Relaxed))
+    }
+
+    /// Takes the calls in flight by batch.
+    pub(super) fn note_running(&self, by_batch: Vec<(BatchKey, u32)>) {
+        *self.by_batch.lock().unwrap_or_else(PoisonError::into_inner) = by_batch.into();
+    }
+
+    /// The calls noted last.
+    pub(super) fn by_batch(&self) -> Arc<[(BatchKey, u32)]> {
+        Arc::clone(&self.by_batch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A beat came back with the calls that other living workers have in flight.
+    pub(super) fn hear_running(&self, elsewhere: HashMap<BatchKey, u64>) {
+        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
+    }
+
+    /// The calls of a batch that other living workers have in flight.
+    pub(super) fn running_elsewhere(&self, batch: BatchKey) -> u64 {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).get(&batch).copied().unwrap_or(0)
     }
 
     /// Takes the limits that this worker is configured with.

@@ -152,6 +152,16 @@ impl Store {
         self.shared().told.note_load(running, leases);
     }
 
+    /// What the next beats tell of the calls in flight, by batch.
+    pub fn note_running(&self, by_batch: Vec<(BatchKey, u32)>) {
+        self.shared().told.note_running(by_batch);
+    }
+
+    /// The calls of a batch that other living workers have in flight, as of the last beats: some seconds old.
+    pub fn running_elsewhere(&self, batch: BatchKey) -> u64 {
+        self.shared().told.running_elsewhere(batch)
+    }
+
     /// What the next beats tell of the limits that this worker is configured with, in any words that are equal for
     /// equal limits.
     pub fn note_limits(&self, limits: &str) {

@@ -95,6 +95,22 @@ async fn two_replicas_share_one_queue_and_one_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_runs_of_a_batch_is_the_same_at_both_replicas() {
+    let upstream = upstream(r#"latency = "10m""#).await;
+    let replicas = Replicas::new(&upstream, "limits.max_concurrent = 40");
+    let both = replicas.start_both();
+    let id = both[0].submit(&chats(300, ""), json!({})).await;
+    for replica in &both {
+        let all_run = |batch: &Value| {
+            let counts = &batch["sluicegate"]["counts"];
+            (&counts["pending"], &counts["running"]) == (&json!(260), &json!(40))
+        };
+        replica.until(&id, "it shows the calls of both", all_run).await;
+    }
+    assert_eq!(upstream.log().arrived, 40, "the service's calls at once are those of both together");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn live_calls_at_both_replicas_share_the_budget() {
     let upstream = upstream(
         r#"

@@ -13,6 +13,7 @@ use super::membership::{Identity, since_start};
 use super::server::{Alone, Server};
 use super::workers;
 use crate::complaint::Complaint;
+use crate::domain::ids::BatchKey;
 use crate::store::LimitsTold;
 use crate::store::ownership::{BEAT, DEAD_AFTER, Health};
 
@@ -44,16 +45,23 @@ impl Beats {
         let dead_after = DEAD_AFTER.as_micros();
         let sql = format!(
             "WITH beat AS ( \
-                 UPDATE \"{schema}\".worker SET beat_at = {now}, running = $3, leases = $4, limits = $5 \
+                 UPDATE \"{schema}\".worker SET beat_at = {now}, running = $3, leases = $4, limits = $5, \
+                     running_batches = $6, running_calls = $7 \
                  WHERE key = $1 AND epoch = $2 AND taken_at IS NULL AND ended_at IS NULL RETURNING key \
              ), others AS ( \
-                 SELECT key, name, limits, beat_at < {now} - {dead_after} AS is_dead FROM \"{schema}\".worker \
+                 SELECT key, name, limits, running_batches, running_calls, \
+                     beat_at < {now} - {dead_after} AS is_dead FROM \"{schema}\".worker \
                  WHERE key <> $1 AND ended_at IS NULL AND taken_at IS NULL \
+             ), elsewhere AS ( \
+                 SELECT batch, sum(calls)::bigint AS calls \
+                 FROM others, unnest(running_batches, running_calls) AS told (batch, calls) \
+                 WHERE NOT is_dead GROUP BY batch \
              ) \
              SELECT EXISTS (SELECT 1 FROM beat), ARRAY(SELECT key FROM others WHERE is_dead), \
                  NOT EXISTS (SELECT 1 FROM others WHERE NOT is_dead AND key < $1), \
                  ARRAY(SELECT name FROM others WHERE NOT is_dead AND limits NOT IN ($5, '{{}}') ORDER BY key), \
-                 ARRAY(SELECT limits FROM others WHERE NOT is_dead AND limits NOT IN ($5, '{{}}') ORDER BY key)"
+                 ARRAY(SELECT limits FROM others WHERE NOT is_dead AND limits NOT IN ($5, '{{}}') ORDER BY key), \
+                 ARRAY(SELECT batch FROM elsewhere ORDER BY batch), ARRAY(SELECT calls FROM elsewhere ORDER BY batch)"
         );
         Self {
             connections,
@@ -104,10 +112,13 @@ impl Beats {
         let told = &self.connections.shared.told;
         let (running, leases) = told.load();
         let (running, leases, limits) = (i64::from(running), i64::from(leases), told.limits());
+        let by_batch = told.by_batch();
+        let (batches, calls): (Vec<i64>, Vec<i64>) =
+            by_batch.iter().map(|(batch, calls)| (batch.0, i64::from(*calls))).unzip();
         let Identity { key, epoch, .. } = identity;
         let sent = since_start();
         let limits: &str = &limits;
-        let arguments = arguments![key, epoch, running, leases, limits];
+        let arguments = arguments![key, epoch, running, leases, limits, batches, calls];
         let asked = self.connections.alone(&alone.client, &self.sql, &arguments);
         let Ok(answered) = tokio::time::timeout(PATIENCE, asked).await else {
             alone.give_up(&self.server);
@@ -119,7 +130,11 @@ impl Beats {
         let (arrived, dead): (bool, Vec<i64>) = (row.try_get(0)?, row.try_get(1)?);
         let (names, limits): (Vec<String>, Vec<String>) = (row.try_get(3)?, row.try_get(4)?);
         let others = names.into_iter().zip(limits).map(|(worker, limits)| LimitsTold { worker, limits });
-        self.connections.shared.told.hear(others.collect(), row.try_get(2)?);
+        let (batches, calls): (Vec<i64>, Vec<i64>) = (row.try_get(5)?, row.try_get(6)?);
+        let elsewhere = batches.into_iter().map(BatchKey).zip(calls.into_iter().map(i64::unsigned_abs));
+        let told = &self.connections.shared.told;
+        told.hear_running(elsewhere.collect());
+        told.hear(others.collect(), row.try_get(2)?);
         if arrived {
             self.health.beat(sent);
             self.connections.membership.beat_arrived(epoch, sent);

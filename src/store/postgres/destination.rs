@@ -268,8 +268,8 @@ fn add_column(tables: &mut Vec<Table>, row: &Row) -> Attempt<()> {
         "boolean" => Some(Kind::Bool),
         "text" => Some(Kind::Text),
         "bytea" => Some(Kind::Bytes),
-        // The ledger's: one process alone has no rows of it that could be copied.
-        "integer[]" => Some(Kind::Bytes),
+        // The ledger's and the workers': one process alone has no rows of those that could be copied.
+        "integer[]" | "bigint[]" => Some(Kind::Bytes),
         _ => None,
     })?;
     let is_identity: bool = columns.take()?;

@@ -29,7 +29,8 @@ pub(super) async fn register(transaction: &Transaction, settings: &WorkerSetting
     let sql = "INSERT INTO worker (name, epoch, version, started_at, beat_at) VALUES ($1, 1, $2, $3, $3) \
                ON CONFLICT (name) DO UPDATE SET epoch = worker.epoch + 1, version = excluded.version, \
                started_at = excluded.started_at, beat_at = excluded.beat_at, ended_at = NULL, taken_at = NULL, \
-               running = 0, leases = 0, exchange = 0, limits = '{}' RETURNING key, epoch";
+               running = 0, running_batches = '{}', running_calls = '{}', leases = 0, exchange = 0, limits = '{}' \
+               RETURNING key, epoch";
     let now = transaction.now.micros();
     let row = transaction.row(sql, &arguments![settings.name, settings.version, now]).await?;
     let row = row.ok_or_else(|| damaged("a worker has no row"))?;
