@@ -93,7 +93,7 @@ keys! {
         pub(super) output_tokens: Vec<Amount> = Vec::new(),
         /// What a bare number is per: the level's own period, else the service's, else `"1m"`.
         pub(super) period: Option<Duration> = None,
-        /// Requests that may leave at once, instead of being paced evenly.
+        /// Requests that may leave at once, instead of being paced evenly; with a store on PostgreSQL they are paced.
         pub(super) burst: Option<NonZeroU32> = None,
         /// Whether limits are learned from what the provider says; not set: where nothing is configured.
         pub(super) learn: Option<bool> = None,
