@@ -22,6 +22,7 @@ mod layers;
 mod list;
 mod ops;
 mod page;
+mod path;
 mod pieces;
 mod query;
 mod quota;
