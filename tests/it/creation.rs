@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Service, Settings, chat, chats, jsonl, line, upstream};
+use crate::harness::{Client, Service, Settings, chat, chats, id_of, jsonl, line, upstream};
 
 async fn inline(service: &Client, key: Option<&str>, body: &Value) -> crate::harness::Answer {
     let mut request = service.request(Method::POST, "/v1/batches").json(body);
@@ -95,6 +95,88 @@ async fn the_same_key_gives_the_same_batch() {
     assert_ne!(service.send(retried("0")).await.ok()["id"], made["id"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_create_gives_its_batch_though_its_input_is_gone() {
+    let upstream = upstream("").await;
+    let service = Service::start(Settings::new(&upstream)).await;
+    let file = service.upload(jsonl(&[chat("good", ""), chat("bad", "[[400]]")])).await.ok();
+    let file = format!("/v1/files/{}", id_of(&file));
+    let body = json!({
+        "input_file_id": file.rsplit('/').next(), "endpoint": "/v1/chat/completions", "completion_window": "1h"
+    });
+    let first = inline(&service, Some("k"), &body).await.ok();
+    let batch = service.ended(&id_of(&first)).await;
+    let retry = format!("/v1/batches/{}/retry", id_of(&batch));
+    let again = || service.request(Method::POST, &retry).header("idempotency-key", "r").json(&json!({}));
+    let retried = service.send(again()).await.ok();
+    assert_eq!(service.delete(&file).await.ok()["deleted"], true);
+
+    let repeated = inline(&service, Some("k"), &body).await;
+    assert_eq!(repeated.header("idempotent-replayed"), "true", "{}", repeated.text);
+    assert_eq!(repeated.ok()["id"], first["id"]);
+    assert_eq!(service.send(again()).await.ok()["id"], retried["id"]);
+    // Whoever asks for the first time is told.
+    assert_eq!(inline(&service, Some("other"), &body).await.refused(400)["param"], "input_file_id");
+    assert_eq!(service.post(&retry, &json!({})).await.refused(404)["param"], "input_file_id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_objects_are_requests() {
+    let upstream = upstream("").await;
+    let service = Service::start(Settings::new(&upstream)).await;
+    // The values of a request's fields, in their order.
+    let array = r#"["a","POST","/v1/chat/completions",{"model":"m","messages":[]}]"#;
+    let lines = format!("{}\n{array}\n5\n{{\"custom_id\":\n", chat("good", ""));
+    let file = service.upload(lines).await.ok();
+    let body = json!({
+        "input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"
+    });
+    let batch = service.post("/v1/batches", &body).await.ok();
+    let errors = batch["errors"]["data"].as_array().unwrap();
+    let lines: Vec<&Value> = errors.iter().map(|error| &error["line"]).collect();
+    assert_eq!(lines, [2, 3, 4], "{batch:#}");
+    for error in errors {
+        let message = error["message"].as_str().unwrap();
+        assert_eq!(error["code"], "invalid_json_line");
+        // Neither our own types, nor the line that every line is to a parser.
+        assert!(!message.contains("struct") && !message.contains("line 1"), "{message}");
+    }
+    assert!(errors[0]["message"].as_str().unwrap().contains("an object with 'custom_id'"), "{batch:#}");
+    let requests: Value = format!("[{array}]").parse().unwrap();
+    let body = json!({"endpoint": "/v1/chat/completions", "requests": requests});
+    assert_eq!(inline(&service, None, &body).await.refused(400)["param"], "requests[0]");
+    let body = json!({
+        "endpoint": "/v1/chat/completions", "requests": [chat("a", "")], "output_expires_after": ["created_at", 3_600]
+    });
+    assert_eq!(inline(&service, None, &body).await.refused(400)["param"], "output_expires_after");
+    // What most often is uploaded in a file's place.
+    let pretty = service.upload(serde_json::to_string_pretty(&[chat("a", "")]).unwrap()).await;
+    let message = pretty.refused(400)["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("no array around them"), "{message}");
+    assert_eq!(upstream.log().arrived, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_base_url_is_told_what_it_should_be() {
+    let upstream = upstream("").await;
+    let service = Service::start(Settings::new(&upstream)).await;
+    for (path, hint) in [
+        ("/chat/completions", "must end in it"),
+        ("/v1/v1/messages", "leave it out"),
+        ("/v1/images/generations", "(POST /v1/images/generations)"),
+    ] {
+        let answer = service.post(path, &json!({})).await;
+        let message = answer.refused(404)["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with(&format!("Invalid URL (POST {path})")), "{message}");
+        assert!(message.contains(hint), "{message}");
+        assert_eq!(message.ends_with(')'), path.contains("images"), "{message}");
+    }
+    // Neither is what is no text answered with one that isn't JSON.
+    for path in ["/v1/batches/%ff", "/v1/batches/%ff/items/a", "/v1/files/%ff/content"] {
+        assert_eq!(service.get(path).await.refused(400)["code"], "invalid_value", "{path}");
+    }
+}
+
 /// Lines of which all but the first and the last can't be run.
 fn faulty_lines() -> String {
     let good = |id: &str| chat(id, "").to_string();
@@ -142,6 +224,8 @@ async fn every_bad_line_is_listed_and_nothing_runs() {
         (8, "missing_required_parameter"),
     ];
     assert_eq!(listed, expected, "{batch:#}");
+    let message = errors[2]["message"].as_str().unwrap();
+    assert!(message.contains("'/v1/embeddings'") && message.contains("'/v1/chat/completions'"), "{message}");
     assert_eq!(batch["request_counts"], json!({"total": 0, "completed": 0, "failed": 0}));
     assert_eq!(upstream.log().arrived, 0);
 }

@@ -69,7 +69,17 @@ pub(super) fn show_made(api: &Api, made: &Made) -> Response {
 }
 
 async fn from_json(api: &Api, caller: Caller, body: Body) -> Result<(Plan, Input)> {
-    let body = api.bodies.read(body, api.settings.max_inline).await?;
+    let most = api.settings.max_inline;
+    let body = api.bodies.read(body, most).await.map_err(|error| match error.refusal() {
+        Refusal::TooLarge => {
+            let why = format!(
+                "The request body is larger than {most} bytes (batches.max_inline); upload the requests as a file, or \
+                 send them as 'application/x-ndjson'."
+            );
+            ApiError::new(Refusal::TooLarge, why)
+        }
+        _ => error,
+    })?;
     let fingerprint = Sha256::digest(&body.bytes).into();
     let mut fields = Fields::parse(&body.bytes)?;
     let input_file_id = fields.take::<String>("input_file_id", "a string or null")?;

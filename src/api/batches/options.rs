@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::domain::batch::{BatchOptions, OnError, OnInvalid};
@@ -167,25 +167,31 @@ fn defaults_model(defaults: &RawValue) -> Result<Option<String>> {
     Ok(read.model().map(str::to_owned))
 }
 
-#[derive(Deserialize)]
-struct ExpiresAfter {
-    anchor: String,
-    seconds: WholeNumber,
+fn output_expires_after(fields: &mut Fields<'_>) -> Result<Option<u64>> {
+    let (name, anchor, seconds) =
+        ("output_expires_after", "output_expires_after.anchor", "output_expires_after.seconds");
+    let Some(given) = fields.raw(name) else { return Ok(None) };
+    if !given.get().starts_with('{') {
+        return Err(wrong_type(name, "an object with 'anchor' and 'seconds'", given));
+    }
+    let mut parts = Fields::parse(given.get().as_bytes())?;
+    if part::<String>(&mut parts, anchor, "a string")? != "created_at" {
+        let why = "Invalid value. Supported values are: 'created_at'.";
+        return Err(ApiError::invalid(anchor, why));
+    }
+    let given = part::<WholeNumber>(&mut parts, seconds, "a whole number")?;
+    let given = u64::try_from(given.0).ok().filter(|given| OUTPUT_LIFETIME.contains(given));
+    given.map(Some).ok_or_else(|| {
+        let why = format!("Invalid '{seconds}': it must be from 3600 to 2592000.");
+        ApiError::invalid(seconds, why)
+    })
 }
 
-fn output_expires_after(fields: &mut Fields<'_>) -> Result<Option<u64>> {
-    let name = "output_expires_after";
-    let given = fields.take::<ExpiresAfter>(name, "an object with 'anchor' and 'seconds'")?;
-    let Some(ExpiresAfter { anchor, seconds }) = given else { return Ok(None) };
-    if anchor != "created_at" {
-        let why = "Invalid value. Supported values are: 'created_at'.";
-        return Err(ApiError::invalid("output_expires_after.anchor", why));
-    }
-    let seconds = u64::try_from(seconds.0).ok().filter(|seconds| OUTPUT_LIFETIME.contains(seconds));
-    seconds.map(Some).ok_or_else(|| {
-        let why = "Invalid 'output_expires_after.seconds': it must be from 3600 to 2592000.";
-        ApiError::invalid("output_expires_after.seconds", why)
-    })
+/// A field that an object within the body must have; `name` is its path from the outermost one.
+fn part<T: DeserializeOwned>(parts: &mut Fields<'_>, name: &str, expected: &str) -> Result<T> {
+    let own = name.rsplit('.').next().unwrap_or(name);
+    let given = parts.raw(own).ok_or_else(|| ApiError::missing(name))?;
+    serde_json::from_str(given.get()).map_err(|_| wrong_type(name, expected, given))
 }
 
 fn word<T: Copy + Default>(fields: &mut Fields<'_>, name: &str, words: &[(&str, T)]) -> Result<T> {

@@ -78,7 +78,8 @@ async fn passed(api: &Api, caller: Caller, request: Request) -> Result<Response>
         // It would be refused once it is read.
         () = api.shutdown.begun() => return Err(draining()),
     };
-    let model = model_of(&body).map_err(unreadable)?;
+    // No model is named so, and the lane of it would be nobody's.
+    let model = model_of(&body).map_err(unreadable)?.filter(|model| !model.is_empty());
     if model.is_none() && !endpoint.model_is_optional() {
         return Err(ApiError::missing("model"));
     }
