@@ -24,6 +24,7 @@ mod ops;
 mod page;
 mod path;
 mod pieces;
+mod places;
 mod query;
 mod quota;
 mod result_lines;

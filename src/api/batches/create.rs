@@ -70,7 +70,7 @@ pub(super) fn show_made(api: &Api, made: &Made) -> Response {
 
 async fn from_json(api: &Api, caller: Caller, body: Body) -> Result<(Plan, Input)> {
     let most = api.settings.max_inline;
-    let body = api.bodies.read(body, most).await.map_err(|error| match error.refusal() {
+    let body = api.bodies.read(caller.app, body, most).await.map_err(|error| match error.refusal() {
         Refusal::TooLarge => {
             let why = format!(
                 "The request body is larger than {most} bytes (batches.max_inline); upload the requests as a file, or \

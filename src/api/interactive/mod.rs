@@ -74,7 +74,7 @@ async fn passed(api: &Api, caller: Caller, request: Request) -> Result<Response>
     let (head, body) = request.into_parts();
     let (body, room) = tokio::select! {
         biased;
-        read = api.interactive.rooms.read(body, max_wait) => read?,
+        read = api.interactive.rooms.read(caller.app, body, max_wait) => read?,
         // It would be refused once it is read.
         () = api.shutdown.begun() => return Err(draining()),
     };
