@@ -85,7 +85,7 @@ fn rest<'a>(line: &[u8], parsed: &Line<'a>) -> Result<Rest<'a>, Fault> {
         return Err(Fault::new(
             "invalid_method",
             "method",
-            format!("Invalid method '{method}': only POST is supported."),
+            format!("Invalid method '{}': only POST is supported.", shown(&method)),
         ));
     }
     let url = text_of(parsed.url, "url")?;
@@ -116,12 +116,17 @@ fn model_of<'a>(fields: &Body<'a>) -> Result<Cow<'a, str>, Fault> {
     let Some(model) = fields.model else {
         return Ok(Cow::Borrowed(""));
     };
-    let model: Cow<'a, str> = string(model).ok_or_else(|| {
-        Fault::new("invalid_type", "body.model", "Invalid type for 'body.model': expected a string.")
-    })?;
+    model_name(model, "body.model")
+}
+
+/// A model's name that a batch may have; it is shown in metrics, logs and terminals.
+pub(super) fn model_name<'a>(model: &'a RawValue, param: &'static str) -> Result<Cow<'a, str>, Fault> {
+    let wrong_type =
+        || Fault::new("invalid_type", param, format!("Invalid type for '{param}': expected a string."));
+    let model = string(model).ok_or_else(wrong_type)?;
     if model.is_empty() || model.len() > MAX_MODEL || model.chars().any(char::is_control) {
-        let message = format!("'body.model' must have 1 to {MAX_MODEL} bytes and no control characters.");
-        return Err(Fault::new("invalid_value", "body.model", message));
+        let message = format!("'{param}' must have 1 to {MAX_MODEL} bytes and no control characters.");
+        return Err(Fault::new("invalid_value", param, message));
     }
     Ok(model)
 }

@@ -157,3 +157,22 @@ async fn what_is_followed_comes_at_once_though_compressed() {
     }
     assert!(text.contains("\"quick\""), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn defaults_count_in_the_memory_budget_of_each_call_and_have_an_end() {
+    let upstream = upstream(r#"latency = "100ms""#).await;
+    let little = "server.memory_budget = \"4MiB\"\nbatches.max_line = \"1MiB\"";
+    let service = Service::start(Settings::new(&upstream).with(little)).await;
+    let create = |bytes: usize| {
+        json!({
+            "endpoint": "/v1/chat/completions", "requests": chats(64, ""), "defaults": {"user": "x".repeat(bytes)}
+        })
+    };
+    let id = id_of(&service.post("/v1/batches", &create(200 << 10)).await.ok());
+    let batch = service.ended(&id).await;
+    assert_eq!(batch["request_counts"], json!({"total": 64, "completed": 64, "failed": 0}));
+    let most = upstream.oracle().max_in_flight;
+    assert!((2..=20).contains(&most), "{most} calls with 200 KiB each were in flight at once");
+    // They stand in every batch object.
+    assert_eq!(service.post("/v1/batches", &create(256 << 10)).await.refused(400)["param"], "defaults");
+}

@@ -62,6 +62,28 @@ async fn ndjson_with_options_in_the_query() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_passed_over_is_refused_with_what_to_do() {
+    let upstream = upstream("").await;
+    let service = Service::start(Settings::new(&upstream)).await;
+    let body = json!({"endpoint": "/v1/chat/completions", "requests": chats(1, "")});
+    let create = async |query: &str, kind: &str, body: String| {
+        let request = service.request(Method::POST, &format!("/v1/batches{query}"));
+        service.send(request.header("content-type", kind).body(body)).await
+    };
+    let json = "application/json";
+    for (query, param) in [("?max_concurrency=2", "max_concurrency"), ("?a=b&metadata[team]=x", "metadata")] {
+        assert_eq!(create(query, json, body.to_string()).await.refused(400)["param"], param);
+    }
+    // What stood in a base URL means nothing here; nor does the mark that some editors put at the start.
+    create("?api-version=2", json, body.to_string()).await.ok();
+    create("", json, format!("\u{feff}{body}")).await.ok();
+    let bare = json!({"custom_id": "a", "model": "m", "messages": []});
+    let error = create("", "application/x-ndjson", bare.to_string()).await.refused(400);
+    assert_eq!(error["param"], "url");
+    assert!(error["message"].as_str().unwrap().contains("'endpoint'"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_gives_the_same_batch() {
     let upstream = upstream("").await;
     let service = Service::start(Settings::new(&upstream)).await;
@@ -154,6 +176,40 @@ async fn only_objects_are_requests() {
     let message = pretty.refused(400)["message"].as_str().unwrap().to_owned();
     assert!(message.contains("no array around them"), "{message}");
     assert_eq!(upstream.log().arrived, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_and_shown_of_a_batch_has_a_length() {
+    let upstream = upstream("").await;
+    let service = Service::start(Settings::new(&upstream)).await;
+    let long = "0".repeat(100_000);
+    let requests = json!([{"custom_id": "a", "body": {"messages": []}}]);
+    let create = |field: &str, value: Value| {
+        let mut body = json!({
+            "endpoint": "/v1/chat/completions", "requests": requests, "defaults": {"model": "m"}
+        });
+        body[field] = value;
+        body
+    };
+    for (field, value, param) in [
+        ("completion_window", json!(format!("{long}24h")), "completion_window"),
+        // The model of a lane is a label of metrics, and is shown in terminals.
+        ("defaults", json!({"model": long}), "defaults.model"),
+        ("defaults", json!({"model": "a\u{1b}[2Jb"}), "defaults.model"),
+        (
+            "requests",
+            json!([{"custom_id": "a", "method": long, "body": {"model": "m"}}]),
+            "requests[0].method",
+        ),
+    ] {
+        let answer = inline(&service, None, &create(field, value)).await;
+        assert_eq!(answer.refused(400)["param"], param, "{:.300}", answer.text);
+        assert!(answer.text.len() < 1_000, "{:.300}", answer.text);
+    }
+    let body = json!({"input_file_id": long, "endpoint": "/v1/chat/completions", "completion_window": "1h"});
+    let answer = inline(&service, None, &body).await;
+    assert_eq!(answer.refused(400)["param"], "input_file_id");
+    assert!(answer.text.len() < 1_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,7 +47,7 @@ pub(crate) async fn create_batch(
         "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => {
             from_ndjson(&api, caller, &query, body).await?
         }
-        "" | "application/json" => from_json(&api, caller, body).await?,
+        "" | "application/json" => from_json(&api, caller, &query, body).await?,
         other => {
             let why = format!(
                 "Unsupported content type: '{other}'. Send 'application/json' or 'application/x-ndjson'."
@@ -68,7 +68,14 @@ pub(super) fn show_made(api: &Api, made: &Made) -> Response {
     response
 }
 
-async fn from_json(api: &Api, caller: Caller, body: Body) -> Result<(Plan, Input)> {
+async fn from_json(api: &Api, caller: Caller, query: &Query, body: Body) -> Result<(Plan, Input)> {
+    // Passed over, as other parameters are, the batch would run without it.
+    if let Some(option) = query.first_of(&FIELDS) {
+        let why = format!(
+            "'{option}' stands in the query, where only NDJSON bodies have their options; put it into the JSON body."
+        );
+        return Err(ApiError::invalid(option, why));
+    }
     let most = api.settings.max_inline;
     let body = api.bodies.read(caller.app, body, most).await.map_err(|error| match error.refusal() {
         Refusal::TooLarge => {

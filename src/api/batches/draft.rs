@@ -167,7 +167,10 @@ async fn make_new(api: &Api, caller: Caller, plan: Plan, input: Input, repeats: 
 async fn uploaded(api: &Api, caller: Caller, id: &FileId) -> Result<FileKey> {
     let refused = |why: String| ApiError::invalid("input_file_id", why);
     match api.store.file(caller.app, id).await? {
-        None => Err(refused(format!("No such File object: {id}"))),
+        None => {
+            let shown: String = id.as_str().chars().take(100).collect();
+            Err(refused(format!("No such File object: {shown}")))
+        }
         Some(file) if file.source == FileSource::Upload => Ok(file.key),
         Some(_) => Err(refused(format!("The file {id} was not uploaded with the purpose 'batch'."))),
     }

@@ -46,6 +46,8 @@ const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from
 const DEFAULT_WINDOW: (&str, Duration) = ("24h", Duration::from_secs(86_400));
 /// `OpenAI`'s limits of labels: pairs, characters of a key, characters of a value.
 const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
+/// Bytes of `defaults`, which stand in every batch object.
+const MAX_DEFAULTS: usize = 256 << 10;
 /// `OpenAI`'s range of an output file's lifetime, in seconds.
 const OUTPUT_LIFETIME: RangeInclusive<u64> = 3_600..=2_592_000;
 
@@ -109,7 +111,7 @@ fn endpoint(fields: &mut Fields<'_>) -> Result<Option<Endpoint>> {
 pub(crate) fn completion_window(fields: &mut Fields<'_>) -> Result<Option<(String, Duration)>> {
     let Some(text) = fields.take::<String>("completion_window", "a string")? else { return Ok(None) };
     let window = duration("completion_window", &text, WINDOW, "1s and 366d")?;
-    Ok(Some((text, window)))
+    Ok(Some((text.trim().to_owned(), window)))
 }
 
 fn request_timeout(fields: &mut Fields<'_>) -> Result<Option<u64>> {
@@ -159,6 +161,12 @@ pub(crate) fn metadata(fields: &mut Fields<'_>) -> Result<Option<Vec<(String, St
 fn defaults_model(defaults: &RawValue) -> Result<Option<String>> {
     if !defaults.get().starts_with('{') {
         return Err(wrong_type("defaults", "an object", defaults));
+    }
+    if defaults.get().len() > MAX_DEFAULTS {
+        let why = format!(
+            "'defaults' is longer than {MAX_DEFAULTS} bytes; put what is long into the bodies of the requests."
+        );
+        return Err(ApiError::invalid("defaults", why));
     }
     let read = Defaults::parse(defaults).map_err(|fault| {
         let param = fault.param.map_or_else(|| "defaults".to_owned(), |param| format!("defaults.{param}"));
