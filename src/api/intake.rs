@@ -63,6 +63,8 @@ pub(crate) enum Origin {
 pub(crate) enum Reading {
     /// As they stand; problems are noted.
     Exactly,
+    /// As they stand, and as they stood in another file before.
+    Again,
     /// Completed from the batch's endpoint; problems are noted.
     Completed(Option<Endpoint>),
 }
@@ -117,6 +119,7 @@ impl Intake {
         };
         let ingest = match arrival.reading {
             Reading::Exactly => Ingest::new(self.limits, salt),
+            Reading::Again => Ingest::again(self.limits, salt),
             Reading::Completed(endpoint) => Ingest::for_endpoint(self.limits, salt, endpoint),
         };
         let (closed, to_compress) = mpsc::channel(CLOSED_AHEAD);

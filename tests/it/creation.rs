@@ -1,6 +1,7 @@
 //! The ways to make a batch, and what may be wrong with its lines.
 
 use reqwest::Method;
+use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Service, Settings, chat, chats, id_of, jsonl, line, upstream};
@@ -206,6 +207,10 @@ async fn what_is_kept_and_shown_of_a_batch_has_a_length() {
         assert_eq!(answer.refused(400)["param"], param, "{:.300}", answer.text);
         assert!(answer.text.len() < 1_000, "{:.300}", answer.text);
     }
+    let part = Part::text(jsonl(&chats(1, ""))).file_name("é".repeat(3_000));
+    let form = Form::new().text("purpose", "batch").part("file", part);
+    let file = service.send(service.request(Method::POST, "/v1/files").multipart(form)).await.ok();
+    assert_eq!(file["filename"], "é".repeat(255));
     let body = json!({"input_file_id": long, "endpoint": "/v1/chat/completions", "completion_window": "1h"});
     let answer = inline(&service, None, &body).await;
     assert_eq!(answer.refused(400)["param"], "input_file_id");
@@ -349,6 +354,19 @@ async fn what_did_not_succeed_is_run_again_as_a_new_batch() {
     assert_eq!(results["item-4"]["response"]["status_code"], 200);
     assert_eq!(results["item-11"]["response"]["status_code"], 400);
     assert_eq!(upstream.log().repeats, 3);
+
+    // Lines that can't be run fail again, wherever they stand.
+    let file = service.upload(faulty_lines()).await.ok();
+    let body = json!({
+        "input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h",
+        "on_invalid": "fail_item"
+    });
+    let id = id_of(&service.post("/v1/batches", &body).await.ok());
+    assert_eq!(service.ended(&id).await["request_counts"]["failed"], 7);
+    let retry = id_of(&service.post(&format!("/v1/batches/{id}/retry"), &json!({})).await.ok());
+    // The line whose id an earlier one had is alone now, and runs.
+    let counts = json!({"total": 7, "completed": 1, "failed": 6});
+    assert_eq!(service.ended(&retry).await["request_counts"], counts);
 
     let all = service.submit(&chats(2, ""), json!({})).await;
     service.ended(&all).await;

@@ -79,7 +79,7 @@ async fn copy_lines(api: &Api, caller: Caller, batch: &BatchRecord) -> Result<Dr
         source: FileSource::Inline,
         filename: format!("{}_retry.jsonl", batch.id),
         origin: Origin::Copy,
-        reading: Reading::Exactly,
+        reading: Reading::Again,
     };
     let mut left = RetryLines::new(api.store.clone(), batch);
     let runtime = Handle::current();
