@@ -22,5 +22,11 @@ while status=$(curl -fsS "$url/v1/batches/$batch" | field status); [[ $status !=
 done
 echo "status: $status" >&2
 
-output=$(curl -fsS "$url/v1/batches/$batch" | field output_file_id)
-curl -fsS "$url/v1/files/$output/content"
+ended=$(curl -fsS "$url/v1/batches/$batch")
+# A file with a bad line runs nothing: `errors` says which line and why.
+[[ $status != failed ]] || { echo "$ended" >&2; exit 1; }
+# What succeeded, then what did not; either may be absent.
+for part in output_file_id error_file_id; do
+  id=$(field "$part" <<< "$ended")
+  [[ -z $id ]] || curl -fsS "$url/v1/files/$id/content"
+done

@@ -33,6 +33,8 @@ while (!['completed', 'failed', 'expired', 'cancelled'].includes(batch.status)) 
 }
 console.log(`${batch.id} ${batch.status}: ${batch.request_counts.completed} of ${batch.request_counts.total}`);
 
+// A file with a bad line runs nothing; here stands which line, and why.
+for (const problem of batch.errors?.data ?? []) console.log(`line ${problem.line}: ${problem.message}`);
 if (batch.output_file_id) {
   const output = await (await client.files.content(batch.output_file_id)).text();
   for (const line of output.trimEnd().split('\n')) {

@@ -23,6 +23,9 @@ while batch.status not in {"completed", "failed", "expired", "cancelled"}:
     batch = client.batches.retrieve(batch.id)
 print(f"{batch.id} {batch.status}: {batch.request_counts.completed} of {batch.request_counts.total}")
 
+# A file with a bad line runs nothing; here stands which line, and why.
+for problem in (batch.errors and batch.errors.data) or []:
+    print(f"line {problem.line}: {problem.message}")
 if batch.output_file_id:
     for line in client.files.content(batch.output_file_id).text.splitlines():
         answer = json.loads(line)

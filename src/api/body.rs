@@ -1,6 +1,5 @@
 //! Request bodies: none is read without a cap on its length and on how long it may stand still.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -8,10 +7,11 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::error::{ApiError, Refusal, Result};
+use super::places::{Place, Places};
+use crate::domain::ids::AppKey;
 
 /// A body that brings nothing for this long is given up.
 const IDLE: Duration = Duration::from_secs(60);
@@ -22,7 +22,9 @@ const SLOWEST: u64 = 1 << 10;
 const SMALL: usize = 1 << 20;
 /// Large bodies in memory at once. One that can't be held to its end would deadlock with others, so
 /// places are counted, not bytes.
-const LARGE_AT_ONCE: usize = 2;
+const LARGE_AT_ONCE: usize = 3;
+/// Of these, one app's at most.
+const LARGE_OF_APP: usize = 2;
 
 /// A body being read piece by piece.
 #[derive(Debug)]
@@ -76,42 +78,70 @@ impl Incoming {
 /// Reads whole bodies into memory, few large ones at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Bodies {
-    large: Arc<Semaphore>,
+    large: Places,
 }
 
 /// A body in memory; a large one holds its place until dropped.
 #[derive(Debug)]
 pub(crate) struct WholeBody {
     pub(crate) bytes: Bytes,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 impl Bodies {
     pub(crate) fn new() -> Self {
-        Self { large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) }
+        Self { large: Places::new(LARGE_AT_ONCE, LARGE_OF_APP) }
     }
 
-    /// Reads a body of at most `cap` bytes.
+    /// Reads a body of at most `cap` bytes, of a call that is made for this app.
     ///
     /// # Errors
     /// 413 above the cap, and those of [`Incoming::next`].
-    pub(crate) async fn read(&self, body: Body, cap: usize) -> Result<WholeBody> {
-        let mut body = Incoming::new(body);
-        if body.announced().is_some_and(|length| length > cap as u64) {
-            return Err(too_large(cap as u64));
-        }
+    pub(crate) async fn read(&self, app: AppKey, body: Body, cap: usize) -> Result<WholeBody> {
+        let mut body = Capped::new(body, cap)?;
         let (mut read, mut place) = (BytesMut::new(), None);
         while let Some(piece) = body.next().await? {
-            if read.len() + piece.len() > cap {
-                return Err(too_large(cap as u64));
-            }
             if place.is_none() && read.len() + piece.len() > SMALL {
-                let large = Arc::clone(&self.large).acquire_owned().await;
-                place = Some(large.map_err(|_| ApiError::internal("the places of large bodies are gone"))?);
+                place = Some(self.large.take(app, 1).await?);
             }
             read.extend_from_slice(&piece);
         }
         Ok(WholeBody { bytes: read.freeze(), _place: place })
+    }
+}
+
+/// Reads a body that is too short to need a place: at most `cap` bytes.
+///
+/// # Errors
+/// 413 above the cap, and those of [`Incoming::next`].
+pub(crate) async fn read_short(body: Body, cap: usize) -> Result<Bytes> {
+    let (mut body, mut read) = (Capped::new(body, cap)?, BytesMut::new());
+    while let Some(piece) = body.next().await? {
+        read.extend_from_slice(&piece);
+    }
+    Ok(read.freeze())
+}
+
+/// A body of which no more is taken than may come.
+struct Capped {
+    body: Incoming,
+    cap: usize,
+    left: usize,
+}
+
+impl Capped {
+    fn new(body: Body, cap: usize) -> Result<Self> {
+        let body = Incoming::new(body);
+        if body.announced().is_some_and(|length| length > cap as u64) {
+            return Err(too_large(cap as u64));
+        }
+        Ok(Self { body, cap, left: cap })
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let Some(piece) = self.body.next().await? else { return Ok(None) };
+        self.left = self.left.checked_sub(piece.len()).ok_or_else(|| too_large(self.cap as u64))?;
+        Ok(Some(piece))
     }
 }
 
@@ -148,6 +178,8 @@ mod tests {
 
     use super::*;
 
+    const APP: AppKey = AppKey(1);
+
     /// A body of single bytes, one per pause.
     fn dripping(pause: Duration) -> Body {
         Body::from_stream(stream::unfold((), move |()| async move {
@@ -160,7 +192,7 @@ mod tests {
     async fn a_body_that_drips_is_given_up_however_steadily() {
         for pause in [1, 59, 61] {
             let began = Instant::now();
-            let read = Bodies::new().read(dripping(Duration::from_secs(pause)), 1_000).await;
+            let read = Bodies::new().read(APP, dripping(Duration::from_secs(pause)), 1_000).await;
             assert_eq!(read.unwrap_err().refusal(), Refusal::SlowBody);
             assert!(began.elapsed() <= IDLE + Duration::from_secs(1));
         }
@@ -171,16 +203,17 @@ mod tests {
         let bodies = Bodies::new();
         let large = || Body::from(vec![b'x'; SMALL + 1]);
         let mut held = Vec::new();
-        for _ in 0..LARGE_AT_ONCE {
-            held.push(bodies.read(large(), 2 * SMALL).await.unwrap());
+        for app in [1, 1, 2] {
+            held.push(bodies.read(AppKey(app), large(), 2 * SMALL).await.unwrap());
         }
-        let small = bodies.read(Body::from("x"), 2 * SMALL).await.unwrap();
+        assert_eq!(held.len(), LARGE_AT_ONCE);
+        let small = bodies.read(APP, Body::from("x"), 2 * SMALL).await.unwrap();
         assert_eq!(small.bytes, "x");
-        let waiting = bodies.read(large(), 2 * SMALL);
+        let waiting = bodies.read(APP, large(), 2 * SMALL);
         let early = tokio::time::timeout(Duration::from_millis(20), waiting).await;
         assert!(early.is_err());
         held.clear();
-        assert_eq!(bodies.read(large(), 2 * SMALL).await.unwrap().bytes.len(), SMALL + 1);
-        assert!(bodies.read(large(), SMALL).await.is_err());
+        assert_eq!(bodies.read(APP, large(), 2 * SMALL).await.unwrap().bytes.len(), SMALL + 1);
+        assert!(bodies.read(APP, large(), SMALL).await.is_err());
     }
 }

@@ -272,7 +272,6 @@ impl ApiError {
     }
 
     /// The refusal's kind.
-    #[cfg(test)]
     pub(crate) fn refusal(&self) -> Refusal {
         self.refusal
     }

@@ -16,11 +16,13 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the object's outermost level. An empty body is an object without fields.
+    /// Reads the object's outermost level. An empty body is an object without fields, and a byte order mark, which
+    /// some editors and shells put at the start, is passed over.
     ///
     /// # Errors
     /// 400 `invalid_json`, and `invalid_type` for what is JSON but no object.
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self> {
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         if body.trim_ascii().is_empty() {
             return Ok(Self { left: BTreeMap::new() });
         }

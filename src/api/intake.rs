@@ -5,11 +5,10 @@
 //! take in half as much. All channels are short, so a slow disk slows the client down instead of
 //! filling the memory.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::clock::Clock;
@@ -24,11 +23,16 @@ use crate::store::{NewFile, Store, StoreError};
 
 use super::error::{ApiError, Refusal, Result};
 use super::input::open_segment;
+use super::places::Places;
 
 /// Files taken in at once from clients' connections, however slow these are.
 const STREAMS_AT_ONCE: usize = 16;
+/// Of these, one app's at most.
+const STREAMS_OF_APP: usize = 12;
 /// Files made at once of bodies that are in memory or of other files.
 const COPIES_AT_ONCE: usize = 8;
+/// Of these, one app's at most.
+const COPIES_OF_APP: usize = 6;
 /// Compressed bytes stored by one command: more would hold the writer for too long.
 const GROUP_BYTES: usize = 1 << 20;
 /// Closed segments between parser and compressor.
@@ -41,8 +45,8 @@ pub(crate) struct Intake {
     clock: Clock,
     shutdown: Shutdown,
     limits: IngestLimits,
-    streams: Arc<Semaphore>,
-    copies: Arc<Semaphore>,
+    streams: Places,
+    copies: Places,
 }
 
 /// Where lines come from: what waits for a client must not keep out what is at hand.
@@ -59,6 +63,8 @@ pub(crate) enum Origin {
 pub(crate) enum Reading {
     /// As they stand; problems are noted.
     Exactly,
+    /// As they stand, and as they stood in another file before.
+    Again,
     /// Completed from the batch's endpoint; problems are noted.
     Completed(Option<Endpoint>),
 }
@@ -75,8 +81,8 @@ pub(crate) struct Arrival {
 
 impl Intake {
     pub(crate) fn new(store: Store, clock: Clock, shutdown: Shutdown, limits: IngestLimits) -> Self {
-        let streams = Arc::new(Semaphore::new(STREAMS_AT_ONCE));
-        let copies = Arc::new(Semaphore::new(COPIES_AT_ONCE));
+        let streams = Places::new(STREAMS_AT_ONCE, STREAMS_OF_APP);
+        let copies = Places::new(COPIES_AT_ONCE, COPIES_OF_APP);
         Self { store, clock, shutdown, limits, streams, copies }
     }
 
@@ -90,8 +96,7 @@ impl Intake {
         R: FnOnce(&mut Lines) -> std::result::Result<(), Stop> + Send + 'static,
     {
         let places = if arrival.origin == Origin::Stream { &self.streams } else { &self.copies };
-        let place =
-            places.acquire().await.map_err(|_| ApiError::internal("the places of intakes are gone"))?;
+        let place = places.take(arrival.app, 1).await?;
         let salt = rand::random();
         let created_at = self.clock.now();
         let file = NewFile {
@@ -114,6 +119,7 @@ impl Intake {
         };
         let ingest = match arrival.reading {
             Reading::Exactly => Ingest::new(self.limits, salt),
+            Reading::Again => Ingest::again(self.limits, salt),
             Reading::Completed(endpoint) => Ingest::for_endpoint(self.limits, salt, endpoint),
         };
         let (closed, to_compress) = mpsc::channel(CLOSED_AHEAD);

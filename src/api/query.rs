@@ -38,6 +38,14 @@ impl Query {
         if values.next().is_some() { Err(given_twice(name)) } else { Ok(value) }
     }
 
+    /// The first parameter that has one of these names, with or without brackets.
+    pub(crate) fn first_of(&self, names: &[&'static str]) -> Option<&'static str> {
+        self.0.iter().find_map(|(key, _)| {
+            let outer = key.split('[').next();
+            names.iter().copied().find(|name| outer == Some(*name))
+        })
+    }
+
     /// A whole number within `range`.
     ///
     /// # Errors

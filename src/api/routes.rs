@@ -1,6 +1,7 @@
 //! Every route, and the layers around them.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
@@ -160,6 +161,8 @@ pub fn routes(api: &Api, surface: Surface) -> Router {
     for Route { method, path, door, answer } in table().into_iter().filter(|route| route.door.is_at(surface))
     {
         api.metrics.declare(method.as_str(), path);
+        let packs = api.settings.compress && method == Method::GET;
+        let answer = if packs { answer.layer(layers::pack()) } else { answer };
         router = router.route(
             path,
             match door {
@@ -212,8 +215,27 @@ fn cors(settings: &ApiSettings) -> Option<CorsLayer> {
 
 async fn unknown_route(method: Method, uri: Uri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
-    ApiError::new(Refusal::NotFound, format!("Invalid URL ({method} {path})"))
+    let hint = base_url_hint(&path);
+    ApiError::new(Refusal::NotFound, format!("Invalid URL ({method} {path}){hint}"))
 }
+
+/// What to mend where only the client's base URL is wrong: some clients add `/v1` to it, others want it there.
+fn base_url_hint(path: &str) -> &'static str {
+    let is_below_v1 = |path: &str| FIRST_NAMES.contains(path.split('/').next().unwrap_or_default());
+    if path.strip_prefix("/v1/v1/").is_some_and(is_below_v1) {
+        ". The client adds /v1 by itself: leave it out of its base URL."
+    } else if path.strip_prefix('/').is_some_and(is_below_v1) {
+        ". The API is below /v1: the client's base URL must end in it."
+    } else {
+        ""
+    }
+}
+
+/// The first names of the paths below `/v1`.
+static FIRST_NAMES: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
+    let paths = table().into_iter().filter_map(|route| route.path.strip_prefix("/v1/"));
+    paths.filter_map(|path| path.split('/').next()).collect()
+});
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();

@@ -34,6 +34,8 @@ pub struct ApiSettings {
     pub public_url: Option<String>,
     /// Origins whose pages may call; empty: none.
     pub cors_origins: Vec<String>,
+    /// Whether answers are packed for clients that ask for it.
+    pub compress: bool,
     /// Most lines of one batch.
     pub max_items: u64,
     /// Most bytes of one line.
@@ -52,6 +54,7 @@ impl Default for ApiSettings {
             version: String::new(),
             public_url: None,
             cors_origins: Vec::new(),
+            compress: false,
             max_items: 1_000_000,
             max_line: 16 << 20,
             max_file: 512 << 20,

@@ -236,6 +236,7 @@ fn api_settings(config: &Config) -> ApiSettings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         public_url: config.server.public_url.as_ref().map(|url| url.as_str().to_owned()),
         cors_origins: config.server.cors_origins.clone(),
+        compress: config.server.compress,
         max_items: u64::from(config.batches.max_items.get()),
         max_line: size(config.batches.max_line.0),
         max_file: config.batches.max_file.0,

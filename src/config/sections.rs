@@ -32,7 +32,8 @@ section! {
         pub trusted_proxies: Vec<Network> = Vec::new(),
         /// The most memory for bodies of requests and replies together. At least twice `batches.max_line`.
         pub memory_budget: Size = Size(64 << 20),
-        /// Whether responses are compressed for clients that ask for it.
+        /// Whether lists, results and files are compressed by gzip for clients that ask for it; they have no length then.
+        /// Live calls and event streams never are.
         pub compress: bool = false,
     }
 }

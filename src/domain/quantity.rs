@@ -62,6 +62,9 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
 ];
 
+/// Bytes of a duration's text: all units with seven digits each are shorter. Texts are kept as they are written.
+const LONGEST_DURATION: usize = 64;
+
 /// A duration such as `90s`, `1h30m` or `7d`: whole numbers with units, each unit at most once and the
 /// longest first.
 ///
@@ -71,6 +74,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
     let mut rest = text.trim();
     if !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(QuantityError::DurationWithoutUnit);
+    }
+    if rest.len() > LONGEST_DURATION {
+        return Err(QuantityError::Duration);
     }
     let mut total: u64 = 0;
     let mut shorter_than = u64::MAX;

@@ -17,9 +17,10 @@ use super::lanes::Lane;
 /// Memory charged for each call's reply until its length is known; longer ones ask for more.
 const REPLY_BYTES: u64 = 32 * 1024;
 
-/// What a batch's item takes of every level.
-pub(super) fn cost(tokens: Expected) -> Cost {
-    Cost { requests: 1, input_tokens: tokens.input, output_tokens: tokens.output, memory: REPLY_BYTES }
+/// What a batch's item takes of every level; `copied` are the bytes of a body that is not sent as its segment has it.
+pub(super) fn cost(tokens: Expected, copied: u64) -> Cost {
+    let memory = REPLY_BYTES + copied;
+    Cost { requests: 1, input_tokens: tokens.input, output_tokens: tokens.output, memory }
 }
 
 impl Dispatcher {
@@ -114,7 +115,7 @@ pub(super) fn tokens(
     accounting: Accounting,
 ) -> (Expected, Cost) {
     let expected = estimates.expect(Some(of.0), of.1, measure, accounting == Accounting::Admission);
-    (expected, cost(Estimates::certain(measure)))
+    (expected, cost(Estimates::certain(measure), 0))
 }
 
 fn words(dimension: Dimension) -> &'static str {

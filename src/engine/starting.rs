@@ -53,7 +53,10 @@ impl Dispatcher {
                 reserved = expected;
             }
             let (own, turn) = (batch.own_level, lease.turn);
-            let head = Head { tag: feed_id.0, path, own, cost: cost(reserved), turn, interactive: false };
+            // Never so much that it would find no room beside the segments that are open.
+            let copied = copied(batch, lease, first.entry).min(self.ahead.limit());
+            let cost = cost(reserved, copied);
+            let head = Head { tag: feed_id.0, path, own, cost, turn, interactive: false };
             match self.gate.enqueue(head, now) {
                 Ok(id) => feed.heads.push((lane, id)),
                 Err(error) => tracing::error!(error = %error, "an item could not be put into the gate"),
@@ -194,6 +197,14 @@ impl Dispatcher {
             item,
         })
     }
+}
+
+/// Bytes of the body that an item is sent with, where its batch's defaults make that another one than its segment's.
+fn copied(batch: &ActiveBatch, lease: &Lease, entry: usize) -> u64 {
+    let Some(defaults) = &batch.defaults else { return 0 };
+    let found = lease.open.as_ref().and_then(|open| Some((open, open.entries().get(entry)?)));
+    let own = found.map(|(open, entry)| open.body(entry).len());
+    (defaults.bytes() + own.unwrap_or_default()) as u64
 }
 
 /// What an item's tokens are estimated from: its body, with the batch's defaults under it.

@@ -25,8 +25,12 @@ impl std::fmt::Debug for LineCheck<'_> {
 impl LineCheck<'_> {
     /// Why a line of this model and endpoint can't be run in the batch.
     pub fn fault(&self, model: &str, endpoint: Endpoint) -> Option<Fault> {
-        if self.endpoint.is_some_and(|demanded| demanded != endpoint) {
-            let message = "The URL provided for this request does not match the batch endpoint.";
+        if let Some(demanded) = self.endpoint.filter(|demanded| *demanded != endpoint) {
+            let message = format!(
+                "The URL provided for this request, '{}', does not match the batch endpoint '{}'.",
+                endpoint.path(),
+                demanded.path()
+            );
             return Some(Fault::new("invalid_url", "url", message));
         }
         let model = if model.is_empty() { self.defaults_model.unwrap_or("") } else { model };

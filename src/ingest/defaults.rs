@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::envelope::string;
+use super::envelope::model_name;
 use super::problems::Fault;
 
 /// Checked defaults.
@@ -36,12 +36,7 @@ impl Defaults {
                     let message = format!("'{param}' is not supported in a batch; leave it out.");
                     return Err(Fault::new("invalid_value", param, message));
                 }
-                "model" => {
-                    let wrong = || {
-                        Fault::new("invalid_type", "model", "Invalid type for 'model': expected a string.")
-                    };
-                    model = Some(string(value).ok_or_else(wrong)?.into_owned());
-                }
+                "model" => model = Some(model_name(value, "model")?.into_owned()),
                 _ => {}
             }
         }
@@ -52,6 +47,12 @@ impl Defaults {
     /// The model of bodies that name none.
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
+    }
+
+    /// Bytes that they add to a body that has none of their members.
+    pub fn bytes(&self) -> usize {
+        // Quotes, colon and comma beside the name and the value.
+        self.members.iter().map(|(name, value)| name.len() + value.len() + 4).sum()
     }
 
     /// The body with the members appended that it lacks.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::depth::{MAX_DEPTH, is_too_deep};
@@ -60,7 +61,12 @@ pub(super) fn read(line: &[u8]) -> Result<Envelope<'_>, Unreadable> {
     let unreadable = |fault| Unreadable { custom_id: None, fault };
     let text = std::str::from_utf8(line)
         .map_err(|error| unreadable(Fault::not_json(format!("not UTF-8, {error}"))))?;
-    let parsed: Line<'_> = serde_json::from_str(text).map_err(|error| unreadable(json_fault(&error)))?;
+    let parsed: Line<'_> =
+        serde_json::from_str(text).map_err(|error| unreadable(line_fault(text, &error)))?;
+    // An array of the fields' values in their order would be read as well.
+    if !is_object(text) {
+        return Err(unreadable(Fault::not_an_object()));
+    }
     let custom_id = custom_id(parsed.custom_id).map_err(unreadable)?;
     match rest(line, &parsed) {
         Ok((endpoint, model, body)) => Ok(Envelope { custom_id, endpoint, model, body }),
@@ -79,7 +85,7 @@ fn rest<'a>(line: &[u8], parsed: &Line<'a>) -> Result<Rest<'a>, Fault> {
         return Err(Fault::new(
             "invalid_method",
             "method",
-            format!("Invalid method '{method}': only POST is supported."),
+            format!("Invalid method '{}': only POST is supported.", shown(&method)),
         ));
     }
     let url = text_of(parsed.url, "url")?;
@@ -110,12 +116,17 @@ fn model_of<'a>(fields: &Body<'a>) -> Result<Cow<'a, str>, Fault> {
     let Some(model) = fields.model else {
         return Ok(Cow::Borrowed(""));
     };
-    let model: Cow<'a, str> = string(model).ok_or_else(|| {
-        Fault::new("invalid_type", "body.model", "Invalid type for 'body.model': expected a string.")
-    })?;
+    model_name(model, "body.model")
+}
+
+/// A model's name that a batch may have; it is shown in metrics, logs and terminals.
+pub(super) fn model_name<'a>(model: &'a RawValue, param: &'static str) -> Result<Cow<'a, str>, Fault> {
+    let wrong_type =
+        || Fault::new("invalid_type", param, format!("Invalid type for '{param}': expected a string."));
+    let model = string(model).ok_or_else(wrong_type)?;
     if model.is_empty() || model.len() > MAX_MODEL || model.chars().any(char::is_control) {
-        let message = format!("'body.model' must have 1 to {MAX_MODEL} bytes and no control characters.");
-        return Err(Fault::new("invalid_value", "body.model", message));
+        let message = format!("'{param}' must have 1 to {MAX_MODEL} bytes and no control characters.");
+        return Err(Fault::new("invalid_value", param, message));
     }
     Ok(model)
 }
@@ -150,8 +161,21 @@ pub(super) fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
+/// Whether a text that is JSON is an object.
+fn is_object(json: &str) -> bool {
+    json.trim_start().starts_with('{')
+}
+
+/// Why a line could not be read: it is JSON of another kind, or none.
+fn line_fault(line: &str, error: &serde_json::Error) -> Fault {
+    let is_other = !is_object(line) && serde_json::from_str::<IgnoredAny>(line).is_ok();
+    if is_other { Fault::not_an_object() } else { json_fault(error) }
+}
+
 fn json_fault(error: &serde_json::Error) -> Fault {
-    Fault::not_json(format!("{error}"))
+    // To the parser every line is line 1, whichever of the file it is.
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    Fault::not_json(error.to_string().replace(&place, &format!(" at column {}", error.column())))
 }
 
 fn shown(text: &str) -> String {

@@ -27,6 +27,11 @@ impl Fault {
         Self { code: "invalid_json_line", param: None, message }
     }
 
+    pub(super) fn not_an_object() -> Self {
+        let message = "This line is JSON, but no object: a request is an object with 'custom_id', 'method', 'url' and 'body'.";
+        Self { code: "invalid_json_line", param: None, message: message.to_owned() }
+    }
+
     /// The fault as a batch lists it.
     pub fn at(self, line: u32) -> LineProblem {
         LineProblem {

@@ -42,6 +42,8 @@ pub struct Ingest {
     salt: u64,
     /// Requests may leave out what the batch's endpoint says; `None`: an uploaded file, kept as it is.
     completing: Option<Option<Endpoint>>,
+    /// Whether the lines were taken in before, bad ones too.
+    again: bool,
     segments: OpenSegments,
     keys: Keys,
     /// The first of them, in line order.
@@ -65,6 +67,7 @@ impl Ingest {
             limits,
             salt,
             completing: None,
+            again: false,
             segments: OpenSegments::default(),
             keys: Keys::default(),
             problems: Vec::new(),
@@ -80,6 +83,11 @@ impl Ingest {
     /// Of requests that a client posts with the batch: bare bodies and lines without method or url are completed.
     pub fn for_endpoint(limits: IngestLimits, salt: u64, endpoint: Option<Endpoint>) -> Self {
         Self { completing: Some(endpoint), ..Self::new(limits, salt) }
+    }
+
+    /// Of lines that were taken in before: what they are was seen then, and bad ones fail by themselves again.
+    pub fn again(limits: IngestLimits, salt: u64) -> Self {
+        Self { again: true, ..Self::new(limits, salt) }
     }
 
     /// Reads the next bytes. Drain [`Ingest::take_closed`] and [`Ingest::take_keys`] after each call.
@@ -198,7 +206,8 @@ impl Ingest {
             Err(unreadable) => unreadable,
         };
         let Unreadable { custom_id, fault } = refused;
-        if self.items == 1 && self.completing.is_none() && fault.code == "invalid_json_line" {
+        let may_be_no_file = self.items == 1 && self.completing.is_none() && !self.again;
+        if may_be_no_file && fault.code == "invalid_json_line" {
             return Err(Refusal::FirstLineNotJson { reason: fault.message });
         }
         self.faulty += 1;

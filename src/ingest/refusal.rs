@@ -10,7 +10,9 @@ pub enum Refusal {
     #[error("The file has only blank lines; send one JSON request a line.")]
     OnlyBlankLines,
     /// What it starts with is no JSON: most likely the wrong file.
-    #[error("Invalid file format: the first line is not JSON ({reason}). Send JSONL, one request a line.")]
+    #[error(
+        "Invalid file format, first line: {reason} Send JSONL: on each line one request, no array around them."
+    )]
     FirstLineNotJson {
         /// What the parser said.
         reason: String,

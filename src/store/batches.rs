@@ -155,18 +155,19 @@ impl Store {
         }
     }
 
-    /// Whether an equal request was made before, or its key used for another: then a create finds that one.
+    /// What an equal request got before, or that its key was used for another: a create would find the same.
     ///
     /// # Errors
     /// What every read may answer.
-    pub async fn asked_before(&self, app: AppKey, idempotency: Idempotency) -> Result<bool> {
+    pub async fn asked_before(&self, app: AppKey, idempotency: Idempotency) -> Result<Option<CreateOutcome>> {
         match &self.database {
             Database::Sqlite(database) => {
                 let found = move |connection: &_| batches::asked_before(connection, app, Some(&idempotency));
-                Ok(database.read(Span::Point, found).await?.is_some())
+                database.read(Span::Point, found).await
             }
             Database::Postgres(database) => {
-                postgres::batches::was_asked_before(database, app, &idempotency).await
+                let found = postgres::batches::asked_before(&**database, app, Some(&idempotency)).await;
+                found.map_err(Into::into)
             }
         }
     }

@@ -263,6 +263,7 @@ async fn refusals_of_the_gate_are_honest() {
     for (body, status, code) in [
         ("{\"model\":", 400, "invalid_json"),
         ("{}", 400, "missing_required_parameter"),
+        ("{\"model\":\"\"}", 400, "missing_required_parameter"),
         ("{\"model\":7}", 400, "invalid_type"),
     ] {
         let answer = post_with(&service, CHAT, body, &[]).await;
@@ -357,6 +358,8 @@ async fn a_stopped_lane_says_so_at_once_and_a_new_key_opens_it() {
     let service = Service::start(settings.with(&keys)).await;
     let answer = service.post(CHAT, &chat("")).await;
     assert_eq!((answer.status.as_u16(), answer.header("sluicegate-error-source")), (401, "upstream"));
+    // An SDK that tried again would show the stop in place of its cause.
+    assert_eq!(answer.header("x-should-retry"), "false");
     assert!(!answer.text.contains("sk-wrong-0123456789"), "{}", answer.text);
     let answer = service.post(CHAT, &chat("")).await;
     let error = answer.refused(503);

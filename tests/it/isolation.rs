@@ -1,11 +1,14 @@
 //! What one app sees of another: nothing, on any route that the description has.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 
-use reqwest::Method;
+use futures_util::{StreamExt as _, stream};
+use reqwest::{Body, Method};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
-use crate::harness::{Answer, Client, Service, Settings, chat, chats, id_of, jsonl, upstream};
+use crate::harness::{Answer, Client, PATIENCE, Service, Settings, chat, chats, id_of, jsonl, upstream};
 
 const OWN: &str = "an-admin-key-of-our-own-0123456789";
 
@@ -269,4 +272,48 @@ async fn lists_cursors_and_idempotency_keys_are_each_apps_own() {
     assert_eq!(id_of(&first.send(request).await.ok()), of_first);
     assert_eq!(first.batch(&theirs.ended).await["sluicegate"]["app"], "first");
     assert_eq!(second.batch(&own).await["sluicegate"]["app"], "second");
+}
+
+/// Begins calls whose bodies never end, and comes back when the beginning of each was sent.
+async fn stall(client: &Client, count: usize, path: &str, kind: &str, begins: &str) {
+    let (sent, mut all_sent) = mpsc::unbounded_channel();
+    for _ in 0..count {
+        let (sent, begins) = (sent.clone(), begins.to_owned());
+        let first = stream::once(async { Ok::<_, Infallible>(begins) });
+        let body = first.chain(stream::poll_fn(move |_| {
+            let _ = sent.send(());
+            std::task::Poll::Pending
+        }));
+        let request = client.request(Method::POST, path).header("content-type", kind);
+        tokio::spawn(request.body(Body::wrap_stream(body)).send());
+    }
+    for _ in 0..count {
+        all_sent.recv().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_an_app_sends_slowly_keep_out_no_other() {
+    let upstream = upstream("").await;
+    let (service, admin) = with_admin(Settings::new(&upstream)).await;
+    let first = service.with_key(&admin.make_key(json!({"app": "first"})).await);
+    let second = service.with_key(&admin.make_key(json!({"app": "second"})).await);
+    let json = "application/json";
+    let form = "--b0\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n{";
+    stall(&first, 20, "/v1/files", "multipart/form-data; boundary=b0", form).await;
+    stall(&first, 3, "/v1/batches", json, &format!("{{\"metadata\":\"{}", "x".repeat(2 << 20))).await;
+    stall(&first, 20, "/v1/chat/completions", json, "{\"model\":").await;
+
+    let others = async {
+        second.upload(jsonl(&chats(1, ""))).await.ok();
+        let long = [chat("long", &"x".repeat(2 << 20))];
+        let body = json!({"endpoint": "/v1/chat/completions", "requests": long});
+        second.post("/v1/batches", &body).await.ok();
+        // Without a length, as those of the first app: such a body takes room for more than it turns out to need.
+        let body = json!({"model": "demo-small", "messages": []}).to_string();
+        let request = second.request(Method::POST, "/v1/chat/completions").header("content-type", json);
+        let body = stream::once(async { Ok::<_, Infallible>(body) });
+        second.send(request.body(Body::wrap_stream(body))).await.ok();
+    };
+    tokio::time::timeout(PATIENCE, others).await.expect("the other app is kept out");
 }

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -26,6 +27,17 @@ class Examples(unittest.TestCase):
     def test_curl_files(self) -> None:
         lines = [json.loads(line) for line in output_of("bash", "curl/files.sh").splitlines()]
         self.assertEqual([line["custom_id"] for line in lines], ["greet-en", "greet-fr", "greet-de"])
+
+    def test_curl_files_that_fail_in_part_or_as_a_whole(self) -> None:
+        good, bad = (EXAMPLES / "requests.jsonl").read_text().splitlines()[:2]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "requests.jsonl")
+            for text, printed in ((bad.replace("Greet me", "[[400]]"), 1), (f"{good}\n{bad.replace('Greet me', '[[400]]')}", 2)):
+                path.write_text(text)
+                self.assertEqual(len(output_of("bash", "curl/files.sh", path).splitlines()), printed)
+            path.write_text(f"{good}\nnonsense")
+            with self.assertRaisesRegex(AssertionError, '"line":2'):
+                output_of("bash", "curl/files.sh", path)
 
     def test_curl_inline_twice_is_one_batch(self) -> None:
         first, second = (output_of("bash", "curl/inline.sh", "twice") for _ in range(2))

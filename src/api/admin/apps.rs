@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::HeaderMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -12,10 +12,11 @@ use crate::domain::day::{Day, DayUsage};
 use crate::domain::quantity::parse_size;
 use crate::store::AppReport;
 
-use super::super::body::require_json;
+use super::super::body::{read_short, require_json};
 use super::super::error::{ApiError, Result};
 use super::super::fields::{Fields, WholeNumber, wrong_type};
 use super::super::list::List;
+use super::super::path::Path;
 use super::super::query::Query;
 use super::super::state::Api;
 use super::MAX_BODY;
@@ -105,8 +106,8 @@ pub(crate) async fn put_app(
 ) -> Result<Json<AppView>> {
     require_json(&headers)?;
     let name = app_name("name", &name)?;
-    let body = api.bodies.read(body, MAX_BODY).await?;
-    let settings = read_settings(&body.bytes)?;
+    let body = read_short(body, MAX_BODY).await?;
+    let settings = read_settings(&body)?;
     let app = api.store.put_app(name, settings).await?.ok_or_else(too_many_apps)?;
     api.keyring.reload().await?;
     let today = Day::of(api.clock.now());

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use serde::Serialize;
 
+use super::super::body::read_short;
 use super::super::error::{ApiError, Refusal, Result};
 use super::super::fields::Fields;
 use super::super::state::Api;
@@ -26,9 +27,9 @@ pub(crate) struct BackupView {
 /// choose no path: who has an admin key may not write all over the machine.
 pub(crate) async fn create_backup(State(api): State<Api>, body: Body) -> Result<Json<BackupView>> {
     api.refuse_while_draining()?;
-    let body = api.bodies.read(body, MAX_BODY).await?;
-    if !body.bytes.is_empty() {
-        Fields::parse(&body.bytes)?.finish(&[])?;
+    let body = read_short(body, MAX_BODY).await?;
+    if !body.is_empty() {
+        Fields::parse(&body)?.finish(&[])?;
     }
     let (now, shutdown) = (api.clock.now(), api.shutdown.clone());
     let BackupReport { path, bytes, took } = api.store.backup(now, move || shutdown.has_begun()).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderValue};
@@ -17,13 +17,14 @@ use crate::domain::quantity::parse_duration;
 use crate::domain::time::Timestamp;
 use crate::store::{KeyOrigin, KeyQuery, MOST_APPS, MOST_LIVE_KEYS, NewKey, NewKeyOutcome, Store};
 
-use super::super::body::require_json;
+use super::super::body::{read_short, require_json};
 
 use super::super::error::{ApiError, Refusal, Result};
 use super::super::fields::{Fields, WholeNumber};
 use super::super::files::Deleted;
 use super::super::keyring::Keyring;
 use super::super::list::List;
+use super::super::path::Path;
 use super::super::query::{Query, not_one_of};
 use super::super::state::Api;
 use super::MAX_BODY;
@@ -101,9 +102,9 @@ pub(crate) async fn list_keys(State(api): State<Api>, query: Query) -> Result<Js
 /// `POST /admin/v1/keys`: makes a key and shows it, once.
 pub(crate) async fn create_key(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response> {
     require_json(&headers)?;
-    let body = api.bodies.read(body, MAX_BODY).await?;
+    let body = read_short(body, MAX_BODY).await?;
     let now = api.clock.now();
-    let (mut fields, text) = (Fields::parse(&body.bytes)?, KeyText::from_random(rand::random()));
+    let (mut fields, text) = (Fields::parse(&body)?, KeyText::from_random(rand::random()));
     let new = NewKey {
         id: KeyId::from_random(rand::random()),
         hash: text.hash(),

@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::super::body::require_json;
+use super::super::body::{read_short, require_json};
 use super::super::error::{ApiError, Refusal, Result};
 use super::super::fields::Fields;
 use super::super::state::{Api, LanePause};
@@ -41,8 +41,8 @@ pub(crate) async fn resume_lane(
 
 async fn change(api: &Api, headers: &HeaderMap, body: Body, paused: bool) -> Result<Json<LaneView>> {
     require_json(headers)?;
-    let body = api.bodies.read(body, MAX_BODY).await?;
-    let mut fields = Fields::parse(&body.bytes)?;
+    let body = read_short(body, MAX_BODY).await?;
+    let mut fields = Fields::parse(&body)?;
     let take = |fields: &mut Fields<'_>, name| -> Result<String> {
         fields.take(name, "a string")?.ok_or_else(|| ApiError::missing(name))
     };

@@ -1,17 +1,18 @@
 //! `POST /v1/batches/{batch_id}`
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 
 use crate::domain::ids::BatchId;
 use crate::store::{BatchChange, ChangeOutcome};
 
-use super::super::body::require_json;
+use super::super::body::{read_short, require_json};
 use super::super::caller::Caller;
 use super::super::error::{ApiError, Refusal, Result};
 use super::super::fields::{Fields, WholeNumber};
+use super::super::path::Path;
 use super::super::state::Api;
 use super::options::{self, MAX_CONCURRENCY, PRIORITY};
 use super::show;
@@ -31,8 +32,8 @@ pub(crate) async fn update_batch(
     body: Body,
 ) -> Result<Response> {
     require_json(&headers)?;
-    let body = api.bodies.read(body, MAX_BODY).await?;
-    let change = read_change(&body.bytes)?;
+    let body = read_short(body, MAX_BODY).await?;
+    let change = read_change(&body)?;
     match api.store.change_batch(caller.app, &BatchId::new(id.as_str()), change).await? {
         Some(ChangeOutcome::Changed(batch)) => Ok(show(&Views::of(&api), &batch)),
         Some(ChangeOutcome::Refused(status)) => {

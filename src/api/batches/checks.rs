@@ -24,7 +24,13 @@ pub(crate) enum LineNames {
 
 /// 400 for a line that was sent within a create.
 pub(crate) fn refuse_line(names: LineNames, problem: &LineProblem) -> ApiError {
-    let refused = |message: String| ApiError::new(Refusal::InvalidLine, message).code(problem.code.as_str());
+    // Lines that come with a create have their URL from its endpoint.
+    let is_without_endpoint =
+        problem.code == "missing_required_parameter" && problem.param.as_deref() == Some("url");
+    let hint =
+        if is_without_endpoint { " Give the batch an 'endpoint', or each request a 'url'." } else { "" };
+    let refused =
+        |message: String| ApiError::new(Refusal::InvalidLine, message + hint).code(problem.code.as_str());
     match (names, &problem.param, problem.line) {
         (LineNames::Requests, _, _) => refused(problem.message.clone()).param(request_param(problem)),
         (LineNames::Lines, param, line) => {

@@ -47,7 +47,7 @@ pub(crate) async fn create_batch(
         "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => {
             from_ndjson(&api, caller, &query, body).await?
         }
-        "" | "application/json" => from_json(&api, caller, body).await?,
+        "" | "application/json" => from_json(&api, caller, &query, body).await?,
         other => {
             let why = format!(
                 "Unsupported content type: '{other}'. Send 'application/json' or 'application/x-ndjson'."
@@ -68,8 +68,25 @@ pub(super) fn show_made(api: &Api, made: &Made) -> Response {
     response
 }
 
-async fn from_json(api: &Api, caller: Caller, body: Body) -> Result<(Plan, Input)> {
-    let body = api.bodies.read(body, api.settings.max_inline).await?;
+async fn from_json(api: &Api, caller: Caller, query: &Query, body: Body) -> Result<(Plan, Input)> {
+    // Passed over, as other parameters are, the batch would run without it.
+    if let Some(option) = query.first_of(&FIELDS) {
+        let why = format!(
+            "'{option}' stands in the query, where only NDJSON bodies have their options; put it into the JSON body."
+        );
+        return Err(ApiError::invalid(option, why));
+    }
+    let most = api.settings.max_inline;
+    let body = api.bodies.read(caller.app, body, most).await.map_err(|error| match error.refusal() {
+        Refusal::TooLarge => {
+            let why = format!(
+                "The request body is larger than {most} bytes (batches.max_inline); upload the requests as a file, or \
+                 send them as 'application/x-ndjson'."
+            );
+            ApiError::new(Refusal::TooLarge, why)
+        }
+        _ => error,
+    })?;
     let fingerprint = Sha256::digest(&body.bytes).into();
     let mut fields = Fields::parse(&body.bytes)?;
     let input_file_id = fields.take::<String>("input_file_id", "a string or null")?;

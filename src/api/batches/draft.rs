@@ -68,6 +68,17 @@ impl Repeats {
         }
     }
 
+    /// The batch that an equal call made before, where a repeated call can't be made any more: its file was deleted
+    /// since, or the time has run out.
+    pub(crate) async fn made_before(self, api: &Api, caller: Caller, fingerprint: [u8; 32]) -> Option<Made> {
+        let idempotency = self.idempotency(fingerprint, api.clock.now())?;
+        match api.store.asked_before(caller.app, idempotency).await {
+            Ok(Some(CreateOutcome::Existing(batch))) => Some(Made { batch, replayed: true }),
+            // Whatever refuses the call says more.
+            _ => None,
+        }
+    }
+
     fn idempotency(self, fingerprint: [u8; 32], now: Timestamp) -> Option<Idempotency> {
         match self {
             Self { key: Some(key), .. } => Some(Idempotency::Key { key, fingerprint }),
@@ -98,6 +109,14 @@ pub(crate) async fn make(
     input: Input,
     repeats: Repeats,
 ) -> Result<Made> {
+    let fingerprint = plan.fingerprint;
+    match make_new(api, caller, plan, input, repeats.clone()).await {
+        Ok(made) => Ok(made),
+        Err(error) => repeats.made_before(api, caller, fingerprint).await.ok_or(error),
+    }
+}
+
+async fn make_new(api: &Api, caller: Caller, plan: Plan, input: Input, repeats: Repeats) -> Result<Made> {
     let Plan { asked, fingerprint } = plan;
     let (file, summary, draft) = match input {
         Input::File(id) => {
@@ -111,7 +130,7 @@ pub(crate) async fn make(
     };
     let now = api.clock.now();
     let idempotency = repeats.idempotency(fingerprint, now);
-    refuse_unreachable(api, caller, &asked, &summary, idempotency.as_ref()).await?;
+    refuse_unreachable(api, caller, &asked, &summary).await?;
     if let Some(draft) = draft {
         draft.finish(None).await?;
     }
@@ -148,7 +167,10 @@ pub(crate) async fn make(
 async fn uploaded(api: &Api, caller: Caller, id: &FileId) -> Result<FileKey> {
     let refused = |why: String| ApiError::invalid("input_file_id", why);
     match api.store.file(caller.app, id).await? {
-        None => Err(refused(format!("No such File object: {id}"))),
+        None => {
+            let shown: String = id.as_str().chars().take(100).collect();
+            Err(refused(format!("No such File object: {shown}")))
+        }
         Some(file) if file.source == FileSource::Upload => Ok(file.key),
         Some(_) => Err(refused(format!("The file {id} was not uploaded with the purpose 'batch'."))),
     }

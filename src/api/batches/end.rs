@@ -1,7 +1,7 @@
 //! `POST /v1/batches/{batch_id}/cancel` and `DELETE /v1/batches/{batch_id}`
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 
 use crate::domain::ids::BatchId;
@@ -10,6 +10,7 @@ use crate::store::{CancelOutcome, DeleteOutcome, Store};
 use super::super::caller::Caller;
 use super::super::error::{ApiError, Refusal, Result};
 use super::super::files::Deleted;
+use super::super::path::Path;
 use super::show;
 use super::view::Views;
 

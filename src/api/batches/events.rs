@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -16,9 +16,10 @@ use crate::shutdown::Shutdown;
 use super::super::caller::Caller;
 use super::super::error::Result;
 use super::super::followers::Latest;
+use super::super::path::Path;
 use super::super::state::Api;
-use super::find;
 use super::view::Views;
+use super::{UNBUFFERED, find};
 
 /// Least time between two events.
 const PACE: Duration = Duration::from_secs(1);
@@ -41,7 +42,7 @@ pub(crate) async fn stream_events(
         spoke: Instant::now(),
         ended: false,
     };
-    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache"), UNBUFFERED];
     Ok((headers, events.into_body()).into_response())
 }
 

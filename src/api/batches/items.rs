@@ -1,7 +1,7 @@
 //! `GET /v1/batches/{batch_id}/items/{custom_id}`
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -18,6 +18,7 @@ use crate::store::Store;
 use super::super::caller::Caller;
 use super::super::error::{ApiError, Refusal, Result};
 use super::super::input::open_segment;
+use super::super::path::Path;
 use super::super::result_lines::extras;
 use super::super::state::{Board, ItemPlace};
 use super::find;

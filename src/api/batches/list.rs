@@ -1,7 +1,7 @@
 //! `GET /v1/batches` and `GET /v1/batches/{batch_id}`
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
 use crate::domain::batch::BatchStatus;
@@ -11,6 +11,7 @@ use crate::store::{BatchQuery, Store};
 use super::super::caller::Caller;
 use super::super::error::Result;
 use super::super::list::List;
+use super::super::path::Path;
 use super::super::query::{Query, not_one_of};
 use super::view::{BatchView, Views};
 use super::{find, show};

@@ -18,6 +18,7 @@ mod view;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
+use http::HeaderName;
 
 use crate::domain::batch::BatchRecord;
 use crate::domain::ids::BatchId;
@@ -36,6 +37,9 @@ pub(super) use results::list_results;
 pub(super) use retry::retry_batch;
 
 use view::Views;
+
+/// Keeps proxies from collecting what comes while it is made.
+const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
 
 /// The caller's batch of that id.
 ///

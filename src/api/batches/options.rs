@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::domain::batch::{BatchOptions, OnError, OnInvalid};
@@ -46,6 +46,8 @@ const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from
 const DEFAULT_WINDOW: (&str, Duration) = ("24h", Duration::from_secs(86_400));
 /// `OpenAI`'s limits of labels: pairs, characters of a key, characters of a value.
 const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
+/// Bytes of `defaults`, which stand in every batch object.
+const MAX_DEFAULTS: usize = 256 << 10;
 /// `OpenAI`'s range of an output file's lifetime, in seconds.
 const OUTPUT_LIFETIME: RangeInclusive<u64> = 3_600..=2_592_000;
 
@@ -109,7 +111,7 @@ fn endpoint(fields: &mut Fields<'_>) -> Result<Option<Endpoint>> {
 pub(crate) fn completion_window(fields: &mut Fields<'_>) -> Result<Option<(String, Duration)>> {
     let Some(text) = fields.take::<String>("completion_window", "a string")? else { return Ok(None) };
     let window = duration("completion_window", &text, WINDOW, "1s and 366d")?;
-    Ok(Some((text, window)))
+    Ok(Some((text.trim().to_owned(), window)))
 }
 
 fn request_timeout(fields: &mut Fields<'_>) -> Result<Option<u64>> {
@@ -160,6 +162,12 @@ fn defaults_model(defaults: &RawValue) -> Result<Option<String>> {
     if !defaults.get().starts_with('{') {
         return Err(wrong_type("defaults", "an object", defaults));
     }
+    if defaults.get().len() > MAX_DEFAULTS {
+        let why = format!(
+            "'defaults' is longer than {MAX_DEFAULTS} bytes; put what is long into the bodies of the requests."
+        );
+        return Err(ApiError::invalid("defaults", why));
+    }
     let read = Defaults::parse(defaults).map_err(|fault| {
         let param = fault.param.map_or_else(|| "defaults".to_owned(), |param| format!("defaults.{param}"));
         ApiError::invalid(&param, fault.message)
@@ -167,25 +175,31 @@ fn defaults_model(defaults: &RawValue) -> Result<Option<String>> {
     Ok(read.model().map(str::to_owned))
 }
 
-#[derive(Deserialize)]
-struct ExpiresAfter {
-    anchor: String,
-    seconds: WholeNumber,
+fn output_expires_after(fields: &mut Fields<'_>) -> Result<Option<u64>> {
+    let (name, anchor, seconds) =
+        ("output_expires_after", "output_expires_after.anchor", "output_expires_after.seconds");
+    let Some(given) = fields.raw(name) else { return Ok(None) };
+    if !given.get().starts_with('{') {
+        return Err(wrong_type(name, "an object with 'anchor' and 'seconds'", given));
+    }
+    let mut parts = Fields::parse(given.get().as_bytes())?;
+    if part::<String>(&mut parts, anchor, "a string")? != "created_at" {
+        let why = "Invalid value. Supported values are: 'created_at'.";
+        return Err(ApiError::invalid(anchor, why));
+    }
+    let given = part::<WholeNumber>(&mut parts, seconds, "a whole number")?;
+    let given = u64::try_from(given.0).ok().filter(|given| OUTPUT_LIFETIME.contains(given));
+    given.map(Some).ok_or_else(|| {
+        let why = format!("Invalid '{seconds}': it must be from 3600 to 2592000.");
+        ApiError::invalid(seconds, why)
+    })
 }
 
-fn output_expires_after(fields: &mut Fields<'_>) -> Result<Option<u64>> {
-    let name = "output_expires_after";
-    let given = fields.take::<ExpiresAfter>(name, "an object with 'anchor' and 'seconds'")?;
-    let Some(ExpiresAfter { anchor, seconds }) = given else { return Ok(None) };
-    if anchor != "created_at" {
-        let why = "Invalid value. Supported values are: 'created_at'.";
-        return Err(ApiError::invalid("output_expires_after.anchor", why));
-    }
-    let seconds = u64::try_from(seconds.0).ok().filter(|seconds| OUTPUT_LIFETIME.contains(seconds));
-    seconds.map(Some).ok_or_else(|| {
-        let why = "Invalid 'output_expires_after.seconds': it must be from 3600 to 2592000.";
-        ApiError::invalid("output_expires_after.seconds", why)
-    })
+/// A field that an object within the body must have; `name` is its path from the outermost one.
+fn part<T: DeserializeOwned>(parts: &mut Fields<'_>, name: &str, expected: &str) -> Result<T> {
+    let own = name.rsplit('.').next().unwrap_or(name);
+    let given = parts.raw(own).ok_or_else(|| ApiError::missing(name))?;
+    serde_json::from_str(given.get()).map_err(|_| wrong_type(name, expected, given))
 }
 
 fn word<T: Copy + Default>(fields: &mut Fields<'_>, name: &str, words: &[(&str, T)]) -> Result<T> {

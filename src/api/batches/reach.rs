@@ -3,14 +3,13 @@
 use crate::domain::file::FileSummary;
 use crate::domain::progress::{WindowQuestion, WouldFit};
 use crate::domain::quantity::display_duration;
-use crate::store::Idempotency;
 
 use super::super::caller::Caller;
 use super::super::error::{ApiError, Refusal, Result};
 use super::super::state::Api;
 use super::options::Asked;
 
-/// Refuses a batch that asks for it, before it is stored, unless it exists already.
+/// Refuses a batch that asks for it, before it is stored.
 ///
 /// # Errors
 /// 400 `window_unreachable`, saying what would fit.
@@ -19,7 +18,6 @@ pub(crate) async fn refuse_unreachable(
     caller: Caller,
     asked: &Asked,
     summary: &FileSummary,
-    idempotency: Option<&Idempotency>,
 ) -> Result<()> {
     // One that fails for its lines, or starts nothing yet, has no pace to be told by.
     if !asked.options.require_on_time || asked.options.paused || !summary.problems.is_empty() {
@@ -40,12 +38,6 @@ pub(crate) async fn refuse_unreachable(
     let Some(instead) = (api.board.would_fit)(question).await else {
         return Ok(());
     };
-    // A repeated create is answered with its batch, however late that is by now.
-    if let Some(idempotency) = idempotency
-        && api.store.asked_before(caller.app, idempotency.clone()).await?
-    {
-        return Ok(());
-    }
     let why = explain(summary.items, &asked.completion_window, instead);
     Err(ApiError::new(Refusal::WindowUnreachable, why).param("completion_window"))
 }

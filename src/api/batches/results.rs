@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -20,10 +20,11 @@ use crate::store::{ResultFilter, ResultOrder, ResultQuery, Store, StoreError};
 use super::super::caller::Caller;
 use super::super::error::{ApiError, Result};
 use super::super::followers::Latest;
+use super::super::path::Path;
 use super::super::query::Query;
 use super::super::result_lines::{BrokenOff, PAGE_BYTES, ResultLines};
 use super::super::state::Api;
-use super::find;
+use super::{UNBUFFERED, find};
 
 const NEXT_AFTER: HeaderName = HeaderName::from_static("sluicegate-next-after");
 const BATCH_STATUS: HeaderName = HeaderName::from_static("sluicegate-batch-status");
@@ -55,7 +56,7 @@ pub(crate) async fn list_results(
         let (until, status) = (Instant::now() + LONGEST_FOLLOW, batch.status);
         let latest = api.followers.follow(batch);
         let body = Follow { reading, latest, until, shutdown: api.shutdown.clone() }.into_body();
-        let headers = [(BATCH_STATUS, status.public()), (CONTENT_TYPE, NDJSON)];
+        let headers = [(BATCH_STATUS, status.public()), (CONTENT_TYPE, NDJSON), UNBUFFERED];
         return Ok((headers, body).into_response());
     }
     let (found, status) = found_within(&api, &reading, batch, wait).await?;

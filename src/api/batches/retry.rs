@@ -1,7 +1,7 @@
 //! `POST /v1/batches/{batch_id}/retry`
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
@@ -11,10 +11,12 @@ use crate::domain::batch::{BatchOptions, BatchRecord};
 use crate::domain::file::FileSource;
 use crate::ingest::Defaults;
 
+use super::super::body::read_short;
 use super::super::caller::Caller;
 use super::super::error::{ApiError, Refusal, Result};
 use super::super::fields::Fields;
 use super::super::intake::{Arrival, Draft, Lines, Origin, Reading};
+use super::super::path::Path;
 use super::super::state::Api;
 use super::checks::LineNames;
 use super::create::show_made;
@@ -38,11 +40,14 @@ pub(crate) async fn retry_batch(
     let repeats = Repeats::read(&headers)?;
     let batch = find(&api.store, caller, &id).await?;
     // Nothing can be asked for but the batch's own options: who asks for others is told so before anything runs.
-    let body = api.bodies.read(body, MAX_BODY).await?;
-    Fields::parse(&body.bytes)?.finish(&[])?;
-    require_lines(&api, caller, &batch).await?;
-    let draft = copy_lines(&api, caller, &batch).await?;
+    let body = read_short(body, MAX_BODY).await?;
+    Fields::parse(&body)?.finish(&[])?;
     let fingerprint = Sha256::new_with_prefix("retry\n").chain_update(&id).finalize().into();
+    if let Err(error) = require_lines(&api, caller, &batch).await {
+        let made = repeats.made_before(&api, caller, fingerprint).await.ok_or(error)?;
+        return Ok(show_made(&api, &made));
+    }
+    let draft = copy_lines(&api, caller, &batch).await?;
     let plan = Plan { asked: repeat(batch)?, fingerprint };
     let input = Input::Inline { draft, names: LineNames::Lines };
     let made = make(&api, caller, plan, input, repeats).await?;
@@ -74,7 +79,7 @@ async fn copy_lines(api: &Api, caller: Caller, batch: &BatchRecord) -> Result<Dr
         source: FileSource::Inline,
         filename: format!("{}_retry.jsonl", batch.id),
         origin: Origin::Copy,
-        reading: Reading::Exactly,
+        reading: Reading::Again,
     };
     let mut left = RetryLines::new(api.store.clone(), batch);
     let runtime = Handle::current();

@@ -1,7 +1,7 @@
 //! `GET /v1/files/{file_id}/content`
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 
@@ -12,6 +12,7 @@ use crate::store::{ResultFilter, ResultOrder, ResultQuery, Store};
 use super::super::caller::Caller;
 use super::super::error::{ApiError, Result};
 use super::super::input::exact_bytes;
+use super::super::path::Path;
 use super::super::result_lines::{PAGE_BYTES, ResultLines};
 
 /// Gives an upload back byte for byte, or a batch's results in input order.

@@ -13,6 +13,8 @@ use super::multipart::{Event, Multipart, MultipartError, parameters};
 
 /// Most bytes of a part that is no file.
 const MAX_FIELD: usize = 64 << 10;
+/// Characters kept of a file's name, as file systems have them: a list holds thousands.
+const LONGEST_NAME: usize = 255;
 /// The name of a file that came without one.
 const NAMELESS: &str = "upload";
 
@@ -93,6 +95,7 @@ impl Form {
             match (event, &mut field) {
                 (Event::Part { name, filename }, _) if name == "file" => {
                     let named = filename.filter(|name| !name.is_empty());
+                    let named = named.map(|name| name.chars().take(LONGEST_NAME).collect());
                     return Ok(Some(named.unwrap_or_else(|| NAMELESS.to_owned())));
                 }
                 (Event::Part { name, .. }, _) => field = Some((name, Vec::new())),

@@ -6,7 +6,7 @@ mod multipart;
 mod upload;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 
 use crate::domain::file::{FileRecord, FileSource};
@@ -16,6 +16,7 @@ use crate::store::{FileQuery, Store};
 use super::caller::Caller;
 use super::error::{ApiError, Result};
 use super::list::List;
+use super::path::Path;
 use super::query::Query;
 
 pub(super) use content::get_file_content;

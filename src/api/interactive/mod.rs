@@ -74,11 +74,12 @@ async fn passed(api: &Api, caller: Caller, request: Request) -> Result<Response>
     let (head, body) = request.into_parts();
     let (body, room) = tokio::select! {
         biased;
-        read = api.interactive.rooms.read(body, max_wait) => read?,
+        read = api.interactive.rooms.read(caller.app, body, max_wait) => read?,
         // It would be refused once it is read.
         () = api.shutdown.begun() => return Err(draining()),
     };
-    let model = model_of(&body).map_err(unreadable)?;
+    // No model is named so, and the lane of it would be nobody's.
+    let model = model_of(&body).map_err(unreadable)?.filter(|model| !model.is_empty());
     if model.is_none() && !endpoint.model_is_optional() {
         return Err(ApiError::missing("model"));
     }

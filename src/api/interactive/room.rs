@@ -1,14 +1,14 @@
 //! Room for bodies that are read and wait, until the gate's memory level holds them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::body::{Incoming, too_large};
 use super::super::error::{ApiError, Refusal, Result};
+use super::super::places::{Place, Places};
+use crate::domain::ids::AppKey;
 use crate::domain::interactive::Room;
 
 /// Bodies up to this length have room of their own, so that a long one that comes slowly keeps back
@@ -16,37 +16,40 @@ use crate::domain::interactive::Room;
 const SMALL: usize = 256 * 1024;
 /// Bytes of small bodies at once.
 const SMALL_AT_ONCE: usize = 4 * 1024 * 1024;
+/// Of these, one app's at most.
+const SMALL_OF_APP: usize = 3 * 1024 * 1024;
 /// Room is counted in these.
 const UNIT: usize = 1024;
 
 /// All the room there is.
 #[derive(Clone, Debug)]
 pub(crate) struct Rooms {
-    small: Arc<Semaphore>,
-    large: Arc<Semaphore>,
+    small: Places,
+    large: Places,
     longest: usize,
 }
 
 impl Rooms {
     /// Room for small bodies, and beside them for one of the longest.
     pub(crate) fn new(longest: usize) -> Self {
-        let small = Arc::new(Semaphore::new(SMALL_AT_ONCE / UNIT));
-        Self { small, large: Arc::new(Semaphore::new(units(longest))), longest }
+        let small = Places::new(SMALL_AT_ONCE / UNIT, SMALL_OF_APP / UNIT);
+        // One of the longest takes it all.
+        Self { small, large: Places::new(units(longest), units(longest)), longest }
     }
 
     /// Reads a body whole, waiting for room for so long at most.
     ///
     /// # Errors
     /// 413 above the cap, 429 without room, and those of [`Incoming::next`].
-    pub(super) async fn read(&self, body: Body, patience: Duration) -> Result<(Bytes, Room)> {
+    pub(super) async fn read(&self, app: AppKey, body: Body, patience: Duration) -> Result<(Bytes, Room)> {
         let mut body = Incoming::new(body);
         let announced = body.announced().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if announced.is_some_and(|bytes| bytes > self.longest) {
             return Err(too_large(self.longest as u64));
         }
         let mut room = match announced {
-            Some(bytes) if bytes > SMALL => take(&self.large, bytes, patience).await?,
-            announced => take(&self.small, announced.unwrap_or(SMALL), patience).await?,
+            Some(bytes) if bytes > SMALL => take(&self.large, app, bytes, patience).await?,
+            announced => take(&self.small, app, announced.unwrap_or(SMALL), patience).await?,
         };
         let mut read = BytesMut::with_capacity(announced.unwrap_or(0));
         let mut most = announced.unwrap_or(SMALL);
@@ -58,11 +61,13 @@ impl Rooms {
             if length > most {
                 // One without a length that turns out to be long. Those that hold the large room wait for
                 // nobody, so whoever waits for it may keep what it has.
-                room = take(&self.large, self.longest, patience).await?;
+                room = take(&self.large, app, self.longest, patience).await?;
                 most = self.longest;
             }
             read.extend_from_slice(&piece);
         }
+        // One without a length took room for more than it may have needed, and may wait for long.
+        room.keep(units(read.len()));
         Ok((read.freeze(), Box::new(room)))
     }
 }
@@ -72,14 +77,13 @@ const fn units(bytes: usize) -> usize {
     if units == 0 { 1 } else { units }
 }
 
-async fn take(pool: &Arc<Semaphore>, bytes: usize, patience: Duration) -> Result<OwnedSemaphorePermit> {
+async fn take(places: &Places, app: AppKey, bytes: usize, patience: Duration) -> Result<Place> {
     let units = u32::try_from(units(bytes)).unwrap_or(u32::MAX);
-    let taken = tokio::time::timeout(patience, Arc::clone(pool).acquire_many_owned(units)).await;
-    let no_room = || {
+    let taken = tokio::time::timeout(patience, places.take(app, units)).await;
+    taken.unwrap_or_else(|_| {
         let why = "The server holds as many request bodies as it may (held back by: memory). Please try again soon.";
-        ApiError::new(Refusal::RequestsLimited, why).retry_after(Duration::from_secs(1))
-    };
-    taken.map_err(|_| no_room())?.map_err(|_| ApiError::internal("the room for bodies is gone"))
+        Err(ApiError::new(Refusal::RequestsLimited, why).retry_after(Duration::from_secs(1)))
+    })
 }
 
 #[cfg(test)]
@@ -90,6 +94,7 @@ mod tests {
 
     use super::*;
 
+    const APP: AppKey = AppKey(1);
     const PATIENCE: Duration = Duration::from_secs(5);
 
     fn without_length(pieces: Vec<usize>) -> Body {
@@ -100,16 +105,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn long_bodies_wait_for_each_other_and_small_ones_for_none_of_them() {
         let rooms = Rooms::new(4 * SMALL);
-        let (long, held) = rooms.read(Body::from(vec![b'x'; 4 * SMALL]), PATIENCE).await.unwrap();
+        let (long, held) = rooms.read(APP, Body::from(vec![b'x'; 4 * SMALL]), PATIENCE).await.unwrap();
         assert_eq!(long.len(), 4 * SMALL);
-        let refused = rooms.read(Body::from(vec![b'x'; SMALL + 1]), PATIENCE).await.map(|_| ()).unwrap_err();
+        let refused =
+            rooms.read(APP, Body::from(vec![b'x'; SMALL + 1]), PATIENCE).await.map(|_| ()).unwrap_err();
         assert_eq!(refused.refusal(), Refusal::RequestsLimited);
-        let refused = rooms.read(without_length(vec![SMALL, 1]), PATIENCE).await.map(|_| ()).unwrap_err();
+        let refused =
+            rooms.read(APP, without_length(vec![SMALL, 1]), PATIENCE).await.map(|_| ()).unwrap_err();
         assert_eq!(refused.refusal(), Refusal::RequestsLimited);
-        let (small, _) = rooms.read(Body::from("{}"), PATIENCE).await.unwrap();
+        let (small, _) = rooms.read(APP, Body::from("{}"), PATIENCE).await.unwrap();
         assert_eq!(small, "{}");
         drop(held);
-        let (long, _) = rooms.read(without_length(vec![SMALL, 1]), PATIENCE).await.unwrap();
+        let (long, _) = rooms.read(APP, without_length(vec![SMALL, 1]), PATIENCE).await.unwrap();
         assert_eq!(long.len(), SMALL + 1);
     }
 
@@ -117,7 +124,7 @@ mod tests {
     async fn what_is_above_the_cap_is_refused_with_and_without_its_length() {
         let rooms = Rooms::new(1_000);
         for body in [Body::from(vec![b'x'; 1_001]), without_length(vec![1_000, 1])] {
-            let refused = rooms.read(body, PATIENCE).await.map(|_| ()).unwrap_err();
+            let refused = rooms.read(APP, body, PATIENCE).await.map(|_| ()).unwrap_err();
             assert_eq!(refused.refusal(), Refusal::TooLarge);
         }
     }

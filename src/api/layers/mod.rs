@@ -10,6 +10,7 @@
 //! 5. [`refuse_packed_bodies`]: what no handler could read.
 //! 6. [`require_scope`]: around each route but the open ones, which know what they ask of their callers; what it
 //!    refuses has a body that is read like any other refused one.
+//! 7. [`pack()`]: around routes that only read, where `server.compress` is on.
 //!
 //! Caps on bodies are not a layer: each route has its own, and the readers in `body` take no body
 //! without one.
@@ -18,6 +19,7 @@ mod access;
 mod leftover;
 mod observe;
 mod origin;
+mod pack;
 mod packed;
 
 use axum::response::{IntoResponse, Response};
@@ -29,6 +31,7 @@ pub(super) use access::{Access, require_scope};
 pub(super) use leftover::read_refused_bodies;
 pub(super) use observe::{ERROR_SOURCE, observe};
 pub(super) use origin::{Visitors, refuse_foreign_pages};
+pub(super) use pack::pack;
 pub(super) use packed::refuse_packed_bodies;
 
 /// The answer to a call whose handler panicked: fixed text, the panic's goes to the log.

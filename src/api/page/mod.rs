@@ -6,7 +6,6 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, VARY,
@@ -16,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 
 use super::error::{ApiError, Refusal, Result};
+use super::path::Path;
 
 const INDEX: &str = include_str!("index.html");
 

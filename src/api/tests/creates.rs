@@ -99,7 +99,7 @@ async fn lines_may_differ_where_the_endpoint_is_null() {
     assert_eq!(batch["completion_window"], "2h");
     assert_eq!(batch["sluicegate"]["options"]["priority"], 5);
     let bad = [lines.as_str(), "nonsense"].join("\n");
-    insta::assert_snapshot!(service.post_with("/v1/batches", &bad, &kind).await.shown(), @r#"400 (no retry) {"error":{"message":"Line 3: This line is not parseable as valid JSON: expected ident at line 1 column 2.","type":"invalid_request_error","param":null,"code":"invalid_json_line"}}"#);
+    insta::assert_snapshot!(service.post_with("/v1/batches", &bad, &kind).await.shown(), @r#"400 (no retry) {"error":{"message":"Line 3: This line is not parseable as valid JSON: expected ident at column 2.","type":"invalid_request_error","param":null,"code":"invalid_json_line"}}"#);
     let unknown = service.post_with("/v1/batches?metadta[team]=x", &lines, &kind).await;
     insta::assert_snapshot!(unknown.shown(), @r#"400 (no retry) {"error":{"message":"Unknown parameter: 'metadta'. Did you mean 'metadata'?","type":"invalid_request_error","param":"metadta","code":"unknown_parameter"}}"#);
 }

@@ -76,7 +76,7 @@ async fn bad_lines_sent_with_a_create_name_their_place() {
     assert_snapshot!(create(&[good.clone(), good.clone()]).await, @r#"400 (no retry) {"error":{"message":"The custom_id 'a' was used on an earlier line; ids must be unique in a file.","type":"invalid_request_error","param":"requests[1].custom_id","code":"duplicate_custom_id"}}"#);
     assert_snapshot!(create(&[good.clone(), line("b", r#""input":"x""#)]).await, @r#"400 (no retry) {"error":{"message":"Model parameter is required.","type":"invalid_request_error","param":"requests[1].body.model","code":"invalid_request"}}"#);
     assert_snapshot!(create(&[good.clone(), line("b", r#""model":"unserved","input":"x""#)]).await, @r#"400 (no retry) {"error":{"message":"No provider serves the model 'unserved'; GET /v1/models lists what is configured.","type":"invalid_request_error","param":"requests[1].body.model","code":"model_not_found"}}"#);
-    assert_snapshot!(create(&[line("b", r#""url":"/v1/responses","body":{"model":"m"}"#)]).await, @r#"400 (no retry) {"error":{"message":"The URL provided for this request does not match the batch endpoint.","type":"invalid_request_error","param":"requests[0].url","code":"invalid_url"}}"#);
+    assert_snapshot!(create(&[line("b", r#""url":"/v1/responses","body":{"model":"m"}"#)]).await, @r#"400 (no retry) {"error":{"message":"The URL provided for this request, '/v1/responses', does not match the batch endpoint '/v1/embeddings'.","type":"invalid_request_error","param":"requests[0].url","code":"invalid_url"}}"#);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn bad_bodies() {
     assert_snapshot!(service.post_with("/v1/batches", "\u{1f}\u{8b}", &packed).await.shown(), @r#"415 (no retry) {"error":{"message":"Unsupported content encoding: 'gzip'. Send the body as it is, without compressing it, and leave the header 'content-encoding' out.","type":"invalid_request_error","param":null,"code":"unsupported_media_type"}}"#);
     assert_eq!(service.post_with("/v1/batches", "{}", &[("content-encoding", "identity")]).await.status, 400);
     assert_snapshot!(service.post("/v1/files", "{}").await.shown(), @r#"415 (no retry) {"error":{"message":"Unsupported content type: 'application/json'. Send the file as 'multipart/form-data'.","type":"invalid_request_error","param":null,"code":"unsupported_media_type"}}"#);
-    assert_snapshot!(service.post("/v1/batches", &" ".repeat(1_001)).await.shown(), @r#"413 (no retry) {"error":{"message":"The request body is too large: at most 1000 bytes are accepted here.","type":"invalid_request_error","param":null,"code":"file_too_large"}}"#);
+    assert_snapshot!(service.post("/v1/batches", &" ".repeat(1_001)).await.shown(), @r#"413 (no retry) {"error":{"message":"The request body is larger than 1000 bytes (batches.max_inline); upload the requests as a file, or send them as 'application/x-ndjson'.","type":"invalid_request_error","param":null,"code":"file_too_large"}}"#);
     let line = br#"{"custom_id":"a","method":"POST","url":"/v1/responses","body":{"model":"m"}}"#;
     let long = [line.as_slice(), b"\n"].concat().repeat(20);
     assert_snapshot!(service.upload(&[("purpose", b"batch"), ("file", &long)]).await.shown(), @r#"413 (no retry) {"error":{"message":"The file is larger than 1000 bytes (batches.max_file); split it.","type":"invalid_request_error","param":"file","code":"file_too_large"}}"#);
@@ -98,7 +98,7 @@ async fn bad_bodies() {
     assert_snapshot!(service.upload(&[("file", line), ("purpose", b"vision")]).await.shown(), @r#"400 (no retry) {"error":{"message":"'vision' is not one of ['batch'] - 'purpose'","type":"invalid_request_error","param":"purpose","code":"invalid_value"}}"#);
     assert_snapshot!(service.upload(&[("purpose", b"batch"), ("file", b"")]).await.shown(), @r#"400 (no retry) {"error":{"message":"The file is empty; send one JSON request a line.","type":"invalid_request_error","param":"file","code":"invalid_value"}}"#);
     assert_snapshot!(service.upload(&[("purpose", b"batch"), ("file", b"\n\n")]).await.shown(), @r#"400 (no retry) {"error":{"message":"The file has only blank lines; send one JSON request a line.","type":"invalid_request_error","param":"file","code":"invalid_value"}}"#);
-    assert_snapshot!(service.upload(&[("purpose", b"batch"), ("file", b"hello")]).await.shown(), @r#"400 (no retry) {"error":{"message":"Invalid file format: the first line is not JSON (This line is not parseable as valid JSON: expected value at line 1 column 1.). Send JSONL, one request a line.","type":"invalid_request_error","param":"file","code":"invalid_value"}}"#);
+    assert_snapshot!(service.upload(&[("purpose", b"batch"), ("file", b"hello")]).await.shown(), @r#"400 (no retry) {"error":{"message":"Invalid file format, first line: This line is not parseable as valid JSON: expected value at column 1. Send JSONL: on each line one request, no array around them.","type":"invalid_request_error","param":"file","code":"invalid_value"}}"#);
     let cut = form(
         Method::POST,
         "/v1/files",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 
 use crate::domain::batch::Usage;
@@ -30,6 +30,8 @@ use crate::engine::item::LaneId;
 use crate::engine::judge::Judgement;
 use crate::engine::settings::ProviderSetup;
 
+/// What tells SDKs whether to try again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// What of an error reply is read before it is passed on: an error's JSON is far shorter.
 const JUDGED: usize = 64 * 1024;
 
@@ -345,7 +347,7 @@ impl Pass {
 
     /// An error's head came: its body says what it is about.
     async fn refused(mut self, streamed: Streamed, account: Account, waited: Duration) -> Sent {
-        let Streamed { status, headers, retry_after, should_retry, quota, mut body, .. } = streamed;
+        let Streamed { status, mut headers, retry_after, should_retry, quota, mut body, .. } = streamed;
         self.ticket.hear(quota);
         let (read, whole) = read_ahead(&mut body).await;
         let read = self.provider.upstream.blank_out_key(read);
@@ -376,6 +378,10 @@ impl Pass {
                 took,
                 unanswered,
             });
+        }
+        if matches!(end, End::Stopped { .. }) {
+            // SDKs send a 429 again, whatever it is about, and would show the lane's stop in place of its cause.
+            headers.entry(SHOULD_RETRY).or_insert(HeaderValue::from_static("false"));
         }
         let rest = (!whole).then_some(body);
         let body = PassedBody::of_error(read, rest, class, account, (self.ticket, end));

@@ -43,26 +43,17 @@ pub(crate) async fn create(database: &Database, new: &NewBatch) -> Result<Create
     Ok(CreateOutcome::Created(made))
 }
 
-/// Whether an equal request was made before, or its key used for another.
-pub(crate) async fn was_asked_before(
-    database: &Database,
-    app: AppKey,
-    idempotency: &Idempotency,
-) -> Result<bool> {
-    Ok(find_asked(database, app, idempotency).await?.is_some())
-}
-
 /// What an equal request got, if there was one.
-async fn asked_before(
-    transaction: &Transaction,
+pub(crate) async fn asked_before(
+    queries: &(impl Queries + Sync),
     app: AppKey,
     idempotency: Option<&Idempotency>,
 ) -> Attempt<Option<CreateOutcome>> {
     let Some(idempotency) = idempotency else { return Ok(None) };
-    match find_asked(transaction, app, idempotency).await? {
+    match find_asked(queries, app, idempotency).await? {
         None => Ok(None),
         Some((_, false)) => Ok(Some(CreateOutcome::KeyReused)),
-        Some((key, true)) => Ok(Some(CreateOutcome::Existing(read_record(transaction, key).await?))),
+        Some((key, true)) => Ok(Some(CreateOutcome::Existing(read_record(queries, key).await?))),
     }
 }
 
@@ -307,6 +298,6 @@ async fn lock_by_id(transaction: &Transaction, app: AppKey, id: &BatchId) -> Att
     by_id(transaction, app, id).await
 }
 
-async fn read_record(transaction: &Transaction, key: BatchKey) -> Attempt<BatchRecord> {
-    by_key(transaction, key).await?.ok_or_else(|| damaged("a batch's detail row is gone"))
+async fn read_record(queries: &(impl Queries + Sync), key: BatchKey) -> Attempt<BatchRecord> {
+    by_key(queries, key).await?.ok_or_else(|| damaged("a batch's detail row is gone"))
 }
