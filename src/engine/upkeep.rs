@@ -1,6 +1,7 @@
 //! What is done a few times a second, not per item: rates, gauges, the board, lanes that stopped.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
 use crate::domain::ids::BatchKey;
 use crate::domain::limits::Dimension;
@@ -207,10 +208,20 @@ impl Dispatcher {
     /// Asks the store what there is to know of the apps.
     pub(super) fn refresh_apps(&self) {
         let (store, events) = (self.store.clone(), self.reporter.events.clone());
+        let complaint = Arc::clone(&self.apps.complaint);
         tokio::spawn(async move {
-            match store.apps().await {
-                Ok(apps) => drop(events.send(Event::Apps(apps))),
-                Err(error) => tracing::error!(error = %error, "the apps' limits could not be read"),
+            let asked = store.apps().await;
+            let mut complaint = complaint.lock().unwrap_or_else(PoisonError::into_inner);
+            match asked {
+                Ok(apps) => {
+                    complaint.end();
+                    let _ = events.send(Event::Apps(apps));
+                }
+                // While the database is away the bell is rung again and again, and once more when it is back.
+                Err(error) if complaint.begin() => {
+                    tracing::error!(error = %error, "the apps' limits could not be read");
+                }
+                Err(_) => {}
             }
         });
     }

@@ -217,7 +217,11 @@ impl Level {
                 && self.max_concurrent.is_some()
                 && !lease.probe(self.in_flight, allowed, interactive)
             {
-                return Err(Blocked { until: None, reason: Reason::Concurrency });
+                // As many places as the budget's slots need are asked for: where all of them came, it is the budget
+                // that keeps calls back.
+                let reason = self.budgets.first().filter(|_| !lease.is_contested());
+                let reason = reason.map_or(Reason::Concurrency, |budget| budget.reason());
+                return Err(Blocked { until: None, reason });
             }
             if self.in_flight >= allowed {
                 let until = (allowed < limit).then(|| now + RAMP_STEP);
