@@ -69,9 +69,10 @@ keys! {
         /// database (13 or later): `postgres://user:password@host/database`, with libpq's `sslmode` (`disable`,
         /// `allow`, `prefer`, `require`, `verify-ca`, `verify-full`) and `sslrootcert` (a PEM file, or `system`).
         /// Without a file the `verify` modes ask the system's authorities. Of several hosts, `host,host`, the one that takes
-        /// writes is used.
+        /// writes is used. `connect_timeout`, `application_name` and `options` are taken too, client certificates are not.
         pub(super) url: String = "sqlite:./sluicegate-data/store.db".to_owned(),
-        /// A file that holds the URL, instead of `store.url`: for one with a password.
+        /// A file that holds the URL, instead of `store.url`: for one with a password. Its user and password are read again
+        /// for each new connection.
         pub(super) url_file: Option<PathBuf> = None,
         /// With PostgreSQL: the schema that holds everything. Made at the first start if the user may, and shared by
         /// [several replicas](operations.md#several-replicas). [Operations](operations.md#move-to-postgresql) says how

@@ -51,7 +51,9 @@ impl Dispatcher {
                 self.board.publish(key, Progress { running, items_per_second, completion, waiting });
             }
         }
-        let running = self.batches.batches.values();
+        // What became of them meanwhile is not known to one that is cut off from the database; others tell.
+        let is_known = !self.store.health().is_unheard;
+        let running = self.batches.batches.values().filter(|_| is_known);
         let oldest =
             running.clone().map(|batch| now.since(batch.record.created_at).as_secs_f64()).fold(0.0, f64::max);
         self.metrics.batches().set_oldest_pending(oldest);
