@@ -58,12 +58,6 @@ impl Lease {
         fits
     }
 
-    /// Whether its places run short because others have them, and not because so few were asked for: those that its slots
-    /// in hand need.
-    pub(super) fn is_contested(&self) -> bool {
-        self.places.as_ref().is_some_and(Places::are_contested)
-    }
-
     /// A call leaves as one of so many.
     pub(super) fn took(&mut self, in_flight: u32, interactive: bool, now: Timestamp) {
         if let Some(places) = &mut self.places {

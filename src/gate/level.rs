@@ -217,11 +217,7 @@ impl Level {
                 && self.max_concurrent.is_some()
                 && !lease.probe(self.in_flight, allowed, interactive)
             {
-                // As many places as the budget's slots need are asked for: where all of them came, it is the budget
-                // that keeps calls back.
-                let reason = self.budgets.first().filter(|_| !lease.is_contested());
-                let reason = reason.map_or(Reason::Concurrency, |budget| budget.reason());
-                return Err(Blocked { until: None, reason });
+                return Err(Blocked { until: None, reason: Reason::Concurrency });
             }
             if self.in_flight >= allowed {
                 let until = (allowed < limit).then(|| now + RAMP_STEP);

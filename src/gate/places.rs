@@ -50,11 +50,6 @@ impl Places {
         self.granted == 0
     }
 
-    /// Whether fewer were granted than were wanted: others have them, or there are no more.
-    pub(super) fn are_contested(&self) -> bool {
-        self.granted < self.wanted
-    }
-
     /// A call leaves as one of so many.
     pub(super) fn took(&mut self, in_flight: u32) {
         self.peak = self.peak.max(in_flight);
@@ -111,8 +106,9 @@ impl Places {
 
     /// When an exchange should be sent, and whether for a client that waits.
     pub(super) fn due(&self, in_flight: u32, kept: u32, now: Timestamp) -> Option<(Timestamp, bool)> {
+        let contested = self.granted < self.wanted;
         if self.dry {
-            let due = if self.are_contested() { self.answered_at + CONTESTED } else { now };
+            let due = if contested { self.answered_at + CONTESTED } else { now };
             return Some((due, self.urgent));
         }
         let peak = self.peak.max(in_flight);
