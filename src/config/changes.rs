@@ -49,7 +49,8 @@ impl Config {
         let renews = self.store.location.differs_in_credentials_at_most(&newer.store.location);
         let changes = keys.into_iter().filter_map(|key| {
             let (before, after) = (before.remove(&key), after.remove(&key));
-            let needs_restart = !is_live(&key) && !(key == "store.url" && renews);
+            let is_renewed = renews && key == "store.url";
+            let needs_restart = !is_renewed && !is_live(&key);
             let shown = |value: Option<Held>| value.map(|held| held.shown);
             (before != after).then(|| Change {
                 key,
