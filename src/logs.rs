@@ -61,8 +61,8 @@ pub fn check(level: &LogFilter) -> Result<(), ParseError> {
     filter(level).map(|_| ())
 }
 
-/// What a level lets pass. The pool of connections says of each that broke that it did, and not why; whoever used it tells
-/// what came of that.
+/// What a level lets pass. The pool of connections says of each that broke that it did, and not why, and the driver of each
+/// that the server ended; whoever used it tells what came of that.
 ///
 /// # Errors
 /// A filter that is none.
@@ -70,11 +70,17 @@ fn filter(level: &LogFilter) -> Result<EnvFilter, ParseError> {
     EnvFilter::try_new(&without_pool(level).0)
 }
 
-/// A level, without the pool's lines unless it speaks of them.
+/// A level, without the pool's lines and what the server sends each connection beside its answers, unless it speaks of
+/// them.
 fn without_pool(level: &LogFilter) -> LogFilter {
-    const POOL: &str = "deadpool";
-    let text = &level.0;
-    LogFilter(if text.contains(POOL) { text.clone() } else { format!("{text},{POOL}=off") })
+    let mut text = level.0.clone();
+    for quiet in ["deadpool=off", "tokio_postgres=warn"] {
+        let target = quiet.split('=').next().unwrap_or(quiet);
+        if !text.contains(target) {
+            text = format!("{text},{quiet}");
+        }
+    }
+    LogFilter(text)
 }
 
 /// Sets up logging for the whole process, on standard error.
@@ -195,6 +201,7 @@ mod tests {
             let (subscriber, _) = subscriber(&log, move || writer.clone()).unwrap();
             tracing::subscriber::with_default(subscriber, || {
                 tracing::warn!(target: "deadpool.postgres", "Connection error: db error");
+                tracing::info!(target: "tokio_postgres::connection", "WARNING: terminating connection");
             });
             let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
             assert_eq!(text.lines().count(), lines, "{level}: {text}");

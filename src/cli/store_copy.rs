@@ -22,7 +22,7 @@ pub(super) fn store_copy(
     environment: Environment,
 ) -> Result<Exit, CliError> {
     let config = load(global, &command.overrides()?, environment)?;
-    let StoreLocation::Postgres { url, schema } = config.store.location else {
+    let StoreLocation::Postgres { url, schema, .. } = config.store.location else {
         return Err(CliError::NoDestination);
     };
     logs::start(&config.log)?;

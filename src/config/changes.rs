@@ -8,7 +8,9 @@ use super::limits;
 use super::providers::Provider;
 use super::setting::Setting as _;
 use super::show::{Shown, provider_keys};
-use super::{Auth, Config, Interactive, KeySource, LaneRule, Log, MASK, Secret, Server, StoreLocation};
+use super::{
+    Auth, Config, Interactive, KeySource, LaneRule, Log, MASK, Secret, Server, Store, StoreLocation,
+};
 
 /// Keys that change while the service runs: each whole section, or each key, that is named here. All others keep the
 /// values that they had at the start.
@@ -44,9 +46,11 @@ impl Config {
         let mut keys: Vec<String> = before.keys().chain(after.keys()).cloned().collect();
         keys.sort_unstable();
         keys.dedup();
+        let renews = self.store.location.differs_in_credentials_at_most(&newer.store.location);
         let changes = keys.into_iter().filter_map(|key| {
             let (before, after) = (before.remove(&key), after.remove(&key));
-            let needs_restart = !is_live(&key);
+            let is_renewed = renews && key == "store.url";
+            let needs_restart = !is_renewed && !is_live(&key);
             let shown = |value: Option<Held>| value.map(|held| held.shown);
             (before != after).then(|| Change {
                 key,
@@ -70,7 +74,10 @@ impl Config {
         self.server = Server { drain_timeout, ..running.server.clone() };
         let admin_key_file = self.auth.admin_key_file.take();
         self.auth = Auth { admin_key_file, ..running.auth.clone() };
-        self.store = running.store.clone();
+        // Credentials are read from their file whenever a connection is made: what was told of is not told of again.
+        let renews = running.store.location.differs_in_credentials_at_most(&self.store.location);
+        let location = if renews { self.store.location.clone() } else { running.store.location.clone() };
+        self.store = Store { location, ..running.store.clone() };
         self.interactive = Interactive { share: self.interactive.share, ..running.interactive.clone() };
         self.retention = running.retention.clone();
         self.batches = running.batches.clone();

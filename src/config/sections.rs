@@ -70,9 +70,10 @@ keys! {
         /// database (13 or later): `postgres://user:password@host/database`, with libpq's `sslmode` (`disable`,
         /// `allow`, `prefer`, `require`, `verify-ca`, `verify-full`) and `sslrootcert` (a PEM file, or `system`).
         /// Without a file the `verify` modes ask the system's authorities. Of several hosts, `host,host`, the one that takes
-        /// writes is used.
+        /// writes is used. `connect_timeout`, `application_name` and `options` are taken too, client certificates are not.
         pub(super) url: String = "sqlite:./sluicegate-data/store.db".to_owned(),
-        /// A file that holds the URL, instead of `store.url`: for one with a password.
+        /// A file that holds the URL, instead of `store.url`: for one with a password. Its user and password are read again
+        /// for each new connection.
         pub(super) url_file: Option<PathBuf> = None,
         /// With PostgreSQL: the schema that holds everything. Made at the first start if the user may, and shared by
         /// [several replicas](operations.md#several-replicas). [Operations](operations.md#move-to-postgresql) says how
@@ -106,7 +107,35 @@ pub enum StoreLocation {
         url: Secret,
         /// The schema.
         schema: String,
+        /// The file that the URL was read from: what it says of who uses the database holds for each new connection.
+        url_file: Option<PathBuf>,
     },
+}
+
+impl StoreLocation {
+    /// Whether another configuration means the same place, with the same file, and at most other credentials in it: those
+    /// are read from there while the service runs.
+    pub(super) fn differs_in_credentials_at_most(&self, other: &Self) -> bool {
+        let (
+            Self::Postgres { url, schema, url_file: Some(file) },
+            Self::Postgres { url: other_url, schema: other_schema, url_file: Some(other_file) },
+        ) = (self, other)
+        else {
+            return false;
+        };
+        let without = |url: &Secret| without_credentials(url.expose());
+        schema == other_schema && file == other_file && without(url) == without(other_url)
+    }
+}
+
+/// A URL without who uses it, wherever it says so.
+fn without_credentials(url: &str) -> String {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let (scheme, rest) = base.split_once("://").unwrap_or(("", base));
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    let is_credential = |pair: &&str| pair.starts_with("user=") || pair.starts_with("password=");
+    let rest: Vec<&str> = query.split('&').filter(|pair| !is_credential(pair)).collect();
+    format!("{scheme}://{place}?{}", rest.join("&"))
 }
 
 section! {

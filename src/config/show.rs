@@ -32,7 +32,7 @@ impl Config {
         } = self;
         let (url, schema) = match &store.location {
             StoreLocation::Sqlite(path) => (quoted(&format!("sqlite:{}", path.display())), None),
-            StoreLocation::Postgres { url, schema } => {
+            StoreLocation::Postgres { url, schema, .. } => {
                 (quoted(&masked_url(url.expose())), Some(quoted(schema)))
             }
         };

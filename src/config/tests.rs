@@ -317,7 +317,10 @@ fn a_server_may_be_the_store_and_its_password_is_not_shown() {
     let url = "postgres://u:hunter2@h/db?password=hunter3&sslmode=verify-full";
     let config = file(&format!("store.url = '{url}'\n[providers.a]\nbase_url = 'https://a.example/v1'"));
     let schema = "sluicegate".to_owned();
-    assert_eq!(config.store.location, StoreLocation::Postgres { url: Secret::new(url), schema });
+    assert_eq!(
+        config.store.location,
+        StoreLocation::Postgres { url: Secret::new(url), schema, url_file: None }
+    );
     let shown = config.show();
     assert!(shown.contains("url = \"postgres://***@h/db?password=***&sslmode=verify-full\""), "{shown}");
     assert!(!shown.contains("hunter"), "{shown}");

@@ -191,7 +191,7 @@ pub(super) fn resolve_store(keys: StoreKeys, read_file: &ReadFile<'_>, report: &
     let StoreKeys { url, url_file, schema, min_free } = keys;
     let mut key = "store.url";
     let mut url = url;
-    if let Some(path) = url_file {
+    if let Some(path) = &url_file {
         if report.origins.contains_key("store.url") {
             report.problem(
                 "store.url_file",
@@ -200,12 +200,16 @@ pub(super) fn resolve_store(keys: StoreKeys, read_file: &ReadFile<'_>, report: &
             );
         }
         key = "store.url_file";
-        match read_file(&path) {
+        match read_file(path) {
             Ok(text) => text.trim().clone_into(&mut url),
             Err(error) => report.problem(key, path.shown(), format!("can't be read: {error}")),
         }
     }
-    Store { location: locate(key, &url, schema, report), min_free }
+    let mut location = locate(key, &url, schema, report);
+    if let StoreLocation::Postgres { url_file: file, .. } = &mut location {
+        *file = url_file;
+    }
+    Store { location, min_free }
 }
 
 /// The database that a URL names.
@@ -220,7 +224,7 @@ fn locate(key: &str, url: &str, schema: Option<String>, report: &mut Report) -> 
                     "is no name for a schema: expected at most 63 of a-z, 0-9 and _, no digit first";
                 report.problem("store.schema", Some(quoted(&schema)), message);
             }
-            StoreLocation::Postgres { url: Secret::new(url), schema }
+            StoreLocation::Postgres { url: Secret::new(url), schema, url_file: None }
         }
         "sqlite" if !rest.is_empty() => {
             if let Some(schema) = schema {

@@ -1,9 +1,11 @@
 //! Apps in the gate: each is a level with its own limits and its share among those that wait.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use rustc_hash::FxHashMap;
 
+use crate::complaint::Complaint;
 use crate::domain::app::AppRecord;
 use crate::domain::ids::AppKey;
 use crate::domain::time::Timestamp;
@@ -15,6 +17,8 @@ pub(super) struct Apps {
     levels: FxHashMap<AppKey, LevelId>,
     /// As the store told them.
     weights: HashMap<AppKey, u32>,
+    /// Of asking the store, which is done beside.
+    pub(super) complaint: Arc<Mutex<Complaint>>,
 }
 
 impl Apps {

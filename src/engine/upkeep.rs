@@ -1,6 +1,7 @@
 //! What is done a few times a second, not per item: rates, gauges, the board, lanes that stopped.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
 use crate::domain::ids::BatchKey;
 use crate::domain::limits::Dimension;
@@ -50,7 +51,9 @@ impl Dispatcher {
                 self.board.publish(key, Progress { running, items_per_second, completion, waiting });
             }
         }
-        let running = self.batches.batches.values();
+        // What became of them meanwhile is not known to one that is cut off from the database; others tell.
+        let is_known = !self.store.health().is_unheard;
+        let running = self.batches.batches.values().filter(|_| is_known);
         let oldest =
             running.clone().map(|batch| now.since(batch.record.created_at).as_secs_f64()).fold(0.0, f64::max);
         self.metrics.batches().set_oldest_pending(oldest);
@@ -207,10 +210,20 @@ impl Dispatcher {
     /// Asks the store what there is to know of the apps.
     pub(super) fn refresh_apps(&self) {
         let (store, events) = (self.store.clone(), self.reporter.events.clone());
+        let complaint = Arc::clone(&self.apps.complaint);
         tokio::spawn(async move {
-            match store.apps().await {
-                Ok(apps) => drop(events.send(Event::Apps(apps))),
-                Err(error) => tracing::error!(error = %error, "the apps' limits could not be read"),
+            let asked = store.apps().await;
+            let mut complaint = complaint.lock().unwrap_or_else(PoisonError::into_inner);
+            match asked {
+                Ok(apps) => {
+                    complaint.end();
+                    let _ = events.send(Event::Apps(apps));
+                }
+                // While the database is away the bell is rung again and again, and once more when it is back.
+                Err(error) if complaint.begin() => {
+                    tracing::error!(error = %error, "the apps' limits could not be read");
+                }
+                Err(_) => {}
             }
         });
     }

@@ -10,7 +10,7 @@ use crate::domain::app::OverQuota;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// The disk is full, or less than `store.min_free` is left: nothing new is taken.
-    #[error("the disk that holds the data folder is full")]
+    #[error("the disk that holds the store is full")]
     Full,
     /// It would not fit in what its app may hold.
     #[error("{0}")]

@@ -102,7 +102,7 @@ pub async fn migrate(location: StoreLocation) -> Result<()> {
             let migrate = move || sqlite::migrate(&path);
             tokio::task::spawn_blocking(migrate).await.map_err(|_| StoreError::Closed)?
         }
-        StoreLocation::Postgres { url, schema } => postgres::migrate(&url, &schema).await,
+        StoreLocation::Postgres { url, schema, .. } => postgres::migrate(&url, &schema).await,
     }
 }
 
@@ -159,8 +159,9 @@ impl Store {
                 let opened = tokio::task::spawn_blocking(open).await;
                 Database::Sqlite(Arc::new(opened.map_err(|_| StoreError::Closed)??))
             }
-            StoreLocation::Postgres { url, schema } => {
-                Database::Postgres(Arc::new(postgres::Database::open(&url, &schema, worker, shared).await?))
+            StoreLocation::Postgres { url, schema, url_file } => {
+                let opened = postgres::Database::open(&url, url_file, &schema, worker, shared);
+                Database::Postgres(Arc::new(opened.await?))
             }
         };
         Ok(Self { database, clock, files_retention, results_retention })

@@ -73,7 +73,9 @@ pub async fn due(settings: &StoreSettings, now: Timestamp) -> std::result::Resul
             let read = move || sqlite::retention::due(&path, &sql);
             Ok(tokio::task::spawn_blocking(read).await.map_err(|_| StoreError::Closed)??)
         }
-        StoreLocation::Postgres { url, schema } => Ok(postgres::retention::due(&url, &schema, &sql).await?),
+        StoreLocation::Postgres { url, schema, .. } => {
+            Ok(postgres::retention::due(&url, &schema, &sql).await?)
+        }
     }
 }
 

@@ -142,21 +142,15 @@ impl Shared {
         self.gauges.refusing.load(Ordering::Relaxed)
     }
 
-    /// Tells what the disk is like; rings if that changes what is taken.
-    pub(super) fn tell_disk(&self, refusing: bool, free_bytes: u64) {
+    /// Tells what the disk is like; rings if that changes what is taken. `free`: how many bytes are free, where that can be
+    /// asked for; a server's disk can't.
+    pub(super) fn tell_disk(&self, refusing: bool, free: Option<u64>) {
+        let free_bytes = free.unwrap_or(if refusing { 0 } else { u64::MAX });
         self.gauges.free_bytes.store(free_bytes, Ordering::Relaxed);
         self.metrics.set_disk_free_bytes(free_bytes);
         if self.gauges.refusing.swap(refusing, Ordering::Relaxed) != refusing {
             self.show_takes_work();
-            if refusing {
-                tracing::warn!(
-                    free_bytes,
-                    "the disk is full or below store.min_free: make room. Uploads are refused, nothing new is sent, what \
-                     is in flight is recorded; it goes on by itself"
-                );
-            } else {
-                tracing::info!(free_bytes, "the disk has room again");
-            }
+            log_disk(refusing, free);
             self.disk.ring();
         }
     }
@@ -204,5 +198,22 @@ impl Shared {
     pub(super) fn tell_size(&self, bytes: u64) {
         self.gauges.size_bytes.store(bytes, Ordering::Relaxed);
         self.metrics.set_size_bytes(bytes);
+    }
+}
+
+/// Says that the disk ran full, or has room again.
+fn log_disk(refusing: bool, free: Option<u64>) {
+    match (refusing, free) {
+        (true, Some(free_bytes)) => tracing::warn!(
+            free_bytes,
+            "the disk is full or below store.min_free: make room. Uploads are refused, nothing new is sent, what is in \
+             flight is recorded; it goes on by itself"
+        ),
+        (true, None) => tracing::warn!(
+            "the database server's disk is full: make room there. Uploads are refused, nothing new is sent, results are \
+             kept until they are recorded; it goes on by itself"
+        ),
+        (false, Some(free_bytes)) => tracing::info!(free_bytes, "the disk has room again"),
+        (false, None) => tracing::info!("the database server's disk has room again"),
     }
 }

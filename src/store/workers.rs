@@ -179,9 +179,9 @@ impl Store {
     }
 
     /// Whether this is the oldest living worker, as of the last beat: what belongs to all of them is told by that one
-    /// alone.
+    /// alone. One that is cut off from the database is not: another one tells by then, and knows.
     pub fn is_first(&self) -> bool {
-        self.shared().told.is_first()
+        self.shared().told.is_first() && !self.health().is_unheard
     }
 
     /// Every worker that is or was there, by its key. Those that ended long ago are forgotten.

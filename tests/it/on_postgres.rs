@@ -198,6 +198,40 @@ async fn a_server_that_becomes_read_only_counts_as_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_rotated_while_the_service_runs() {
+    let upstream = upstream(SLOWLY).await;
+    let (database, user) = (postgres::client().await, postgres::new_schema());
+    // Several tests may make it at once. The server asks those that belong to it for a password.
+    let guarded =
+        "DO $$ BEGIN CREATE ROLE guarded LOGIN PASSWORD 'right'; EXCEPTION WHEN OTHERS THEN NULL; END $$";
+    let own = format!(
+        "{guarded}; CREATE ROLE {user} LOGIN PASSWORD 'oldword' IN ROLE guarded; CREATE SCHEMA {user} AUTHORIZATION {user}"
+    );
+    database.batch_execute(&own).await.unwrap();
+    let url = |password: &str| postgres::url().replace("://postgres@", &format!("://{user}:{password}@"));
+    let settings = Settings::new(&upstream).with(EIGHT_AT_ONCE).with_url_in_file(&url("oldword"), &user);
+    let service = Process::start(&settings);
+    let id = run(&upstream, &service).await;
+
+    let rotate = format!("ALTER ROLE {user} PASSWORD 'newword'");
+    database.batch_execute(&rotate).await.unwrap();
+    let ends = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'");
+    database.batch_execute(&ends).await.unwrap();
+    ready(&service, 503).await;
+    std::fs::write(settings.file("store.url"), url("newword")).unwrap();
+    check_recovery(&upstream, &service, &id).await;
+
+    let reloaded = service.post("/admin/v1/reload", &json!({})).await.ok();
+    assert_eq!(reloaded["changed"][0]["key"], "store.url", "{reloaded}");
+    assert_eq!(reloaded["needs_restart"], json!([]), "{reloaded}");
+    let again = service.post("/admin/v1/reload", &json!({})).await.ok();
+    assert_eq!(again["changed"], json!([]), "{again}");
+    let log = service.log();
+    assert!(log.contains("store.url_file holds something else"), "{log}");
+    assert!(!log.contains("oldword") && !log.contains("newword"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn locks_that_somebody_holds_for_long_are_told_of() {
     let upstream = upstream(SLOWLY).await;
     let (database, schema) = (postgres::client().await, postgres::new_schema());

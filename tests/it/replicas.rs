@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sluicegate::demo::upstream::Running;
 
 use crate::harness::{
-    Client, PATIENCE, Process, Relay, Settings, Then, chat, chats, check_whole, eventually, postgres,
-    upstream,
+    Client, Metrics, PATIENCE, Process, Relay, Settings, Then, chat, chats, check_whole, eventually,
+    postgres, upstream,
 };
 
 /// Replicas of one schema: how each of them is configured.
@@ -321,13 +321,15 @@ async fn the_lower_of_two_limits_holds_and_is_warned_of() {
 async fn a_replica_without_the_database_says_so_and_the_other_goes_on() {
     let upstream = upstream("latency = \"20ms..60ms\"\nlog = \"full\"").await;
     let replicas = Replicas::new(&upstream, "limits = { max_concurrent = 8 }");
-    let one = replicas.start(0);
-    // Enough for its start.
+    // Enough for its start. As the older one it tells for both what waits.
     let relay = Relay::start(usize::MAX, Then::Cut).await;
     let cut_off = replicas.settings(1).with(&format!("store = {{ url = \"{}\" }}", relay.url()));
     let other = Process::start(&cut_off);
-    let id = one.submit(&chats(100, ""), json!({})).await;
+    let one = replicas.start(0);
+    let id = one.submit(&chats(600, ""), json!({})).await;
     both_call(&upstream).await;
+    let waits = |metrics: &Metrics| metrics.sum("sluicegate_items_pending", &[]) > 0.0;
+    other.metrics_until("it tells what waits", waits).await;
     relay.cut();
     let red = async {
         loop {
@@ -357,7 +359,12 @@ async fn a_replica_without_the_database_says_so_and_the_other_goes_on() {
     assert_eq!(one.get("/readyz").await.status, 200);
     let second = one.submit(&chats(20, ""), json!({})).await;
     check_whole(&one, &second, 20).await;
-    check_whole(&one, &id, 100).await;
+    check_whole(&one, &id, 600).await;
+    let told = ["sluicegate_items_pending", "sluicegate_batches", "sluicegate_oldest_pending_seconds"];
+    let nothing = |metrics: &Metrics| told.iter().all(|name| metrics.sum(name, &[]) == 0.0);
+    other.metrics_until("it tells no more of what others do", nothing).await;
+    let ended = |metrics: &Metrics| metrics.sum("sluicegate_batches", &["status=\"completed\""]) == 2.0;
+    one.metrics_until("the other one tells", ended).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,7 +102,7 @@ async fn here(global: &Global, environment: Environment) -> Vec<Finding> {
     findings.extend(providers::look(&config).await);
     match &config.store.location {
         StoreLocation::Sqlite(database) => findings.push(here::disk(database, config.store.min_free.0)),
-        StoreLocation::Postgres { url, schema } => findings.extend(database::look(url, schema).await),
+        StoreLocation::Postgres { url, schema, .. } => findings.extend(database::look(url, schema).await),
     }
     findings.push(here::open_files());
     findings.push(here::address(&config));

@@ -88,6 +88,6 @@ pub async fn check(
             let check = move || sqlite::check::check(&path, &mut tell);
             tokio::task::spawn_blocking(check).await.map_err(|_| StoreError::Closed)?
         }
-        StoreLocation::Postgres { url, schema } => postgres::check::check(&url, &schema, tell).await,
+        StoreLocation::Postgres { url, schema, .. } => postgres::check::check(&url, &schema, tell).await,
     }
 }

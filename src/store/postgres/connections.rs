@@ -300,7 +300,7 @@ pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, tokio_post
 fn pool(server: &Server, most: usize) -> Attempt<Pool> {
     // Checked by use: a test query with each checkout would double the round trips.
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(server.config().clone(), server.tls().clone(), config);
+    let manager = Manager::from_connect(server.config().clone(), server.clone(), config);
     let wait = Some(CONNECTION_PATIENCE);
     let config = PoolConfig {
         max_size: most,

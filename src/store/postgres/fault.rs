@@ -142,6 +142,9 @@ pub(super) fn told(error: &tokio_postgres::Error) -> String {
     if text.contains("does not allow writes") {
         return "the server is a standby or read-only; store.url must name the primary".to_owned();
     }
+    if text.contains("password missing") {
+        return "the server asks for a password, and store.url has none".to_owned();
+    }
     text
 }
 

@@ -188,7 +188,7 @@ impl Flusher {
         match committed {
             Ok(()) => {
                 shared.tell_away(false);
-                shared.tell_disk(false, u64::MAX);
+                shared.tell_disk(false, None);
             }
             // Somebody else is at the same rows for the moment.
             Err(fault) if fault.is(&SqlState::LOCK_NOT_AVAILABLE) => {}
@@ -197,7 +197,7 @@ impl Flusher {
                 if !shared.is_away() && !shared.is_refusing() {
                     tracing::warn!(error = %error, "the database could not be written; trying again");
                 }
-                if error == StoreError::Full { shared.tell_disk(true, 0) } else { shared.tell_away(true) }
+                if error == StoreError::Full { shared.tell_disk(true, None) } else { shared.tell_away(true) }
             }
             Err(_) => {}
         }
@@ -233,7 +233,7 @@ fn bytes_of(payload: &Payload) -> usize {
 /// Measures the schema now and then. Its disk can't be asked for: that is the server's own.
 pub(super) async fn measure(connections: Arc<Connections>) {
     const EVERY: Duration = Duration::from_secs(60);
-    connections.shared.tell_disk(false, u64::MAX);
+    connections.shared.tell_disk(false, None);
     loop {
         let sql = "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::bigint FROM pg_class \
                    JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relkind = 'r'";

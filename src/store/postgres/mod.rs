@@ -20,6 +20,7 @@ pub(super) mod columns;
 mod connections;
 pub(super) mod content;
 mod copied_columns;
+mod credentials;
 pub(super) mod destination;
 pub(super) mod exchange;
 mod facts;
@@ -47,6 +48,7 @@ mod views;
 pub(super) mod work;
 pub(super) mod workers;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
@@ -110,11 +112,15 @@ impl Database {
     /// Looks at the server, brings the schema up to date and starts the tasks.
     pub(super) async fn open(
         url: &Secret,
+        url_file: Option<PathBuf>,
         schema: &str,
         worker: WorkerSettings,
         shared: Arc<Shared>,
     ) -> Result<Self> {
         let mut server = Server::of(url.expose())?;
+        if let Some(file) = url_file {
+            server.renew_credentials_from(file);
+        }
         server.check().await?;
         unfinished_copy::refuse(&server, schema).await?;
         schema::migrate(&server, schema).await?;

@@ -2,8 +2,12 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use deadpool_postgres::Connect;
+use futures_util::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -12,6 +16,7 @@ use tokio_postgres::config::{Config, Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Notification};
 
+use super::credentials::Credentials;
 use super::facts::Facts;
 use super::fault::told;
 use super::tls::{Roots, Tls, Trust};
@@ -21,6 +26,8 @@ use crate::store::StoreError;
 #[derive(Clone)]
 pub(super) struct Server {
     config: Config,
+    /// Where to look for other credentials.
+    credentials: Option<Arc<Credentials>>,
     tls: Tls,
     commit_mode: &'static str,
     /// Whether what does not say otherwise reads by the rules that everything here is written for.
@@ -37,11 +44,7 @@ impl Server {
 
     /// The same; why not, without what the URL holds. Reads the file of authorities, and connects to nothing.
     pub(super) fn meant(url: &str) -> Result<Self, String> {
-        if cuts_a_password(url) {
-            return Err("in a password / is written %2F, ? %3F, # %23 and @ %40".to_owned());
-        }
-        let (rest, wanted) = without_tls(url)?;
-        let mut config: Config = rest.parse().map_err(|error| told(&error))?;
+        let (mut config, wanted) = parse(url)?;
         check_addresses(&config)?;
         // Like libpq: a socket of this machine needs no TLS, and its server offers none.
         let is_local = !config.get_hosts().is_empty()
@@ -59,11 +62,28 @@ impl Server {
             config.application_name("sluicegate");
         }
         let tls = Tls::new(wanted.trust, &wanted.roots)?;
-        Ok(Self { config, tls, commit_mode: "on", reads_committed: true })
+        Ok(Self { config, credentials: None, tls, commit_mode: "on", reads_committed: true })
     }
 
     pub(super) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What the file says of who connects holds for each connection from now on, without a new start.
+    pub(super) fn renew_credentials_from(&mut self, file: PathBuf) {
+        // The server would take another user's name for it.
+        let database = self.database().to_owned();
+        self.config.dbname(database);
+        self.credentials = Some(Arc::new(Credentials::new(file)));
+    }
+
+    /// How to connect now.
+    async fn current(&self) -> Config {
+        let mut config = self.config.clone();
+        if let Some(credentials) = &self.credentials {
+            credentials.lay_over(&mut config).await;
+        }
+        config
     }
 
     pub(super) fn tls(&self) -> &Tls {
@@ -117,7 +137,8 @@ impl Server {
 
     /// A connection outside of every pool.
     pub(super) async fn connect(&self) -> Result<Alone, StoreError> {
-        let connecting = self.config.connect(self.tls.clone());
+        let config = self.current().await;
+        let connecting = config.connect(self.tls.clone());
         let connected = tokio::time::timeout(Duration::from_secs(10), connecting).await;
         let late = |_| StoreError::Unavailable("the server did not answer within 10 s".to_owned());
         let (client, connection) = connected.map_err(late)?.map_err(|error| self.refused(&error))?;
@@ -132,7 +153,8 @@ impl Server {
     pub(super) async fn connect_hearing(
         &self,
     ) -> Result<(Alone, UnboundedReceiver<Notification>), StoreError> {
-        let connecting = self.config.connect(self.tls.clone());
+        let config = self.current().await;
+        let connecting = config.connect(self.tls.clone());
         let connected = tokio::time::timeout(Duration::from_secs(10), connecting).await;
         let late = |_| StoreError::Unavailable("the server did not answer within 10 s".to_owned());
         let (client, mut connection) = connected.map_err(late)?.map_err(|error| self.refused(&error))?;
@@ -167,6 +189,17 @@ impl Server {
                 format!("user {user} may not connect to database {database}: {said}")
             }
             _ => said,
+        })
+    }
+}
+
+impl Connect for Server {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        Box::pin(async move {
+            let (client, connection) = self.current().await.connect(self.tls.clone()).await?;
+            // Whoever uses it hears of its end.
+            let connection = tokio::spawn(async move { drop(connection.await) });
+            Ok((client, connection))
         })
     }
 }
@@ -208,9 +241,18 @@ impl Drop for Alone {
     }
 }
 
+/// What the words of a URL are.
+pub(super) fn parse(url: &str) -> Result<(Config, WantedTls), String> {
+    if cuts_a_password(url) {
+        return Err("in a password / is written %2F, ? %3F, # %23 and @ %40".to_owned());
+    }
+    let (rest, wanted) = without_tls(url)?;
+    Ok((rest.parse().map_err(|error| told(&error))?, wanted))
+}
+
 /// What a URL says of TLS.
 #[derive(Debug, PartialEq, Eq)]
-struct WantedTls {
+pub(super) struct WantedTls {
     mode: SslMode,
     trust: Trust,
     roots: Roots,
@@ -255,6 +297,20 @@ fn without_tls(url: &str) -> Result<(String, WantedTls), String> {
         match name {
             "sslmode" => mode = value(),
             "sslrootcert" => roots = Some(value()),
+            // Of several hosts the one that takes writes is looked for in any case.
+            "target_session_attrs" if ["any", "read-write", "primary"].contains(&&*value()) => {}
+            "target_session_attrs" => {
+                return Err(format!(
+                    "target_session_attrs={}: the store needs a server that takes writes",
+                    value()
+                ));
+            }
+            "channel_binding" if value() == "require" => {
+                return Err(
+                    "channel_binding=require can't be kept: leave it out, and take sslmode=verify-full"
+                        .to_owned(),
+                );
+            }
             _ => rest.push(pair),
         }
     }
@@ -316,6 +372,11 @@ mod tests {
         let (rest, _) = without_tls("postgres://h/d?a=1&sslmode=disable&b=%20").unwrap();
         assert_eq!(rest, "postgres://h/d?a=1&b=%20");
         assert_eq!(without_tls("postgres://h/d?sslmode=disable").unwrap().0, "postgres://h/d");
+        for known in
+            ["target_session_attrs=primary", "target_session_attrs=read-write", "channel_binding=prefer"]
+        {
+            assert!(parse(&format!("postgres://u@h,i/d?{known}")).is_ok(), "{known}");
+        }
     }
 
     #[test]
@@ -331,6 +392,8 @@ mod tests {
             "postgres:///d?password=secret",
             "postgres://u:secret@h:1,i:2/d?port=3",
             "postgres://u:secret@h,i/d?hostaddr=127.0.0.1",
+            "postgres://u:secret@h/d?target_session_attrs=standby",
+            "postgres://u:secret@h/d?channel_binding=require",
         ] {
             let told = Server::of(url).err().unwrap().to_string();
             assert!(told.contains("store.url") && !told.contains("secret"), "{told}");

@@ -181,7 +181,7 @@ impl Writer {
     }
 
     fn tell(&self) {
-        self.shared.tell_disk(self.disk.is_refusing(), self.disk.free_bytes());
+        self.shared.tell_disk(self.disk.is_refusing(), Some(self.disk.free_bytes()));
         self.shared.tell_log(self.log.bytes());
     }
 }

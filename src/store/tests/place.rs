@@ -42,7 +42,7 @@ impl Place {
             Dialect::Sqlite => StoreLocation::Sqlite(folder.path().join("data").join("store.db")),
             Dialect::Postgres => {
                 let (url, schema) = (Secret::new(server::url()), server::new_schema());
-                StoreLocation::Postgres { url, schema }
+                StoreLocation::Postgres { url, schema, url_file: None }
             }
         };
         let worker = WorkerSettings { name: "host:1".to_owned(), version: "1".to_owned() };

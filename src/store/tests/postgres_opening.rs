@@ -9,7 +9,8 @@ use crate::store::{StoreError, StoreLocation};
 fn with_url(place: &Place, change: impl Fn(&str) -> String) -> Place {
     let mut changed = Place::new(Dialect::Postgres);
     let url = Secret::new(change(&server::url()));
-    changed.settings.location = StoreLocation::Postgres { url, schema: place.schema().to_owned() };
+    changed.settings.location =
+        StoreLocation::Postgres { url, schema: place.schema().to_owned(), url_file: None };
     changed
 }
 

@@ -43,7 +43,8 @@ impl Relay {
         });
         let mut place = Place::new(Dialect::Postgres);
         let url = Secret::new(format!("postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable"));
-        place.settings.location = StoreLocation::Postgres { url, schema: place.schema().to_owned() };
+        place.settings.location =
+            StoreLocation::Postgres { url, schema: place.schema().to_owned(), url_file: None };
         Self { place, swallows, is_cut, deafens }
     }
 

@@ -300,7 +300,7 @@ async fn a_schema_at_work_is_not_copied_to_and_one_being_copied_to_is_not_served
     source.start().await.close().await;
     let place = Place::new(Dialect::Postgres);
     let store = place.start().await;
-    let crate::store::StoreLocation::Postgres { url, schema } = place.settings.location.clone() else {
+    let crate::store::StoreLocation::Postgres { url, schema, .. } = place.settings.location.clone() else {
         panic!()
     };
     let settings = CopySettings { from: source.path().to_owned(), url, schema: schema.clone() };

@@ -44,6 +44,15 @@ impl Settings {
         self
     }
 
+    /// With the store where a file beside the database says, which holds this URL.
+    pub(crate) fn with_url_in_file(mut self, url: &str, schema: &str) -> Self {
+        let file = self.file("store.url");
+        std::fs::write(&file, url).unwrap();
+        self.table.remove("store");
+        let store = format!("store = {{ url_file = \"{}\", schema = \"{schema}\" }}", file.display());
+        self.with(&store)
+    }
+
     /// Written to a file of this name: a process takes over what another's settings put in the place of its own.
     pub(crate) fn named(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }
