@@ -56,6 +56,8 @@ pub(super) struct Demand {
     /// The units that refused heads lacked since, and whether a client waits for one of them.
     lack: u64,
     urgent: bool,
+    /// Whether a head lacked what was asked for last.
+    lacked: bool,
     /// Before this moment asking is in vain.
     not_before: Option<Timestamp>,
     /// Until when units are kept in hand for interactive calls, how many one of those takes, how many of them come at
@@ -148,6 +150,11 @@ impl Demand {
         self.not_before.unwrap_or(Timestamp::ZERO)
     }
 
+    /// Until when the ledger has refused what was needed, if it has.
+    pub(super) fn refused_until(&self) -> Option<Timestamp> {
+        self.not_before.filter(|_| self.lacked)
+    }
+
     /// The answer to the last exchange says when asking again makes sense.
     pub(super) fn answered(&mut self, not_before: Option<Timestamp>) {
         self.not_before = not_before;
@@ -159,6 +166,7 @@ impl Demand {
         let Bounds { most, kept, enough, fits, contended } = bounds;
         let active = self.is_active() || lack > 0;
         let lack = if lack > 0 { lack } else { self.lack };
+        self.lacked = lack > 0;
         // Of what only live calls use, what is left over would make those of another worker wait.
         let matters = contended || self.is_live();
         if matters && fits.is_none() && self.wasted > self.used / 8 {

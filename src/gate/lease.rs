@@ -21,6 +21,8 @@ pub(super) struct Lease {
     pub(super) name: Arc<str>,
     places: Option<Places>,
     kept_until: Timestamp,
+    /// Until when no call can leave for want of units of some limit of this level, or of one that all its calls go through.
+    shut_until: Timestamp,
 }
 
 impl Lease {
@@ -30,6 +32,7 @@ impl Lease {
             name: name_of(spec.kind, &spec.name),
             places: spec.shares_places().then(Places::default),
             kept_until: Timestamp::ZERO,
+            shut_until: Timestamp::ZERO,
         }
     }
 
@@ -77,6 +80,7 @@ impl Lease {
 
     /// Another life of the worker begins.
     pub(super) fn start_over(&mut self) {
+        self.shut_until = Timestamp::ZERO;
         if let Some(places) = &mut self.places {
             places.drop_all();
         }
@@ -117,7 +121,7 @@ impl Level {
     fn exchange_due(&self, now: Timestamp) -> Due {
         let Some(lease) = &self.lease else { return Due::default() };
         let leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
-        let due = leased.fold(Due::default(), |due, leased| due.or(leased.due(now)));
+        let due = leased.fold(Due::default(), |due, leased| due.or(leased.due(lease.shut_until, now)));
         let places = lease.places.as_ref().filter(|_| self.max_concurrent.is_some());
         let places = places.and_then(|places| places.due(self.in_flight, lease.kept(now), now));
         places.map_or(due, |(moment, urgent)| due.and_at(moment, urgent))
@@ -127,6 +131,20 @@ impl Level {
     fn placed(&self) -> Option<u32> {
         self.max_concurrent?;
         self.lease.as_ref()?.room(self.in_flight)
+    }
+
+    /// Until when one of its shared limits lets no call leave, if one does.
+    pub(super) fn shut_until(&self) -> Option<Timestamp> {
+        self.budgets.iter().filter_map(|budget| budget.as_leased()?.shut_until()).max()
+    }
+
+    /// No call leaves before a moment: what will be too old by then goes back.
+    pub(super) fn shut(&mut self, until: Timestamp, now: Timestamp) {
+        if let Some(lease) = &mut self.lease {
+            lease.shut_until = until;
+        }
+        let leased = self.budgets.iter_mut().filter_map(super::budget::Budget::leased);
+        leased.for_each(|leased| leased.give_back_in_vain(until, now));
     }
 
     /// Calls that its shared limits let go until the next exchange, where those are scarce.
@@ -147,6 +165,7 @@ impl Level {
     ) {
         let Some(lease) = &self.lease else { return };
         let level = Arc::clone(&lease.name);
+        terms.shut = terms.now < lease.shut_until;
         let placed = self.placed().into_iter().chain(terms.room).min();
         terms.speed = self.speed(terms.now);
         let accounting = self.accounting;

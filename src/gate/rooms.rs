@@ -12,6 +12,27 @@ impl Gate {
     /// Slots that wait for those of another level grow too old, so no more are worth asking for. Only levels that all of a
     /// level's calls go through count: a provider's slots are for whichever of its lanes has some.
     pub(super) fn rooms(&self, now: Timestamp) -> HashMap<u32, u32> {
+        let common = self.common_levels();
+        let room = |index: u32| self.levels[index].room(now).map(|room| (index, room));
+        let scarce: HashMap<u32, u32> = common.keys().filter_map(|index| room(*index)).collect();
+        let least = |(level, levels): (u32, LevelList)| {
+            let others = levels.as_slice().iter().filter(|other| **other != level);
+            Some((level, others.filter_map(|other| scarce.get(other).copied()).min()?))
+        };
+        common.into_iter().filter_map(least).collect()
+    }
+
+    /// Slots that others' calls may need go back where no call here can leave for long enough: each level looks at its own
+    /// limits and at those that all its calls go through.
+    pub(super) fn give_back_in_vain(&mut self, now: Timestamp) {
+        for (index, levels) in self.common_levels() {
+            let shut = levels.as_slice().iter().filter_map(|level| self.levels[*level].shut_until()).max();
+            self.levels[index].shut(shut.unwrap_or(Timestamp::ZERO), now);
+        }
+    }
+
+    /// By level: the levels that all of its calls go through, itself included.
+    fn common_levels(&self) -> HashMap<u32, LevelList> {
         let mut common: HashMap<u32, LevelList> = HashMap::new();
         let is_active = |path: &&Path| path.members > 0 || path.grants > 0;
         for path in self.paths.indices().map(|index| &self.paths[index]).filter(is_active) {
@@ -20,12 +41,6 @@ impl Gate {
                 common.insert(*level, levels);
             }
         }
-        let room = |index: u32| self.levels[index].room(now).map(|room| (index, room));
-        let scarce: HashMap<u32, u32> = common.keys().filter_map(|index| room(*index)).collect();
-        let least = |(level, levels): (u32, LevelList)| {
-            let others = levels.as_slice().iter().filter(|other| **other != level);
-            Some((level, others.filter_map(|other| scarce.get(other).copied()).min()?))
-        };
-        common.into_iter().filter_map(least).collect()
+        common
     }
 }

@@ -74,6 +74,21 @@ fn tokens_of_a_lane_are_used_up_beside_requests_of_its_provider() {
 }
 
 #[test]
+fn limits_whose_slots_are_further_apart_than_they_live_are_used_by_several_workers() {
+    // Each worker could hold what the other one's call lacks until that is too old, and take it again.
+    let items = super::items(200, 8_000);
+    for active in [1, 2, 4] {
+        for tokens in [60_000, 246_000] {
+            let limits = Limits { requests: vec![requests(60, 60)], ..super::tokens(tokens, MINUTE) };
+            let used = use_of_one(&limits, &Limits::default(), &items, tokens, active);
+            assert!(used >= 0.84, "{used} of {tokens} tokens on {active}");
+        }
+        let used = use_of_one(&tokens(60_000, MINUTE), &per(60, MINUTE), &items, 60_000, active);
+        assert!(used >= 0.84, "{used} beside the provider's calls on {active}");
+    }
+}
+
+#[test]
 fn slots_that_last_longer_or_shorter_after_a_reload_break_no_limit() {
     let alone = per(6_000, MINUTE);
     let paired = Limits { tokens: vec![requests(1_000_000_000, 60)], ..alone.clone() };
