@@ -196,3 +196,55 @@ impl Demand {
         *self = Self { kept_until, weight, burst, most_kept, ..Self::default() };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_000);
+    const NONE: Held = Held { all: 0, later: 0, fresh: 0 };
+
+    fn bounds(kept: u64) -> Bounds {
+        Bounds { most: 100, kept, enough: u64::MAX, fits: None, contended: false }
+    }
+
+    /// A demand that has asked for 64 units at once, of which one was used, by a client's call or by a batch's.
+    fn used_one(live: bool) -> Demand {
+        let mut demand = Demand::default();
+        demand.lack(64, false);
+        assert_eq!(demand.ask(64, NONE, bounds(0), NOW), (64, 64));
+        demand.use_up(1);
+        if live {
+            demand.note_interactive(1, 10, NOW);
+        }
+        demand.waste(63);
+        demand
+    }
+
+    #[test]
+    fn what_live_calls_leave_over_is_not_asked_for_again_where_nobody_lacks_it() {
+        assert_eq!(used_one(true).ask(0, NONE, bounds(0), NOW), (0, 0));
+        // Of a batch's it costs nothing, and too few do.
+        assert_eq!(used_one(false).ask(0, NONE, bounds(0), NOW), (1, 64));
+    }
+
+    #[test]
+    fn where_others_lack_them_units_are_kept_only_if_batches_use_what_no_call_comes_for() {
+        for live in [true, false] {
+            let mut demand = used_one(live);
+            demand.ask(0, NONE, bounds(0), NOW);
+            demand.note_interactive(1, 10, NOW);
+            demand.use_up(1);
+            demand.ask(0, NONE, bounds(0), NOW + Duration::from_secs(11));
+            demand.note_interactive(1, 10, NOW + Duration::from_secs(11));
+            let kept = demand.kept(true, false, NOW + Duration::from_secs(12));
+            assert_eq!(kept, 0, "the last batch was long ago");
+            if !live {
+                demand.use_up(1);
+                demand.use_up(1);
+                demand.ask(0, NONE, bounds(0), NOW + Duration::from_secs(12));
+                assert_eq!(demand.kept(true, false, NOW + Duration::from_secs(13)), 1);
+            }
+        }
+    }
+}

@@ -21,7 +21,7 @@ pub(super) struct Lease {
     pub(super) name: Arc<str>,
     places: Option<Places>,
     kept_until: Timestamp,
-    /// Until when no call can leave for want of units of some limit of this level, or of one that all its calls go through.
+    /// Until when each of its heads lacks units of some limit on its path.
     shut_until: Timestamp,
 }
 
@@ -80,10 +80,15 @@ impl Lease {
 
     /// Another life of the worker begins.
     pub(super) fn start_over(&mut self) {
-        self.shut_until = Timestamp::ZERO;
+        self.reopen();
         if let Some(places) = &mut self.places {
             places.drop_all();
         }
+    }
+
+    /// Whether units are of use is to be seen by the next exchange.
+    pub(super) fn reopen(&mut self) {
+        self.shut_until = Timestamp::ZERO;
     }
 
     /// Calls that places are there for, as in [`Places::room`].
@@ -113,7 +118,8 @@ impl Level {
     /// When an exchange should be sent for it, if the worker ends.
     fn return_due(&self, now: Timestamp) -> Due {
         let mut leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
-        let places = self.lease.as_ref().and_then(|lease| lease.slots());
+        // Of places that are not limited any more the ledger is told nothing.
+        let places = self.max_concurrent.and(self.lease.as_ref()).and_then(|lease| lease.slots());
         let any = leased.any(Leased::has_to_return) || places.is_some_and(|places| places > self.in_flight);
         if any { Due::default().and_at(now, false) } else { Due::default() }
     }

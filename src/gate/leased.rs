@@ -150,6 +150,10 @@ impl Leased {
             self.give_all_back(now);
         }
         (self.life, self.longest_life) = (life, self.longest_life.max(life));
+        if self.limit != limit.max(1) {
+            // What the ledger refused by the old limit, it may grant by this one.
+            self.demand.answered(None);
+        }
         self.limit = limit.max(1);
         let late = terms.jitter + self.longest_life - SLOT_LIFE;
         self.guarded = guarded_period(self.period, self.limit, self.weighs, late);
