@@ -391,8 +391,13 @@ impl Leased {
         // What would be left over here is of use to others.
         let fits = room.map(|room| self.mean.saturating_mul(room.into()).saturating_sub(held.all));
         let bounds = Bounds { most, kept: self.kept(now), enough, fits, contended };
-        let (need, want) =
-            if draining || shut { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, bounds, now) };
+        // What was refused is asked for whenever there is an exchange: calls that settled may have made room.
+        let in_vain = shut && self.demand.refused_until().is_none();
+        let (need, want) = if draining || in_vain {
+            (0, 0)
+        } else {
+            self.demand.ask(lack.min(self.limit), held, bounds, now)
+        };
         let (unused, settled) = self.report.tell(again, offset, now);
         if want == 0 && unused.is_empty() && settled.is_empty() {
             return None;

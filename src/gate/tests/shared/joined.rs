@@ -180,3 +180,16 @@ fn a_higher_limit_is_asked_for_at_once() {
     world.run(START + MINUTE * 2);
     assert_eq!(world.left.len(), 80, "the ledger refused more for most of an hour");
 }
+
+#[test]
+fn what_settled_calls_leave_of_a_long_period_is_used_at_once() {
+    let limits = Limits { requests: vec![requests(600, 60)], ..tokens(10_000, Duration::from_secs(3_600)) };
+    let actual = Accounting::Actual { cached_input_free: true };
+    let mut world = World::new(&limits, actual, 1, 1);
+    (world.runs, world.uses) = (5_000, 40);
+    batches(&mut world, 1, &[Cost { input_tokens: 900, output_tokens: 100, ..CALL }]);
+    world.run(START + MINUTE);
+    // Ten of them reserve all there is, and use less than half of it.
+    let calls = world.left.len();
+    assert!(calls >= 20, "{calls}");
+}
