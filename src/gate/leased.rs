@@ -391,8 +391,9 @@ impl Leased {
         // What would be left over here is of use to others.
         let fits = room.map(|room| self.mean.saturating_mul(room.into()).saturating_sub(held.all));
         let bounds = Bounds { most, kept: self.kept(now), enough, fits, contended };
-        // What was refused is asked for whenever there is an exchange: calls that settled may have made room.
-        let in_vain = shut && self.demand.refused_until().is_none();
+        // Of what was refused, calls that settled may have made room meanwhile.
+        let may_have_room = self.counted.is_some() || self.report.has_settled();
+        let in_vain = shut && !(may_have_room && self.demand.refused_until().is_some());
         let (need, want) = if draining || in_vain {
             (0, 0)
         } else {
