@@ -41,6 +41,9 @@ impl Gate {
         if self.paths[path].members == 0 && self.now > self.paths[path].left_at {
             self.lift(path, None);
         }
+        if self.exchanges.is_some() && self.paths[path].members == 0 {
+            self.reopen(path);
+        }
         self.paths[path].members += 1;
         self.join_path(path, key.index);
         Ok(HeadId(key))

@@ -56,6 +56,8 @@ pub(super) struct Demand {
     /// The units that refused heads lacked since, and whether a client waits for one of them.
     lack: u64,
     urgent: bool,
+    /// Whether a head lacked what was asked for last.
+    lacked: bool,
     /// Before this moment asking is in vain.
     not_before: Option<Timestamp>,
     /// Until when units are kept in hand for interactive calls, how many one of those takes, how many of them come at
@@ -148,6 +150,11 @@ impl Demand {
         self.not_before.unwrap_or(Timestamp::ZERO)
     }
 
+    /// Until when the ledger has refused what was needed, if it has.
+    pub(super) fn refused_until(&self) -> Option<Timestamp> {
+        self.not_before.filter(|_| self.lacked)
+    }
+
     /// The answer to the last exchange says when asking again makes sense.
     pub(super) fn answered(&mut self, not_before: Option<Timestamp>) {
         self.not_before = not_before;
@@ -159,6 +166,7 @@ impl Demand {
         let Bounds { most, kept, enough, fits, contended } = bounds;
         let active = self.is_active() || lack > 0;
         let lack = if lack > 0 { lack } else { self.lack };
+        self.lacked = lack > 0;
         // Of what only live calls use, what is left over would make those of another worker wait.
         let matters = contended || self.is_live();
         if matters && fits.is_none() && self.wasted > self.used / 8 {
@@ -186,5 +194,57 @@ impl Demand {
     pub(super) fn start_over(&mut self) {
         let Self { kept_until, weight, burst, most_kept, .. } = *self;
         *self = Self { kept_until, weight, burst, most_kept, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_000);
+    const NONE: Held = Held { all: 0, later: 0, fresh: 0 };
+
+    fn bounds(kept: u64) -> Bounds {
+        Bounds { most: 100, kept, enough: u64::MAX, fits: None, contended: false }
+    }
+
+    /// A demand that has asked for 64 units at once, of which one was used, by a client's call or by a batch's.
+    fn used_one(live: bool) -> Demand {
+        let mut demand = Demand::default();
+        demand.lack(64, false);
+        assert_eq!(demand.ask(64, NONE, bounds(0), NOW), (64, 64));
+        demand.use_up(1);
+        if live {
+            demand.note_interactive(1, 10, NOW);
+        }
+        demand.waste(63);
+        demand
+    }
+
+    #[test]
+    fn what_live_calls_leave_over_is_not_asked_for_again_where_nobody_lacks_it() {
+        assert_eq!(used_one(true).ask(0, NONE, bounds(0), NOW), (0, 0));
+        // Of a batch's it costs nothing, and too few do.
+        assert_eq!(used_one(false).ask(0, NONE, bounds(0), NOW), (1, 64));
+    }
+
+    #[test]
+    fn where_others_lack_them_units_are_kept_only_if_batches_use_what_no_call_comes_for() {
+        for live in [true, false] {
+            let mut demand = used_one(live);
+            demand.ask(0, NONE, bounds(0), NOW);
+            demand.note_interactive(1, 10, NOW);
+            demand.use_up(1);
+            demand.ask(0, NONE, bounds(0), NOW + Duration::from_secs(11));
+            demand.note_interactive(1, 10, NOW + Duration::from_secs(11));
+            let kept = demand.kept(true, false, NOW + Duration::from_secs(12));
+            assert_eq!(kept, 0, "the last batch was long ago");
+            if !live {
+                demand.use_up(1);
+                demand.use_up(1);
+                demand.ask(0, NONE, bounds(0), NOW + Duration::from_secs(12));
+                assert_eq!(demand.kept(true, false, NOW + Duration::from_secs(13)), 1);
+            }
+        }
     }
 }

@@ -125,7 +125,7 @@ impl Gate {
         exchanges.due = None;
         let (number, draining) = (exchanges.number, exchanges.draining);
         let (again, offset) = (std::mem::take(&mut exchanges.again), exchanges.offset);
-        let terms = AskTerms { speed: FULL_SPEED, draining, again, offset, room: None, now };
+        let terms = AskTerms { speed: FULL_SPEED, draining, again, offset, room: None, shut: false, now };
         let (mut budgets, mut places) = (Vec::new(), Vec::new());
         let rooms = self.rooms(now);
         for index in self.levels.indices().collect::<Vec<u32>>() {
@@ -189,6 +189,7 @@ impl Gate {
                 lease.grant(*granted, now);
             }
         }
+        self.give_back_in_vain(now);
         for index in self.levels.indices().collect::<Vec<u32>>() {
             if self.levels[index].lease.is_some() {
                 self.offer_waiters(index, now);

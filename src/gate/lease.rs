@@ -21,12 +21,15 @@ pub(super) struct Lease {
     pub(super) name: Arc<str>,
     places: Places,
     kept_until: Timestamp,
+    /// Until when each of its heads lacks units of some limit on its path.
+    shut_until: Timestamp,
 }
 
 impl Lease {
     /// Nothing in hand.
     pub(super) fn new(spec: &LevelSpec) -> Self {
-        Self { name: name_of(spec.kind, &spec.name), places: Places::default(), kept_until: Timestamp::ZERO }
+        let (places, never) = (Places::default(), Timestamp::ZERO);
+        Self { name: name_of(spec.kind, &spec.name), places, kept_until: never, shut_until: never }
     }
 
     /// Its level has another name.
@@ -68,7 +71,13 @@ impl Lease {
 
     /// Another life of the worker begins.
     pub(super) fn start_over(&mut self) {
+        self.reopen();
         self.places.drop_all();
+    }
+
+    /// Whether units are of use is to be seen by the next exchange.
+    pub(super) fn reopen(&mut self) {
+        self.shut_until = Timestamp::ZERO;
     }
 
     /// Calls that places are there for, as in [`Places::room`].
@@ -98,6 +107,7 @@ impl Level {
     /// When an exchange should be sent for it, if the worker ends.
     fn return_due(&self, now: Timestamp) -> Due {
         let mut leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
+        // Of places that are not limited any more the ledger is told nothing.
         let places = self.max_concurrent.and(self.lease.as_ref()).map(|lease| lease.slots());
         let any = leased.any(Leased::has_to_return) || places.is_some_and(|places| places > self.in_flight);
         if any { Due::default().and_at(now, false) } else { Due::default() }
@@ -106,7 +116,7 @@ impl Level {
     fn exchange_due(&self, now: Timestamp) -> Due {
         let Some(lease) = &self.lease else { return Due::default() };
         let leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
-        let due = leased.fold(Due::default(), |due, leased| due.or(leased.due(now)));
+        let due = leased.fold(Due::default(), |due, leased| due.or(leased.due(lease.shut_until, now)));
         let places = self.max_concurrent.and_then(|_| lease.places.due(self.in_flight, lease.kept(now), now));
         places.map_or(due, |(moment, urgent)| due.and_at(moment, urgent))
     }
@@ -115,6 +125,20 @@ impl Level {
     fn placed(&self) -> Option<u32> {
         self.max_concurrent?;
         self.lease.as_ref()?.room(self.in_flight)
+    }
+
+    /// Until when one of its shared limits lets no call leave, if one does.
+    pub(super) fn shut_until(&self) -> Option<Timestamp> {
+        self.budgets.iter().filter_map(|budget| budget.as_leased()?.shut_until()).max()
+    }
+
+    /// No call leaves before a moment: what will be too old by then goes back.
+    pub(super) fn shut(&mut self, until: Timestamp, now: Timestamp) {
+        if let Some(lease) = &mut self.lease {
+            lease.shut_until = until;
+        }
+        let leased = self.budgets.iter_mut().filter_map(super::budget::Budget::leased);
+        leased.for_each(|leased| leased.give_back_in_vain(until, now));
     }
 
     /// Calls that its shared limits let go until the next exchange, where those are scarce.
@@ -135,6 +159,7 @@ impl Level {
     ) {
         let Some(lease) = &self.lease else { return };
         let level = Arc::clone(&lease.name);
+        terms.shut = terms.now < lease.shut_until;
         let placed = self.placed().into_iter().chain(terms.room).min();
         terms.speed = self.speed(terms.now);
         let accounting = self.accounting;

@@ -150,6 +150,10 @@ impl Leased {
             self.give_all_back(now);
         }
         (self.life, self.longest_life) = (life, self.longest_life.max(life));
+        if self.limit != limit.max(1) {
+            // What the ledger refused by the old limit, it may grant by this one.
+            self.demand.answered(None);
+        }
         self.limit = limit.max(1);
         let late = terms.jitter + self.longest_life - SLOT_LIFE;
         self.guarded = guarded_period(self.period, self.limit, self.weighs, late);
@@ -294,10 +298,29 @@ impl Leased {
         wanted.saturating_sub(self.pool.held())
     }
 
-    /// When an exchange should be sent for it.
-    pub(super) fn due(&self, now: Timestamp) -> Due {
+    /// Until when no call can leave for want of its units: the ledger has refused as many as a call takes.
+    pub(super) fn shut_until(&self) -> Option<Timestamp> {
+        self.demand.refused_until().filter(|_| self.pool.held() < self.mean.max(1))
+    }
+
+    /// Calls lack units of another limit that the ledger has refused until a moment: what will be too old when those are
+    /// due goes back at once, but for what is kept for clients.
+    ///
+    /// Held until it is too old, it would be what another worker's call lacks, while that worker holds what calls here
+    /// lack: where slots are further apart than they live, no call would ever have all that it needs.
+    pub(super) fn give_back_in_vain(&mut self, until: Timestamp, now: Timestamp) {
+        if self.kept(now) > 0 {
+            return;
+        }
+        let old = until.micros().saturating_add(HORIZON - self.life);
+        let due = self.pool.held() - self.pool.later_than(old);
+        self.pool.take(due, |run| self.report.give_back(run, now));
+    }
+
+    /// When an exchange should be sent for it; `shut`: until when calls lack units of another limit.
+    pub(super) fn due(&self, shut: Timestamp, now: Timestamp) -> Due {
         let after = |moment: i64, micros: i64| Timestamp::from_micros(moment.saturating_add(micros));
-        let sensible = |moment: Timestamp| moment.max(self.demand.not_before()).max(now);
+        let sensible = |moment: Timestamp| moment.max(self.demand.not_before()).max(shut).max(now);
         let (mut due, end) = (Due::default(), self.pool.end());
         if let Some(urgent) = self.demand.is_dry() {
             // What is in hand is of use while it is not too old: an exchange brings the more the later it is.
@@ -335,7 +358,7 @@ impl Leased {
         first: Option<(u64, Waits)>,
         terms: AskTerms,
     ) -> Option<BudgetAsk> {
-        let AskTerms { speed, draining, again, offset, room, now } = terms;
+        let AskTerms { speed, draining, again, offset, room, shut, now } = terms;
         self.drop_old(now);
         if draining {
             self.give_all_back(now);
@@ -368,8 +391,14 @@ impl Leased {
         // What would be left over here is of use to others.
         let fits = room.map(|room| self.mean.saturating_mul(room.into()).saturating_sub(held.all));
         let bounds = Bounds { most, kept: self.kept(now), enough, fits, contended };
-        let (need, want) =
-            if draining { (0, 0) } else { self.demand.ask(lack.min(self.limit), held, bounds, now) };
+        // Of what was refused, calls that settled may have made room meanwhile.
+        let may_have_room = self.counted.is_some() || self.report.has_settled();
+        let in_vain = shut && !(may_have_room && self.demand.refused_until().is_some());
+        let (need, want) = if draining || in_vain {
+            (0, 0)
+        } else {
+            self.demand.ask(lack.min(self.limit), held, bounds, now)
+        };
         let (unused, settled) = self.report.tell(again, offset, now);
         if want == 0 && unused.is_empty() && settled.is_empty() {
             return None;
@@ -519,6 +548,8 @@ pub(super) struct AskTerms {
     pub(super) offset: Option<i64>,
     /// Calls that the level's places and other limits let go until the next exchange, where those are scarce.
     pub(super) room: Option<u32>,
+    /// Whether calls lack units of another limit for so long that none are of use now.
+    pub(super) shut: bool,
     pub(super) now: Timestamp,
 }
 

@@ -287,6 +287,7 @@ impl Level {
         let terms = Terms { burst, day_starts, jitter, shared, paired: are_paired(limits) };
         self.max_concurrent = limits.max_concurrent;
         self.binding = None;
+        self.lease.iter_mut().for_each(|lease| lease.reopen());
         let mut before = std::mem::take(&mut self.budgets);
         for (dimension, rate) in rates_of(limits) {
             let is_it = |budget: &Budget| budget.has_period(dimension, rate.period);

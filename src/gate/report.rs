@@ -66,6 +66,11 @@ impl Report {
         }
     }
 
+    /// Whether charges are to be told that changed when their calls were over.
+    pub(super) fn has_settled(&self) -> bool {
+        !self.settled.is_empty()
+    }
+
     /// Since when something waits to be told.
     pub(super) fn since(&self) -> Option<Timestamp> {
         self.since

@@ -28,4 +28,29 @@ impl Gate {
         };
         common.into_iter().filter_map(least).collect()
     }
+
+    /// Slots that others' calls may need go back where no call here can leave for long enough: at levels all of whose
+    /// waiting heads lack units of some limit on their paths.
+    pub(super) fn give_back_in_vain(&mut self, now: Timestamp) {
+        let mut levels: HashMap<u32, Timestamp> = HashMap::new();
+        for path in self.paths.indices().map(|index| &self.paths[index]).filter(|path| path.members > 0) {
+            let shut = path.levels.as_slice().iter().filter_map(|level| self.levels[*level].shut_until());
+            let shut = shut.max().unwrap_or(Timestamp::ZERO);
+            for level in path.levels.as_slice() {
+                levels.entry(*level).and_modify(|until| *until = shut.min(*until)).or_insert(shut);
+            }
+        }
+        for (index, until) in levels {
+            self.levels[index].shut(until, now);
+        }
+    }
+
+    /// Heads wait on a path where none did: whether its levels have units for them is to be seen.
+    pub(super) fn reopen(&mut self, path: u32) {
+        for index in self.paths[path].levels.as_slice() {
+            if let Some(lease) = &mut self.levels[*index].lease {
+                lease.reopen();
+            }
+        }
+    }
 }

@@ -76,3 +76,18 @@ fn where_most_of_them_are_needed_several_workers_use_the_rate_as_one_does() {
         }
     }
 }
+
+#[test]
+fn a_worker_whose_places_are_limited_no_more_ends_all_the_same() {
+    let limits = Limits { max_concurrent: Some(40), ..per(6_000, MINUTE) };
+    let mut world = World::new(&limits, Accounting::Admission, 2, 3);
+    world.runs = 700;
+    batches(&mut world, 2, &[CALL]);
+    world.run(START + Duration::from_secs(10));
+    for worker in &mut world.workers {
+        let now = worker.local(world.now);
+        worker.gate.set_limits(worker.lane, &per(6_000, MINUTE), now);
+    }
+    // It says so if an exchange is due for ever.
+    world.drain();
+}
