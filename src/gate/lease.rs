@@ -20,6 +20,8 @@ pub(super) struct Lease {
     /// How all workers name it: its kind and its name.
     pub(super) name: Arc<str>,
     places: Places,
+    /// Whether its level's calls in flight are those of all workers together.
+    shares_places: bool,
     kept_until: Timestamp,
     /// Until when each of its heads lacks units of some limit on its path.
     shut_until: Timestamp,
@@ -29,12 +31,22 @@ impl Lease {
     /// Nothing in hand.
     pub(super) fn new(spec: &LevelSpec) -> Self {
         let (places, never) = (Places::default(), Timestamp::ZERO);
-        Self { name: name_of(spec.kind, &spec.name), places, kept_until: never, shut_until: never }
+        let (name, shares_places) = (name_of(spec.kind, &spec.name), !spec.own_places);
+        Self { name, places, shares_places, kept_until: never, shut_until: never }
     }
 
     /// Its level has another name.
     pub(super) fn rename(&mut self, kind: LevelKind, name: &str) {
         self.name = name_of(kind, name);
+    }
+
+    /// Its level's calls in flight are shared from now on, or not any more; tells whether that is another way.
+    pub(super) fn share_places(&mut self, shares: bool) -> bool {
+        let changes = std::mem::replace(&mut self.shares_places, shares) != shares;
+        if changes {
+            self.places.drop_all();
+        }
+        changes
     }
 
     /// Calls that may be in flight here.
@@ -44,7 +56,7 @@ impl Lease {
 
     /// Whether no places were granted yet.
     pub(super) fn starts(&self) -> bool {
-        self.places.are_none()
+        self.shares_places && !self.places.are_there()
     }
 
     /// Whether there is a place for one more call; `most`: calls that may be in flight for other reasons.
@@ -99,6 +111,11 @@ pub(super) fn name_of(kind: LevelKind, name: &str) -> Arc<str> {
 pub(super) type FirstHead = Option<(super::cost::Cost, Waits)>;
 
 impl Level {
+    /// Calls that may be in flight at all workers together; `None`: not limited, or each process's own.
+    pub(super) fn shared_concurrent(&self) -> Option<u32> {
+        self.max_concurrent.filter(|_| self.lease.as_ref().is_some_and(|lease| lease.shares_places))
+    }
+
     /// When an exchange should be sent for it; `draining`: the worker ends.
     pub(super) fn any_exchange_due(&self, draining: bool, now: Timestamp) -> Due {
         if draining { self.return_due(now) } else { self.exchange_due(now) }
@@ -108,7 +125,7 @@ impl Level {
     fn return_due(&self, now: Timestamp) -> Due {
         let mut leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
         // Of places that are not limited any more the ledger is told nothing.
-        let places = self.max_concurrent.and(self.lease.as_ref()).map(|lease| lease.slots());
+        let places = self.shared_concurrent().and(self.lease.as_ref()).map(|lease| lease.slots());
         let any = leased.any(Leased::has_to_return) || places.is_some_and(|places| places > self.in_flight);
         if any { Due::default().and_at(now, false) } else { Due::default() }
     }
@@ -117,13 +134,14 @@ impl Level {
         let Some(lease) = &self.lease else { return Due::default() };
         let leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
         let due = leased.fold(Due::default(), |due, leased| due.or(leased.due(lease.shut_until, now)));
-        let places = self.max_concurrent.and_then(|_| lease.places.due(self.in_flight, lease.kept(now), now));
+        let places =
+            self.shared_concurrent().and_then(|_| lease.places.due(self.in_flight, lease.kept(now), now));
         places.map_or(due, |(moment, urgent)| due.and_at(moment, urgent))
     }
 
     /// Calls that its shared places are there for, where those are scarce.
     fn placed(&self) -> Option<u32> {
-        self.max_concurrent?;
+        self.shared_concurrent()?;
         self.lease.as_ref()?.room(self.in_flight)
     }
 
@@ -179,15 +197,16 @@ impl Level {
 
     /// What to ask of its places, once its budgets were asked for; `None`: nothing to say.
     pub(super) fn ask_places(&mut self, draining: bool, now: Timestamp) -> Option<PlacesAsk> {
-        let limit = self.max_concurrent?;
+        let limit = self.shared_concurrent()?;
         let most = self.slots().unwrap_or(limit);
         let leased = self.budgets.iter().filter_map(|budget| budget.as_leased());
         let slots = leased.map(|leased| u32::try_from(leased.calls_in_hand()).unwrap_or(u32::MAX)).min();
         let (lease, used) = (self.lease.as_mut()?, self.in_flight);
         let kept = if draining { 0 } else { lease.kept(now) };
-        let had = lease.places.limit();
+        // What is held and pledged to nobody is held all the same: unless that is told, the pledge stands for ever.
+        let had = lease.places.are_there();
         let (used, want) = if draining { (used, used) } else { lease.places.ask(used, most, kept, slots) };
         let level = Arc::clone(&lease.name);
-        (had > 0 || want > 0).then_some(PlacesAsk { level, limit, used, want })
+        (had || want > 0).then_some(PlacesAsk { level, limit, used, want })
     }
 }

@@ -93,6 +93,8 @@ pub struct LevelSpec {
     pub accounting: Accounting,
     /// An app's share against that of other apps that want the same; 0 counts as 1.
     pub weight: u32,
+    /// Whether its calls in flight are the process's own, where workers on one store share those of all levels.
+    pub own_places: bool,
 }
 
 /// One holder of limits and of what is waiting for them.
@@ -191,7 +193,7 @@ impl Level {
 
     /// Calls that may be in flight here: fewer where other workers have the rest.
     fn slots_here(&self) -> Option<u32> {
-        let shared = self.lease.as_ref().filter(|_| self.max_concurrent.is_some());
+        let shared = self.shared_concurrent().and(self.lease.as_ref());
         self.slots().into_iter().chain(shared.map(|lease| lease.slots())).min()
     }
 
@@ -199,8 +201,8 @@ impl Level {
         if let Some(limit) = self.slots() {
             let ramp = u32::from(self.closure.cooldown.ramp(now));
             let allowed = if ramp >= 100 { limit } else { limit.saturating_mul(ramp).div_ceil(100) };
-            if let Some(lease) = &mut self.lease
-                && self.max_concurrent.is_some()
+            if self.shared_concurrent().is_some()
+                && let Some(lease) = &mut self.lease
                 && !lease.probe(self.in_flight, allowed, interactive)
             {
                 return Err(Blocked { until: None, reason: Reason::Concurrency });

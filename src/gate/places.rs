@@ -45,9 +45,9 @@ impl Places {
         }
     }
 
-    /// Whether nothing was granted yet.
-    pub(super) fn are_none(&self) -> bool {
-        self.granted == 0
+    /// Whether any were granted, though they may be pledged to others.
+    pub(super) fn are_there(&self) -> bool {
+        self.granted > 0
     }
 
     /// A call leaves as one of so many.

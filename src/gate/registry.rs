@@ -177,6 +177,16 @@ impl Gate {
         level.is_some()
     }
 
+    /// Changes whether workers on one store share a level's calls in flight. Those in flight count either way.
+    pub fn share_places(&mut self, id: LevelId, shared: bool, now: Timestamp) {
+        let now = self.move_clock(now);
+        let Some(level) = self.levels.find(id.0) else { return };
+        if self.levels[level].lease.as_mut().is_some_and(|lease| lease.share_places(shared)) {
+            self.offer(level, now);
+            self.hasten_exchange(level);
+        }
+    }
+
     /// Changes how a provider's or a lane's upstream charges tokens; tells whether it is another way. Calls in flight are
     /// settled by the new one.
     pub fn set_accounting(&mut self, id: LevelId, accounting: Accounting) -> bool {

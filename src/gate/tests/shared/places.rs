@@ -59,6 +59,45 @@ fn all_levels_share_them_but_a_batch_that_runs_at_one_worker() {
 }
 
 #[test]
+fn a_level_whose_places_are_its_own_may_share_them_later_and_not_any_more() {
+    let options = GateOptions { shared: true, jitter: millis(300), ..GateOptions::default() };
+    let mut gate = Gate::new(options, START);
+    let spec = LevelSpec { own_places: true, ..level(LevelKind::Service, "s", slots(2)) };
+    let service = gate.add_level(spec, START);
+    let path = gate.add_path(&[service]).unwrap();
+    gate.enqueue(head(path, 0), START).unwrap();
+    let _first = gate.poll(START).unwrap();
+    assert_eq!(gate.exchange_due(START), None);
+    gate.share_places(service, true, START);
+    gate.enqueue(head(path, 1), START).unwrap();
+    assert!(gate.poll(START).is_none(), "there is a place here, but it may be another worker's");
+    let ask = gate.ask(START);
+    assert_eq!(ask.places[0].used, 1, "the call in flight counts");
+    gate.exchange_failed(START);
+    gate.share_places(service, false, START);
+    assert!(gate.poll(START).is_some());
+}
+
+#[test]
+fn places_pledged_in_an_exchange_that_failed_are_had_again() {
+    let mut world = World::new(&slots(8), Accounting::Admission, 1, 3);
+    world.runs = 20;
+    batches(&mut world, 1, &[CALL]);
+    world.run(START + Duration::from_secs(2));
+    assert_eq!(in_flight(&mut world, 0), 8);
+    // All calls end, and no exchange comes through for a while.
+    world.workers[0].backlog.clear();
+    world.lost = 2_000;
+    world.run(START + Duration::from_secs(10));
+    assert_eq!(in_flight(&mut world, 0), 0);
+    let before = world.left.len();
+    batches(&mut world, 1, &[CALL]);
+    world.lost = 0;
+    world.run(START + Duration::from_secs(12));
+    assert!(world.left.len() > before + 100, "{} more", world.left.len() - before);
+}
+
+#[test]
 fn where_most_of_them_are_needed_several_workers_use_the_rate_as_one_does() {
     let limits = Limits { max_concurrent: Some(128), ..per(6_000, MINUTE) };
     let end = START + MINUTE * 4;
