@@ -3,12 +3,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::SERVICE_CONCURRENCY;
 use super::description::{Notation, ValueKind};
 use super::reader::{Reader, Report, keys};
 use super::setting::{Mismatch, Setting, quoted, text_of};
 use super::tree::Value;
-use crate::domain::limits::{Limits, Rate};
+use crate::domain::limits::{Limits, PROCESS_CONCURRENCY, Rate};
 use crate::domain::quantity::{self, QuantityError};
 
 /// What a bare number is per, unless `limits.period` says otherwise.
@@ -80,9 +79,9 @@ impl Setting for TimeOfDay {
 keys! {
     /// `limits` as given.
     pub(super) struct LimitKeys {
-        /// Calls in flight at once, over all replicas. The default is the service's; a lane for which nothing at all is
-        /// configured has 64.
-        pub(super) max_concurrent: Option<NonZeroU32> = None => NonZeroU32::new(SERVICE_CONCURRENCY),
+        /// Calls in flight at once, over all replicas. The default is the service's, and each replica's own; a lane for
+        /// which nothing at all is configured has 64.
+        pub(super) max_concurrent: Option<NonZeroU32> = None => NonZeroU32::new(PROCESS_CONCURRENCY),
         /// Requests per period.
         pub(super) requests: Vec<Amount> = Vec::new(),
         /// Tokens per period, input and output together.

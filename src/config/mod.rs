@@ -50,9 +50,6 @@ use self::reader::{Reader, Report};
 use self::sections::StoreKeys;
 use crate::domain::limits::Limits;
 
-/// The service's ceiling of calls in flight, unless configured.
-const SERVICE_CONCURRENCY: u32 = 1_024;
-
 /// Calls in flight in a lane for which nothing at all is configured.
 const LANE_CONCURRENCY: u32 = 64;
 
@@ -195,7 +192,6 @@ impl Config {
                 }
             }
         }
-        self.limits.max_concurrent.get_or_insert(SERVICE_CONCURRENCY);
     }
 }
 

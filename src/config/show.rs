@@ -8,6 +8,7 @@ use super::providers::Provider;
 use super::secret::masked_url;
 use super::setting::{Setting, quoted};
 use super::{Config, KeySource, LaneRule, MASK, StoreLocation};
+use crate::domain::limits::{Limits, PROCESS_CONCURRENCY};
 
 /// Keys with their values as a file would hold them.
 pub(super) type Shown = Vec<(&'static str, Option<String>)>;
@@ -36,12 +37,14 @@ impl Config {
                 (quoted(&masked_url(url.expose())), Some(quoted(schema)))
             }
         };
+        let max_concurrent = limits.max_concurrent.or(Some(PROCESS_CONCURRENCY));
+        let in_force = Limits { max_concurrent, ..limits.clone() };
         let store = vec![("url", Some(url)), ("schema", schema), ("min_free", store.min_free.shown())];
         [
             ("server", server.shown()),
             ("auth", auth.shown()),
             ("store", store),
-            ("limits", limits::shown(limits)),
+            ("limits", limits::shown(&in_force)),
             ("timeouts", timeouts.shown()),
             ("retry", retry.shown()),
             ("interactive", interactive.shown()),

@@ -250,7 +250,7 @@ fn providers_are_resolved() {
     assert_eq!(second.headers, [("anthropic-version".to_owned(), Secret::new("2023-06-01"))]);
     assert!(second.lanes[0].each_model && second.lanes[0].pattern.is_any());
     assert_eq!(second.lanes[0].limits.max_concurrent, Some(64));
-    assert_eq!(config.limits.max_concurrent, Some(1024));
+    assert_eq!(config.limits.max_concurrent, None, "the engine has a ceiling for each process");
     assert_eq!(config.route("gpt-4o")[0].provider.name, "second");
 }
 
@@ -286,7 +286,7 @@ fn a_shown_configuration_is_the_same_configuration() {
 fn lanes_have_a_ceiling_where_nothing_else_binds(#[case] text: &str, #[case] ceiling: Option<u32>) {
     let config = file(&format!("{text}\nproviders.local.base_url = 'http://localhost:8000/v1'"));
     assert_eq!(config.providers[0].lanes[0].limits.max_concurrent, ceiling);
-    assert_eq!(config.limits.max_concurrent, Some(1024));
+    assert_eq!(config.limits.max_concurrent, None);
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub struct Rate {
     pub period: Duration,
 }
 
+/// Calls in flight in one process, where nobody says how many there may be in the whole service.
+pub const PROCESS_CONCURRENCY: u32 = 1_024;
+
 /// The limits of one level. An empty list or `None` means: not limited here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

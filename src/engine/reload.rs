@@ -9,13 +9,14 @@ use super::dispatcher::Dispatcher;
 use super::item::{FeedId, LaneId, RouteId};
 use super::lanes::Renewed;
 use super::settings::EngineSettings;
-use super::start::{bounded, watch_key};
+use super::start::{bounded, shares_places, watch_key};
 
 impl Dispatcher {
     /// Takes over other settings. Calls in flight end as they began; what waits goes by the new ones from now on, and
     /// items whose lanes were all taken away wait for another one.
     pub(super) fn reload(&mut self, settings: EngineSettings, now: Timestamp) {
         let EngineSettings { limits, interactive_share, drain_timeout, providers, route } = settings;
+        self.gate.share_places(self.service, shares_places(&limits), now);
         let (limits, ceiling) = bounded(limits);
         self.drain_timeout = drain_timeout;
         self.gate.set_interactive_share(interactive_share);

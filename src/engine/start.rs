@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::domain::limits::Limits;
+use crate::domain::limits::{Limits, PROCESS_CONCURRENCY};
 use crate::domain::time::Timestamp;
 use crate::gate::{Boot, Gate, GateOptions, LevelKind, LevelSpec, LevelState};
 use crate::metrics::Metrics;
@@ -30,9 +30,6 @@ use super::lanes::{Lanes, Shared};
 use super::recorder::Recorder;
 use super::settings::{EngineSettings, ProviderSetup};
 use super::sharing::Sharing;
-
-/// Calls in flight over the whole service unless configured.
-const CEILING: u32 = 1_024;
 
 /// How much the time to a provider varies where a slot may be used some time after its moment.
 const SHARED_JITTER: Duration = Duration::from_millis(300);
@@ -82,8 +79,10 @@ pub async fn spawn(parts: EngineParts) -> Result<Engine, EngineError> {
     let mut gate = open_gate(&parts, &boot, now).await?;
     let sharing = Sharing::new(parts.store.is_shared(), now);
     let EngineSettings { limits, drain_timeout, providers, route, .. } = parts.settings;
+    let own_places = !shares_places(&limits);
     let (limits, ceiling) = bounded(limits);
-    let service = gate.add_level(level(LevelKind::Service, "service", limits, None), now);
+    let service = level(LevelKind::Service, "service", limits, None);
+    let service = gate.add_level(LevelSpec { own_places, ..service }, now);
     let memory = level(LevelKind::Memory, "memory", Limits::default(), Some(parts.memory_budget));
     let memory = gate.add_level(memory, now);
     let mut apps = Apps::default();
@@ -161,9 +160,15 @@ fn needs_care(boot: &BootReport) -> bool {
     careful
 }
 
+/// Whether the service's calls in flight are those of all workers together: where somebody says how many there may be. The
+/// ceiling that holds without is what one process bears.
+pub(super) const fn shares_places(limits: &Limits) -> bool {
+    limits.max_concurrent.is_some()
+}
+
 /// The service's limits with its ceiling of calls in flight, and that.
 pub(super) fn bounded(limits: Limits) -> (Limits, u32) {
-    let ceiling = limits.max_concurrent.unwrap_or(CEILING);
+    let ceiling = limits.max_concurrent.unwrap_or(PROCESS_CONCURRENCY);
     (Limits { max_concurrent: Some(ceiling), ..limits }, ceiling)
 }
 
