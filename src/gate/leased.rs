@@ -16,6 +16,8 @@ use crate::domain::time::Timestamp;
 const LOOKAHEAD: i64 = 60_000;
 /// Units used no later than this after they were due count from then, in microseconds.
 const ON_TIME: i64 = 30_000;
+/// A period within which an exchange may be lost and come too late to tell of units that were used late, in microseconds.
+const TOLD_LATE: u64 = 2_000_000;
 /// How much later than when it is sent an exchange comes to the ledger, or its answer back, in microseconds.
 const WAY: i64 = 30_000;
 /// Workers that may each keep a call's units at once, and leave others something.
@@ -192,7 +194,12 @@ impl Leased {
         if held < wanted {
             self.demand.lack(wanted - held, interactive);
         }
-        let first = self.pool.due(0).filter(|_| held >= amount).ok_or(Lacking::Slots)?;
+        let first = if self.weighs && self.period < TOLD_LATE {
+            self.pool.room(amount)
+        } else {
+            self.pool.due(0).filter(|_| held >= amount)
+        };
+        let first = first.ok_or(Lacking::Slots)?;
         let mut due = first;
         if kept > 0 {
             let last_call = first.saturating_add(self.life - LAST_CALL);
@@ -205,18 +212,23 @@ impl Leased {
     /// Charges what was just probed to call `number`.
     ///
     /// Units that weigh may be used before they are due, with the first of their call. So those that are used late must
-    /// not count as if they had not been: the ledger allows for one of both.
+    /// not count as if they had not been: the ledger allows for one of both. Within a short period it may hear of that too
+    /// late, so that there calls wait until there is room for all that they take.
     pub(super) fn take(&mut self, amount: u64, number: u64, now: Timestamp) {
         let mut charge: Option<Charge> = None;
         let Self { pool, report, weighs, counted, .. } = self;
-        let late = now.micros().saturating_sub(ON_TIME);
-        pool.take(amount, |run| {
-            if *weighs && counted.is_none() {
-                report.move_on(run.slots().at_us, run.due_by(late), now);
+        let on_time = (*weighs && counted.is_none()).then(|| now.micros().saturating_sub(ON_TIME));
+        let mut add = |run: Run| match &mut charge {
+            None => charge = Some(Charge { first: run, rest: Vec::new() }),
+            Some(charge) => charge.rest.push(run),
+        };
+        pool.take(amount, |mut run| {
+            if let Some(late) = on_time.and_then(|on_time| run.split_late(on_time)) {
+                report.move_on(late.slots(), now);
+                add(late);
             }
-            match &mut charge {
-                None => charge = Some(Charge { first: run, rest: Vec::new() }),
-                Some(charge) => charge.rest.push(run),
+            if run.units() > 0 {
+                add(run);
             }
         });
         self.demand.use_up(amount);
@@ -429,12 +441,17 @@ impl Leased {
     pub(super) fn grant(&mut self, grant: &BudgetGrant, offset: i64, now: Timestamp) {
         let mut need = if self.weighs { self.need } else { 0 };
         for (place, slots) in grant.slots.iter().enumerate() {
-            // Slots that were handed out before come first; what is new is for the head that needs it.
-            let together = if place + 1 == grant.slots.len() { need.min(slots.units) } else { 0 };
-            need = need.saturating_sub(slots.units);
-            for run in Run::granted(*slots, offset, self.asked, together) {
-                self.pool.add(run);
+            let mut run = Run::granted(*slots, offset, self.asked);
+            // Slots that were handed out before come first, where all fits that is needed; what is new is for the head
+            // that needs it.
+            if place + 1 < grant.slots.len() {
+                run = run.early();
+            } else {
+                let head = run.split_head(need);
+                self.pool.add(if place > 0 { head.early() } else { head });
             }
+            need = need.saturating_sub(slots.units);
+            self.pool.add(run);
         }
         self.used = (grant.used, now);
         if let Some(last) = grant.slots.last() {

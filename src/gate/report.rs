@@ -30,7 +30,12 @@ pub(super) struct Report {
 
 impl Report {
     /// Slots will not be used.
+    ///
+    /// What a head left over is no run of slots of its own: it would be taken from what counts later than the head does.
     pub(super) fn give_back(&mut self, run: Run, now: Timestamp) {
+        if run.is_rest_of_head() {
+            return self.settle_down(run.slots().at_us, run.units(), now);
+        }
         self.since.get_or_insert(now);
         if !self.unused.last_mut().is_some_and(|last| last.join(&run)) {
             self.unused.push(run);
@@ -48,14 +53,12 @@ impl Report {
     }
 
     /// Units were used later than they were due: they count from then on.
-    pub(super) fn move_on(&mut self, at_us: i64, units: u64, now: Timestamp) {
-        if units > 0 {
-            self.since.get_or_insert(now);
-            let late = self.late.get_or_insert(Late { first: at_us, units: 0, used_at: now });
-            late.first = late.first.min(at_us);
-            late.units = late.units.saturating_add(units);
-            late.used_at = now;
-        }
+    pub(super) fn move_on(&mut self, slots: Slots, now: Timestamp) {
+        self.since.get_or_insert(now);
+        let late = self.late.get_or_insert(Late { first: slots.at_us, units: 0, used_at: now });
+        late.first = late.first.min(slots.at_us);
+        late.units = late.units.saturating_add(slots.units);
+        late.used_at = now;
     }
 
     /// Units were used that no slot stands for.

@@ -38,19 +38,36 @@ pub(super) struct Run {
     interval: Interval,
     /// Whether all of it counts from its first unit on: granted for a head that takes it at once.
     together: bool,
+    /// Whether there is room for it before its first unit is due, for a call that takes other units too.
+    early: bool,
+    /// Whether its charge was moved to when it was used, by a call that was never sent.
+    moved: bool,
     /// Units gone from its front, and those that are left.
     gone: u64,
     units: u64,
 }
 
 impl Run {
-    /// Slots as granted, of which so many count together from the first on; `offset`: how far the time here is ahead
-    /// of the database's.
-    pub(super) fn granted(slots: Slots, offset: i64, interval: Interval, together: u64) -> [Self; 2] {
+    /// Slots as granted; `offset`: how far the time here is ahead of the database's.
+    pub(super) fn granted(slots: Slots, offset: i64, interval: Interval) -> Self {
         let (at_us, at) = (slots.at_us, slots.at_us.saturating_add(offset));
-        let mut rest = Self { at, at_us, interval, together: false, gone: 0, units: slots.units };
-        let first = rest.split(together);
-        [Self { together: true, ..first }, rest]
+        Self { at, at_us, interval, together: false, early: false, moved: false, gone: 0, units: slots.units }
+    }
+
+    /// The same, with room for it since it was granted.
+    pub(super) fn early(self) -> Self {
+        Self { early: true, ..self }
+    }
+
+    /// Takes off the units that count together from the first on.
+    pub(super) fn split_head(&mut self, units: u64) -> Self {
+        Self { together: true, ..self.split(units) }
+    }
+
+    /// Takes off the units that were due up to a moment, unless their charge was moved already.
+    pub(super) fn split_late(&mut self, moment: i64) -> Option<Self> {
+        let late = if self.moved { 0 } else { self.due_by(moment) };
+        (late > 0).then(|| Self { moved: true, ..self.split(late) })
     }
 
     /// How many units it has.
@@ -58,9 +75,15 @@ impl Run {
         self.units
     }
 
-    /// The units by the database's time.
+    /// The units by the database's time, from the moment on from which they count.
     pub(super) fn slots(&self) -> Slots {
-        Slots { at_us: self.at_us.saturating_add(self.interval.of(self.gone)), units: self.units }
+        let gone = if self.together { 0 } else { self.gone };
+        Slots { at_us: self.at_us.saturating_add(self.interval.of(gone)), units: self.units }
+    }
+
+    /// Whether a head left it over, with which it counted together.
+    pub(super) fn is_rest_of_head(&self) -> bool {
+        self.together && self.gone > 0
     }
 
     /// When a unit is due, counted from 0.
@@ -152,6 +175,19 @@ impl SlotPool {
             before -= run.units;
         }
         None
+    }
+
+    /// When so many may be used with the first of them, and there is room for all; `None` if there are fewer.
+    pub(super) fn room(&self, units: u64) -> Option<i64> {
+        let (mut moment, mut before) = (self.due(0).filter(|_| units <= self.held)?, 0);
+        for run in self.runs.iter() {
+            if before >= units {
+                break;
+            }
+            before += run.units;
+            moment = if run.early { moment } else { moment.max(run.at) };
+        }
+        Some(moment)
     }
 
     /// Units that are not due yet at a moment.

@@ -229,10 +229,9 @@ impl SharedBudget {
         let mut granted = self.reuse(reused, terms.pace, (now, earliest));
         if new > 0 {
             self.take(start, new, terms);
-            // A head's units leave with its first; the others not before they are due.
-            let heavy = if terms.weighs { rest } else { 0 };
-            let (counts, first) = (start.max(earliest), granted.first().map_or(start, |slots| slots.at_us));
-            self.charged.add(first.max(earliest), heavy);
+            // A head's units count together; the others not before they are due.
+            let (heavy, counts) = (if terms.weighs { rest } else { 0 }, start.max(earliest));
+            self.charged.add(counts, heavy);
             self.charged.spread(counts + terms.pace.span_of(heavy), new - heavy, terms.pace);
             granted.push(slots(start, new));
         }

@@ -71,11 +71,28 @@ pub(crate) struct Arrived {
 }
 
 /// A call that ran, until it is settled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Running {
-    slot: i64,
-    units: u64,
+    /// What it was charged.
+    slots: Vec<Slots>,
     arrived: usize,
+}
+
+impl Running {
+    fn units(&self) -> u64 {
+        self.slots.iter().map(|slots| slots.units).sum()
+    }
+
+    /// So much of its last units was not used.
+    fn less(&self, units: u64) -> Vec<Settled> {
+        let mut left = units;
+        let less = self.slots.iter().rev().map(|slots| {
+            let units = left.min(slots.units);
+            left -= units;
+            Settled { at_us: slots.at_us, change: -units.cast_signed() }
+        });
+        less.filter(|settled| settled.change < 0).collect()
+    }
 }
 
 /// What a worker has of one budget.
@@ -173,12 +190,12 @@ impl Script {
             if !chance.one_in(3) {
                 return true;
             }
-            let less = chance.below(call.units + 1);
+            let less = chance.below(call.units() + 1);
             if grows && chance.one_in(4) {
-                settled.push(Settled { at_us: call.slot, change: less.cast_signed() });
+                settled.push(Settled { at_us: call.slots[0].at_us, change: less.cast_signed() });
             } else if is_settled {
                 arrived[call.arrived].units -= less;
-                settled.push(Settled { at_us: call.slot, change: -less.cast_signed() });
+                settled.extend(call.less(less));
             }
             false
         });
@@ -220,16 +237,23 @@ impl Script {
         }
         let (subject, arrived) = (&self.subjects[number], &mut self.arrived[number]);
         let alike = !subject.name.dimension.is_settled() && subject.is_paced();
-        let mut arrive = |at: i64, units: u64, chance: &mut Chance| {
+        let mut arrive = |slots: Vec<Slots>, chance: &mut Chance| {
             let late = chance.below(SLOT_LIFE as u64 + 50_000) as i64;
-            let running = Running { slot: at, units, arrived: arrived.len() };
-            arrived.push(Arrived { at: now.max(at + late.min(SLOT_LIFE)), units });
+            let running = Running { slots, arrived: arrived.len() };
+            let at = now.max(running.slots[0].at_us + late.min(SLOT_LIFE));
+            arrived.push(Arrived { at, units: running.units() });
             holding.running.push(running);
         };
         let mut head = if alike { 0 } else { asked.need };
-        let first = granted.slots[0].at_us;
+        let mut left = head;
+        let of_head = granted.slots.iter().map(|slots| {
+            let units = left.min(slots.units);
+            left -= units;
+            Slots { units, ..*slots }
+        });
+        let of_head: Vec<_> = of_head.filter(|slots| slots.units > 0).collect();
         if head > 0 {
-            arrive(first, head, chance);
+            arrive(of_head, chance);
         }
         for slots in &granted.slots {
             let of_head = head.min(slots.units);
@@ -239,7 +263,7 @@ impl Script {
                 if chance.one_in(2) { slots.units } else { next + chance.below(slots.units - next + 1) };
             while next < kept {
                 let units = if alike { 1 } else { (1 + chance.below(subject.heaviest)).min(kept - next) };
-                arrive(subject.due(*slots, next), units, chance);
+                arrive(vec![Slots { at_us: subject.due(*slots, next), units }], chance);
                 next += units;
             }
             if next < slots.units {

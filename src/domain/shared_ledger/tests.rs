@@ -242,6 +242,24 @@ fn what_was_not_used_may_be_made_up_for() {
 }
 
 #[test]
+fn new_units_of_a_head_count_from_the_first_of_them_on() {
+    let mut desk = Desk::new();
+    let budget = ask(name(Dimension::Tokens, SECOND), 1_000, paced(SECOND), 1, 1);
+    let asked = |need, unused| BudgetAsk { need, want: need, unused, ..budget.clone() };
+    desk.exchange(&asked(0, Vec::new()), START);
+    let now = START + 5 * SECOND;
+    let slots = desk.exchange(&asked(100, Vec::new()), now).slots;
+    // It is not the last run any more when it is given back.
+    desk.exchange(&asked(100, Vec::new()), now);
+    let granted = desk.exchange(&asked(400, slots.clone()), now).slots;
+    assert_eq!((granted[0], granted[1].units, granted.len()), (slots[0], 300, 2));
+    assert!(granted[1].at_us > now + SECOND / 10, "{granted:?}");
+    // The new ones may be used as long after that as others, so they count as long as others that are due then.
+    let nearly_over = granted[1].at_us + SECOND + 290_000;
+    assert_eq!(desk.exchange(&asked(0, Vec::new()), nearly_over).used, 300);
+}
+
+#[test]
 fn what_was_used_beyond_the_charge_is_a_debt() {
     let mut desk = Desk::new();
     let budget = ask(name(Dimension::Tokens, 60 * SECOND), 60_000, paced(60 * SECOND), 1, 1);

@@ -17,13 +17,14 @@ struct Migration {
     min_compatible: i64,
 }
 
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration { sql: include_str!("../../../migrations/postgres/0001_first.sql"), min_compatible: 1 },
     Migration { sql: include_str!("../../../migrations/postgres/0002_apps.sql"), min_compatible: 2 },
     Migration { sql: include_str!("../../../migrations/postgres/0003_workers.sql"), min_compatible: 3 },
     Migration { sql: include_str!("../../../migrations/postgres/0004_ledger.sql"), min_compatible: 3 },
     Migration { sql: include_str!("../../../migrations/postgres/0005_shares.sql"), min_compatible: 3 },
     Migration { sql: include_str!("../../../migrations/postgres/0006_running.sql"), min_compatible: 3 },
+    Migration { sql: include_str!("../../../migrations/postgres/0007_heads.sql"), min_compatible: 3 },
 ];
 
 /// The newest schema this program knows.

@@ -29,7 +29,7 @@ async fn a_newer_schema_is_refused_unless_it_says_it_is_compatible(
     let place = Place::new(dialect);
     place.open().await.close().await;
     place.execute("UPDATE schema SET version = 99, min_compatible = 98").await;
-    assert_eq!(place.try_open().await.unwrap_err(), StoreError::NewerSchema { found: 98, supported: 6 });
+    assert_eq!(place.try_open().await.unwrap_err(), StoreError::NewerSchema { found: 98, supported: 7 });
     place.execute("UPDATE schema SET version = 99, min_compatible = 3").await;
     drop(place.open().await);
 }

@@ -122,7 +122,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date() {
     let mark: (u32, u32) = connection
         .query_row("SELECT version, min_compatible FROM schema", [], |row| Ok((row.get(0)?, row.get(1)?)))
         .unwrap();
-    assert_eq!(mark, (6, 3), "a program that asks for no keys may not open it any more");
+    assert_eq!(mark, (7, 3), "a program that asks for no keys may not open it any more");
     assert_eq!(place.integrity().await, "ok");
 }
 

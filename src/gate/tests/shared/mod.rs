@@ -5,6 +5,7 @@ mod gossip;
 mod joined;
 mod live;
 mod places;
+mod seconds;
 mod shares;
 mod world;
 

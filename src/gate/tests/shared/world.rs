@@ -88,9 +88,10 @@ pub(super) struct World {
     /// How many calls of a thousand are taken back before they are sent.
     pub(super) never_sent: u64,
     pub(super) most_in_flight: usize,
-    /// Units in answers that arrived, and units that were told unused, once each.
+    /// Units in answers that arrived, units that were told unused, and what all that was settled comes to, once each.
     pub(super) granted: u64,
     pub(super) unused: u64,
+    pub(super) settled: i64,
 }
 
 /// A worker of a lane with such limits.
@@ -159,6 +160,7 @@ impl World {
             most_in_flight: 0,
             granted: 0,
             unused: 0,
+            settled: 0,
         }
     }
 
@@ -233,8 +235,11 @@ impl World {
                 let taken = &mut self.workers[number].taken;
                 if ask.number > *taken {
                     *taken = ask.number;
-                    let lines = ask.budgets.iter().flat_map(|line| &line.unused);
-                    self.unused += lines.map(|slots| slots.units).sum::<u64>();
+                    let lines = || ask.budgets.iter();
+                    self.unused +=
+                        lines().flat_map(|line| &line.unused).map(|slots| slots.units).sum::<u64>();
+                    let settled = lines().flat_map(|line| &line.settled).map(|settled| settled.change);
+                    self.settled += settled.sum::<i64>();
                 }
                 let answer = self.ledger.exchange(key, &ask, self.now.micros() - BEHIND);
                 if lost < self.lost {

@@ -1,0 +1,1 @@
+-- Nothing changes here: one process alone has no ledger to share. The number means the same as in migrations/postgres.
