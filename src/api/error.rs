@@ -271,6 +271,12 @@ impl ApiError {
         Self::new(Refusal::NotFound, format!("No batch found with id '{id}'."))
     }
 
+    /// 404 for a model that no lane serves.
+    pub(crate) fn no_model(model: &str) -> Self {
+        let why = format!("The model '{model}' does not exist here: no lane serves it.");
+        Self::new(Refusal::ModelNotFound, why).param("model")
+    }
+
     /// The refusal's kind.
     pub(crate) fn refusal(&self) -> Refusal {
         self.refusal

@@ -38,5 +38,6 @@ pub use keyring::{Keyring, KeyringSettings};
 pub use routes::{Surface, routes};
 pub use server::{ServerSettings, serve};
 pub use state::{
-    Api, ApiParts, ApiSettings, Ask, Board, ItemPlace, LanePause, ModelEntry, ReloadRefused, Reloaded,
+    Api, ApiParts, ApiSettings, Ask, Board, FindModel, ItemPlace, LanePause, ModelEntry, ReloadRefused,
+    Reloaded,
 };

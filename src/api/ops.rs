@@ -12,9 +12,11 @@ use serde::Serialize;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 
+use super::error::{ApiError, Result};
 use super::page;
+use super::path::Path;
 use super::routes::Surface;
-use super::state::{ApiSettings, Board};
+use super::state::{ApiSettings, Board, ModelEntry};
 
 const OPENAPI: &str = include_str!("../../openapi.yaml");
 
@@ -89,8 +91,9 @@ pub(crate) struct ModelList {
     data: Vec<ModelView>,
 }
 
+/// `OpenAI`'s model.
 #[derive(Debug, Serialize)]
-struct ModelView {
+pub(crate) struct ModelView {
     id: String,
     object: &'static str,
     /// Nobody knows here when a model was made; the SDKs want a number.
@@ -98,10 +101,23 @@ struct ModelView {
     owned_by: String,
 }
 
+impl ModelView {
+    fn of(model: ModelEntry) -> Self {
+        Self { id: model.id, object: "model", created: 0, owned_by: model.owned_by }
+    }
+}
+
 /// `GET /v1/models`, from the lanes.
 pub(crate) async fn list_models(State(board): State<Board>) -> Json<ModelList> {
     let models = (board.models)().into_iter();
-    let data =
-        models.map(|model| ModelView { id: model.id, object: "model", created: 0, owned_by: model.owned_by });
-    Json(ModelList { object: "list", data: data.collect() })
+    Json(ModelList { object: "list", data: models.map(ModelView::of).collect() })
+}
+
+/// `GET /v1/models/{model}`: any that some lane serves, also one that none names outright.
+pub(crate) async fn get_model(
+    State(board): State<Board>,
+    Path(model): Path<String>,
+) -> Result<Json<ModelView>> {
+    let found = (board.model)(&model).ok_or_else(|| ApiError::no_model(&model))?;
+    Ok(Json(ModelView::of(found)))
 }

@@ -130,6 +130,8 @@ pub(crate) fn table() -> Vec<Route> {
         get("/admin/v1/workers", admin::list_workers).for_callers(admin),
         post("/admin/v1/backup", admin::create_backup).for_callers(admin),
         get("/v1/models", ops::list_models),
+        // Names like `maker/model` come with their slash encoded, and without.
+        get("/v1/models/{*model}", ops::get_model),
         get("/v1/budget", budget::show_budget),
         post("/v1/files", files::create_file),
         get("/v1/files", files::list_files),

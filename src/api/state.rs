@@ -64,7 +64,7 @@ impl Default for ApiSettings {
     }
 }
 
-/// A model that lanes serve, as `GET /v1/models` lists it.
+/// A model that lanes serve, as `GET /v1/models` tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelEntry {
     /// The model's name.
@@ -72,6 +72,9 @@ pub struct ModelEntry {
     /// The provider that serves it first.
     pub owned_by: String,
 }
+
+/// Finds a model by its name.
+pub type FindModel = Arc<dyn Fn(&str) -> Option<ModelEntry> + Send + Sync>;
 
 /// A question to a task that answers in its own time.
 pub type Ask<Q, A> = Arc<dyn Fn(Q) -> Pin<Box<dyn Future<Output = A> + Send>> + Send + Sync>;
@@ -133,8 +136,10 @@ pub struct Board {
     pub pause_lane: Ask<LanePause, Option<&'static str>>,
     /// Reads the configuration again and takes it over.
     pub reload: Ask<(), std::result::Result<Reloaded, ReloadRefused>>,
-    /// The models that lanes serve.
+    /// The models that lanes name.
     pub models: Arc<dyn Fn() -> Vec<ModelEntry> + Send + Sync>,
+    /// A model that some lane serves.
+    pub model: FindModel,
     /// Every metric in Prometheus's text format.
     pub metrics_text: Arc<dyn Fn() -> String + Send + Sync>,
 }

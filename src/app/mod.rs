@@ -251,7 +251,8 @@ fn api_board(
     reloader: Option<Reloader>,
     metrics: &Metrics,
 ) -> Board {
-    let (lanes, listed, metrics) = (current.clone(), current.clone(), metrics.clone());
+    let (lanes, listed, served, metrics) =
+        (current.clone(), current.clone(), current.clone(), metrics.clone());
     let items = progress.clone();
     let (limits, pauses, reach) = (progress.clone(), progress.clone(), progress.clone());
     Board {
@@ -283,8 +284,15 @@ fn api_board(
             })
         }),
         models: Arc::new(move || models(&listed.get())),
+        model: Arc::new(move |name| model(&served.get(), name)),
         metrics_text: Arc::new(move || metrics.encode().unwrap_or_default()),
     }
+}
+
+/// A model that some lane serves.
+fn model(config: &Config, name: &str) -> Option<ModelEntry> {
+    let preferred = config.route(name).into_iter().next()?;
+    Some(ModelEntry { id: name.to_owned(), owned_by: preferred.provider.name.clone() })
 }
 
 /// The models that configured lanes name outright; patterns name none.

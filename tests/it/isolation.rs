@@ -76,6 +76,7 @@ async fn call(client: &Client, method: &str, path: &str, file: &str, batch: &str
         .replace("{batch_id}", batch)
         .replace("{custom_id}", "item-0")
         .replace("{key_id}", "key_x")
+        .replace("{model}", "m")
         .replace("{name}", "first")
         .replace("{version}/{asset}", "any/main.js");
     let request = client.request(method.parse::<Method>().unwrap(), &path);
@@ -157,7 +158,7 @@ fn kind(method: &str, path: &str) -> Kind {
             | "/v1/batches/{batch_id}/items/{custom_id}",
         ) => Kind::Named,
         ("POST", "/v1/batches") => Kind::NamedInBody,
-        ("GET", "/v1/models" | "/v1/budget" | "/v1/files" | "/v1/batches")
+        ("GET", "/v1/models" | "/v1/models/{model}" | "/v1/budget" | "/v1/files" | "/v1/batches")
         | (
             "POST",
             "/v1/files"

@@ -90,6 +90,18 @@ async fn a_call_goes_where_its_provider_s_kind_says() {
     let models = models["data"].as_array().unwrap().clone();
     let names: Vec<&str> = models.iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert_eq!(names, ["o1", "quick", "unused"]);
+    for model in &models {
+        let path = format!("/v1/models/{}", model["id"].as_str().unwrap());
+        assert_eq!(service.get(&path).await.ok(), *model);
+    }
+    assert_eq!(service.get("/v1/models/gpt-4o").await.ok()["owned_by"], "dated", "a pattern's");
+    let none = service.get("/v1/models/maker/none").await;
+    assert_eq!(none.refused(404)["code"], "model_not_found");
+    assert_eq!(
+        none.refused(404)["message"],
+        "The model 'maker/none' does not exist here: no lane serves it."
+    );
+    assert_eq!(service.get("/v1/models/maker%2Fnone").await.refused(404), none.refused(404));
 }
 
 #[tokio::test(flavor = "multi_thread")]

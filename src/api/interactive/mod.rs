@@ -175,10 +175,7 @@ fn refusal_of(refused: &Refused, error: ApiError) -> Response {
 
 fn error_of(refused: &Refused, model: &str) -> ApiError {
     match &refused.refusal {
-        CallRefusal::NoLane => {
-            let why = format!("The model '{model}' does not exist here: no lane serves it.");
-            ApiError::new(Refusal::ModelNotFound, why).param("model")
-        }
+        CallRefusal::NoLane => ApiError::no_model(model),
         CallRefusal::LaneStopped { lane, reason, retry_after } => {
             let why = format!(
                 "The lane '{lane}' is stopped ({reason}): the provider refuses its key or quota, which its operator has to mend."

@@ -75,6 +75,7 @@ impl Service {
             reload: Arc::new(|()| Box::pin(async { Err(ReloadRefused::NoSource) })),
             progress: Arc::new(|_| Progress::default()),
             models: Arc::new(|| vec![ModelEntry { id: "m".to_owned(), owned_by: "openai".to_owned() }]),
+            model: Arc::new(|_| None),
             metrics_text: Arc::new(move || text.encode().unwrap()),
         };
         let open = KeyringSettings { mode: AuthMode::Auto, is_local: true, admin_keys: 0 };

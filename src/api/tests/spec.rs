@@ -25,6 +25,6 @@ fn described() -> BTreeSet<(String, String)> {
 
 #[test]
 fn every_route_is_described_and_every_description_is_a_route() {
-    let routed = table().into_iter().map(|route| (route.method.to_string(), route.path.to_owned()));
+    let routed = table().into_iter().map(|route| (route.method.to_string(), route.path.replace("{*", "{")));
     assert_eq!(routed.collect::<BTreeSet<_>>(), described());
 }

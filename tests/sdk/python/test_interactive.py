@@ -12,6 +12,11 @@ class Interactive(unittest.TestCase):
     def setUp(self) -> None:
         self.client = new_client()
 
+    def test_models_that_lanes_serve(self) -> None:
+        for name in ("demo-small", "maker/model"):
+            model = self.client.models.retrieve(name)
+            self.assertEqual((model.id, model.object, model.owned_by), (name, "model", "scripted"))
+
     def test_chat(self) -> None:
         reply = self.client.chat.completions.with_raw_response.create(model="demo-small", messages=MESSAGES)
         self.assertEqual(reply.headers["sluicegate-provider"], "scripted")
