@@ -8,6 +8,7 @@ use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::error::{ApiError, Refusal, Result};
+use crate::ingest::BOM;
 
 /// An object whose values are still JSON texts: a large one is never built as a tree.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// 400 `invalid_json`, and `invalid_type` for what is JSON but no object.
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self> {
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        let body = body.strip_prefix(BOM).unwrap_or(body);
         if body.trim_ascii().is_empty() {
             return Ok(Self { left: BTreeMap::new() });
         }

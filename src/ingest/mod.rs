@@ -26,7 +26,7 @@ pub use inline::{EachRequestError, each_request, request_param};
 pub use keys::hash_custom_id;
 pub use open_segments::ClosedSegment;
 pub use problems::{Fault, ProblemList};
-pub use reading::{Finished, Ingest, IngestLimits};
+pub use reading::{BOM, Finished, Ingest, IngestLimits};
 pub use refusal::Refusal;
 
 #[cfg(test)]

@@ -58,7 +58,8 @@ pub struct Ingest {
     faulty: u64,
 }
 
-const BOM: &[u8] = b"\xef\xbb\xbf";
+/// The byte order mark, which some editors and shells put before text in UTF-8.
+pub const BOM: &[u8] = b"\xef\xbb\xbf";
 
 impl Ingest {
     /// Of an uploaded file.
