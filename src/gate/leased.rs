@@ -17,8 +17,9 @@ use crate::domain::time::Timestamp;
 
 /// Units used no later than this after they were due count from then, in microseconds.
 const ON_TIME: i64 = 30_000;
-/// A period within which an exchange may be lost and come too late to tell of units that were used late, in microseconds.
-const TOLD_LATE: u64 = 2_000_000;
+/// In periods shorter than this an exchange that is lost, and waited for, may tell too late of units that were used late;
+/// in microseconds.
+const TOLD_LATE: u64 = 5_000_000;
 /// Workers that may each keep a call's units at once, and leave others something.
 const KEEPERS: u64 = 8;
 /// A slot that is kept for interactive calls goes to others so long before it is too old, in microseconds.
@@ -166,7 +167,8 @@ impl Leased {
         let first = first.ok_or(Lacking::Slots)?;
         let mut due = first;
         if kept > 0 {
-            let last_call = first.saturating_add(self.life - LAST_CALL);
+            let oldest = self.pool.due(0).unwrap_or(first);
+            let last_call = oldest.saturating_add(self.life - LAST_CALL);
             let stays = if held < wanted { None } else { self.pool.due(wanted - 1) };
             due = stays.map_or(last_call, |stays| stays.min(last_call)).max(first);
         }

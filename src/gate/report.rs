@@ -20,6 +20,8 @@ struct Late {
 pub(super) struct Report {
     unused: Vec<Run>,
     settled: Vec<Settled>,
+    /// Whether calls that were over changed any of these.
+    has_settled: bool,
     /// Units used that no slot stands for.
     debt: u64,
     late: Option<Late>,
@@ -31,10 +33,11 @@ pub(super) struct Report {
 impl Report {
     /// Slots will not be used.
     ///
-    /// What a head left over is no run of slots of its own: it would be taken from what counts later than the head does.
+    /// What counts at another time than its slots are due is told as a changed charge: the ledger looks for slots where
+    /// they are due, and would find others' units there, which count longer.
     pub(super) fn give_back(&mut self, run: Run, now: Timestamp) {
-        if run.is_rest_of_head() {
-            return self.settle_down(run.slots().at_us, run.units(), now);
+        if run.counts_apart() {
+            return self.discharge(run.slots().at_us, run.units(), now);
         }
         self.since.get_or_insert(now);
         if !self.unused.last_mut().is_some_and(|last| last.join(&run)) {
@@ -42,8 +45,13 @@ impl Report {
         }
     }
 
-    /// Units of a charge were not used.
+    /// Units of a call that is over were not used.
     pub(super) fn settle_down(&mut self, at_us: i64, units: u64, now: Timestamp) {
+        self.has_settled = true;
+        self.discharge(at_us, units, now);
+    }
+
+    fn discharge(&mut self, at_us: i64, units: u64, now: Timestamp) {
         self.since.get_or_insert(now);
         let change = i64::try_from(units).map_or(i64::MIN, |units| -units);
         match self.settled.last_mut() {
@@ -71,7 +79,7 @@ impl Report {
 
     /// Whether charges are to be told that changed when their calls were over.
     pub(super) fn has_settled(&self) -> bool {
-        !self.settled.is_empty()
+        self.has_settled
     }
 
     /// Since when something waits to be told.
@@ -91,14 +99,17 @@ impl Report {
             return self.sent.clone().unwrap_or_default();
         }
         let unused = self.unused.drain(..).map(|run| run.slots()).collect::<Vec<_>>();
-        let mut settled = std::mem::take(&mut self.settled);
-        self.since = None;
+        let mut settled = Vec::new();
+        (self.since, self.has_settled) = (None, false);
+        // First, since what is given back of these counts later by then, and so no others' units are taken for it that
+        // count longer.
         if let Some(late) = self.late.take() {
             let units = i64::try_from(late.units).unwrap_or(i64::MAX);
             let used_at = late.used_at.micros().saturating_sub(offset.unwrap_or(0));
             settled.push(Settled { at_us: late.first, change: -units });
             settled.push(Settled { at_us: used_at, change: units });
         }
+        settled.append(&mut self.settled);
         if let Some(offset) = offset.filter(|_| self.debt > 0) {
             let at_us = now.micros().saturating_sub(offset);
             let change = i64::try_from(std::mem::take(&mut self.debt)).unwrap_or(i64::MAX);

@@ -40,7 +40,7 @@ pub(super) struct Run {
     together: bool,
     /// Whether there is room for it before its first unit is due, for a call that takes other units too.
     early: bool,
-    /// Whether its charge was moved to when it was used, by a call that was never sent.
+    /// Whether its charge was moved, or is to be, to when a call took it late.
     moved: bool,
     /// Units gone from its front, and those that are left.
     gone: u64,
@@ -81,9 +81,10 @@ impl Run {
         Slots { at_us: self.at_us.saturating_add(self.interval.of(gone)), units: self.units }
     }
 
-    /// Whether a head left it over, with which it counted together.
-    pub(super) fn is_rest_of_head(&self) -> bool {
-        self.together && self.gone > 0
+    /// Whether it counts at another time than its slots are due: a head left it over, with which it counted together, or
+    /// its charge was moved.
+    pub(super) fn counts_apart(&self) -> bool {
+        self.together && self.gone > 0 || self.moved
     }
 
     /// When a unit is due, counted from 0.

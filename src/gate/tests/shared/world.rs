@@ -75,6 +75,8 @@ pub(super) struct World {
     /// The longest that a message takes, in microseconds, and how many of a thousand are lost.
     pub(super) delay: u64,
     pub(super) lost: u64,
+    /// How long a lost one is waited for, in milliseconds.
+    pub(super) patience: u64,
     /// How late timers fire, in microseconds.
     pub(super) late: u64,
     /// How long calls run, in milliseconds.
@@ -151,6 +153,7 @@ impl World {
             messages: Vec::new(),
             delay: 30_000,
             lost: 0,
+            patience: 500,
             late: 1_000,
             runs: 0,
             spread: 0,
@@ -228,7 +231,7 @@ impl World {
                 let lost = self.dice.below(1_000);
                 // Of those that are lost, half never arrive.
                 if lost < self.lost / 2 {
-                    self.messages.push((self.now + millis(500), Message::Lost(number)));
+                    self.messages.push((self.now + millis(self.patience), Message::Lost(number)));
                     return;
                 }
                 let key = WorkerKey(number as i64 + 1);
@@ -243,7 +246,7 @@ impl World {
                 }
                 let answer = self.ledger.exchange(key, &ask, self.now.micros() - BEHIND);
                 if lost < self.lost {
-                    self.messages.push((self.now + millis(500), Message::Lost(number)));
+                    self.messages.push((self.now + millis(self.patience), Message::Lost(number)));
                 } else {
                     let answered = self.now;
                     self.post(Message::Answer(number, Box::new(answer), answered));
