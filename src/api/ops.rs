@@ -9,6 +9,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use crate::domain::model_field::check_name;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 
@@ -118,6 +119,7 @@ pub(crate) async fn get_model(
     State(board): State<Board>,
     Path(model): Path<String>,
 ) -> Result<Json<ModelView>> {
+    check_name(&model).map_err(ApiError::unreadable_model)?;
     let found = (board.model)(&model).ok_or_else(|| ApiError::no_model(&model))?;
     Ok(Json(ModelView::of(found)))
 }

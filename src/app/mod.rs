@@ -9,6 +9,7 @@ mod source;
 mod upkeep;
 mod worker_name;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::api::{
     ReloadRefused, ServerSettings, Surface,
 };
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Pattern};
 use crate::domain::interactive::Interactive;
 use crate::engine::{self, EngineError, EngineParts};
 use crate::metrics::{Metrics, MetricsError};
@@ -297,12 +298,8 @@ fn model(config: &Config, name: &str) -> Option<ModelEntry> {
 
 /// The models that configured lanes name outright; patterns name none.
 fn models(config: &Config) -> Vec<ModelEntry> {
-    let lanes = config.providers.iter().flat_map(|provider| {
-        let exact = provider.lanes.iter().filter(|lane| lane.pattern.is_exact());
-        exact.map(|lane| ModelEntry { id: lane.pattern.as_str().to_owned(), owned_by: provider.name.clone() })
-    });
-    let mut models: Vec<ModelEntry> = lanes.collect();
-    models.sort_by(|one, other| one.id.cmp(&other.id));
-    models.dedup_by(|one, other| one.id == other.id);
-    models
+    let lanes = config.providers.iter().flat_map(|provider| &provider.lanes);
+    let named = lanes.map(|lane| &lane.pattern).filter(|pattern| pattern.is_exact());
+    let names: BTreeSet<&str> = named.map(Pattern::as_str).collect();
+    names.into_iter().filter_map(|name| model(config, name)).collect()
 }

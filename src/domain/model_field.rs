@@ -37,11 +37,18 @@ pub fn model_of(body: &[u8]) -> Result<Option<String>, ModelFault> {
     let Some(last) = places.last() else { return Ok(None) };
     let name: Option<String> =
         serde_json::from_slice(&body[last.clone()]).map_err(|_| ModelFault::NotText)?;
-    match name {
-        Some(name) if name.len() > MAX_MODEL => Err(ModelFault::TooLong),
-        Some(name) if name.chars().any(char::is_control) => Err(ModelFault::Unprintable),
-        name => Ok(name),
+    name.map(|name| check_name(&name).map(|()| name)).transpose()
+}
+
+/// Whether a model may be called so.
+///
+/// # Errors
+/// Why not.
+pub fn check_name(name: &str) -> Result<(), ModelFault> {
+    if name.len() > MAX_MODEL {
+        return Err(ModelFault::TooLong);
     }
+    if name.chars().any(char::is_control) { Err(ModelFault::Unprintable) } else { Ok(()) }
 }
 
 /// The body with another model in its place, every other byte as it was; unchanged if it names none.
