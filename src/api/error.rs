@@ -8,7 +8,6 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use crate::domain::api_key::Scope;
-use crate::domain::model_field::ModelFault;
 use crate::store::StoreError;
 
 /// Tells the official SDKs not to try again: they repeat every 409 and 5xx by themselves.
@@ -270,24 +269,6 @@ impl ApiError {
     /// 404 for a batch.
     pub(crate) fn no_batch(id: &str) -> Self {
         Self::new(Refusal::NotFound, format!("No batch found with id '{id}'."))
-    }
-
-    /// 400 for a `model` that can't be read, or that no model is called.
-    pub(crate) fn unreadable_model(fault: ModelFault) -> Self {
-        match fault {
-            ModelFault::NotAnObject => {
-                Self::new(Refusal::InvalidJson, "The request body is not a JSON object.")
-            }
-            ModelFault::NotText => {
-                Self::new(Refusal::InvalidType, "Invalid type for 'model': expected a string.").param("model")
-            }
-            ModelFault::TooLong => {
-                Self::invalid("model", "Invalid value for 'model': expected at most 256 bytes.")
-            }
-            ModelFault::Unprintable => {
-                Self::invalid("model", "Invalid value for 'model': expected no control characters.")
-            }
-        }
     }
 
     /// 404 for a model that no lane serves.

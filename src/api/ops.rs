@@ -13,7 +13,7 @@ use crate::domain::model_field::check_name;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 
-use super::error::{ApiError, Result};
+use super::error::{ApiError, Refusal, Result};
 use super::page;
 use super::path::Path;
 use super::routes::Surface;
@@ -119,7 +119,9 @@ pub(crate) async fn get_model(
     State(board): State<Board>,
     Path(model): Path<String>,
 ) -> Result<Json<ModelView>> {
-    check_name(&model).map_err(ApiError::unreadable_model)?;
+    check_name(&model).map_err(|fault| {
+        ApiError::new(Refusal::ModelNotFound, format!("No model can be called so: {fault}.")).param("model")
+    })?;
     let found = (board.model)(&model).ok_or_else(|| ApiError::no_model(&model))?;
     Ok(Json(ModelView::of(found)))
 }

@@ -95,9 +95,11 @@ async fn a_call_goes_where_its_provider_s_kind_says() {
         assert_eq!(service.get(&path).await.ok(), *model);
     }
     assert_eq!(service.get("/v1/models/gpt-4o").await.ok()["owned_by"], "dated", "a pattern's");
-    for (name, why) in [("%1b%5b2J", "no control characters"), (&"x".repeat(257)[..], "at most 256 bytes")] {
-        let refused = service.get(&format!("/v1/models/{name}")).await.refused(400);
-        assert_eq!(refused["message"], format!("Invalid value for 'model': expected {why}."));
+    for (name, why) in
+        [("%1b%5b2J", "without control characters"), (&"x".repeat(257)[..], "of at most 256 bytes")]
+    {
+        let refused = service.get(&format!("/v1/models/{name}")).await.refused(404);
+        assert_eq!(refused["message"], format!("No model can be called so: expected a name {why}."));
     }
     let none = service.get("/v1/models/maker/none").await;
     assert_eq!(none.refused(404)["code"], "model_not_found");

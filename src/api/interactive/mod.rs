@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::domain::endpoint::Endpoint;
 use crate::domain::interactive::{Call, Interactive, Refusal as CallRefusal, Refused, Reply};
-use crate::domain::model_field::model_of;
+use crate::domain::model_field::{ModelFault, model_of};
 use crate::domain::quantity::parse_duration;
 use crate::store::StoreError;
 
@@ -79,7 +79,7 @@ async fn passed(api: &Api, caller: Caller, request: Request) -> Result<Response>
         () = api.shutdown.begun() => return Err(draining()),
     };
     // No model is named so, and the lane of it would be nobody's.
-    let model = model_of(&body).map_err(ApiError::unreadable_model)?.filter(|model| !model.is_empty());
+    let model = model_of(&body).map_err(unreadable)?.filter(|model| !model.is_empty());
     if model.is_none() && !endpoint.model_is_optional() {
         return Err(ApiError::missing("model"));
     }
@@ -120,6 +120,23 @@ fn max_wait(headers: &HeaderMap, configured: Duration) -> Result<Duration> {
         ApiError::invalid("sluicegate-max-wait", why)
     })?;
     Ok(wanted.min(configured))
+}
+
+fn unreadable(fault: ModelFault) -> ApiError {
+    match fault {
+        ModelFault::NotAnObject => {
+            ApiError::new(Refusal::InvalidJson, "The request body is not a JSON object.")
+        }
+        ModelFault::NotText => {
+            ApiError::new(Refusal::InvalidType, "Invalid type for 'model': expected a string.").param("model")
+        }
+        ModelFault::TooLong => {
+            ApiError::invalid("model", "Invalid value for 'model': expected at most 256 bytes.")
+        }
+        ModelFault::Unprintable => {
+            ApiError::invalid("model", "Invalid value for 'model': expected no control characters.")
+        }
+    }
 }
 
 fn response_of(reply: Reply, cut: Option<Cut>) -> Response {
