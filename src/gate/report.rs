@@ -137,3 +137,37 @@ impl Report {
         self.sent = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::slot_pool::Interval;
+    use super::*;
+
+    const AT: i64 = 1_000_000;
+    const NOW: Timestamp = Timestamp::from_micros(AT + 100_000);
+
+    fn late_run(units: u64) -> Run {
+        let mut run = Run::granted(Slots { at_us: AT, units }, 0, Interval { micros: 1, units: 1_000 });
+        run.split_late(NOW.micros()).unwrap()
+    }
+
+    fn told(report: &mut Report) -> (Vec<Slots>, Vec<(i64, i64)>) {
+        let (unused, settled) = report.tell(false, Some(0), NOW);
+        (unused, settled.iter().map(|settled| (settled.at_us, settled.change)).collect())
+    }
+
+    #[test]
+    fn what_was_late_is_told_before_what_is_given_back_of_it() {
+        // The other way round the ledger would take it from what others were charged later.
+        let mut report = Report::default();
+        report.move_on(late_run(9).slots(), NOW);
+        report.settle_down(AT, 4, NOW);
+        let late_then_less = vec![(AT, -9), (NOW.micros(), 9), (AT, -4)];
+        assert_eq!(told(&mut report), (Vec::new(), late_then_less));
+        // Never sent, and given back before it was told.
+        report.move_on(late_run(9).slots(), NOW);
+        report.give_back(late_run(9), NOW);
+        assert_eq!(told(&mut report), (Vec::new(), vec![(AT, -9), (NOW.micros(), 9), (AT, -9)]));
+        assert!(!report.has_settled());
+    }
+}

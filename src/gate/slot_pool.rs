@@ -181,7 +181,7 @@ impl SlotPool {
     /// When so many may be used with the first of them, and there is room for all; `None` if there are fewer.
     pub(super) fn room(&self, units: u64) -> Option<i64> {
         let (mut moment, mut before) = (self.due(0).filter(|_| units <= self.held)?, 0);
-        for run in self.runs.iter() {
+        for run in &self.runs {
             if before >= units {
                 break;
             }

@@ -227,7 +227,7 @@ impl Leased {
         for (place, slots) in grant.slots.iter().enumerate() {
             let mut run = Run::granted(*slots, offset, self.asked);
             // Slots that were handed out before come first, where all fits that is needed; what is new is for the head
-            // that needs it.
+            // that needs it. Where nothing is new, the last of them is taken for it: used later than it could be, if at all.
             if place + 1 < grant.slots.len() {
                 run = run.early();
             } else {
